@@ -1,0 +1,60 @@
+"""Characters to CTC classes and back."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+
+from hw_asr.registry import TEXT_ENCODERS
+from hw_asr.text.normalize import normalize
+
+BLANK = 0
+BLANK_CHARACTER = "^"
+
+
+@TEXT_ENCODERS.register()
+class CTCCharTextEncoder:
+    """One class per character: the blank `^` at index 0, then the alphabet in its given order.
+
+    Raises ValueError when the alphabet repeats a character, holds the blank or an entry that is not one character.
+    """
+
+    def __init__(self, alphabet: list[str] | str | None = None) -> None:
+        characters = list(string.ascii_lowercase + " " if alphabet is None else alphabet)
+        for character in characters:
+            if len(character) != 1:
+                raise ValueError(f"alphabet: every entry is one character, got {character!r}")
+            if character == BLANK_CHARACTER:
+                raise ValueError(f"alphabet: {BLANK_CHARACTER!r} is the blank and cannot be a character too")
+            if characters.count(character) > 1:
+                raise ValueError(f"alphabet: {character!r} stands twice")
+        self.alphabet: tuple[str, ...] = (BLANK_CHARACTER, *characters)
+        self._index = {character: index for index, character in enumerate(self.alphabet)}
+        self._characters = frozenset(characters)
+
+    def __len__(self) -> int:
+        """Return the number of classes, the blank included."""
+        return len(self.alphabet)
+
+    def normalize(self, text: str) -> str:
+        """Bring a transcript into the form that is trained on and scored against."""
+        return normalize(text, self._characters)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the classes of a normalised text.
+
+        Raises ValueError naming the characters that are not in the alphabet.
+        """
+        unknown = sorted(set(text) - self._characters)
+        if unknown:
+            raise ValueError(f"{text!r} has characters that are not in the alphabet: {unknown}")
+        return [self._index[character] for character in text]
+
+    def decode(self, indices: Sequence[int]) -> str:
+        """Return the text of a labelling; blanks print as `^`."""
+        return "".join(self.alphabet[index] for index in indices)
+
+    def collapse(self, path: Sequence[int]) -> str:
+        """Return the text of a frame-wise CTC path: repeats merged, then blanks dropped (Graves et al. 2006)."""
+        previous = [BLANK, *path[:-1]]
+        return self.decode([now for now, before in zip(path, previous, strict=True) if now not in (before, BLANK)])

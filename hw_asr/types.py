@@ -1,0 +1,172 @@
+"""The data that crosses borders between packages, and the protocols its producers keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Utterance(NamedTuple):
+    """One recording and what is known of it before it is decoded."""
+
+    id: str
+    audio_path: Path
+    text: str | None
+    """Normalised reference; None when there is none."""
+    duration: float
+    """Seconds."""
+    speaker: str | None = None
+
+
+class Example(NamedTuple):
+    """A decoded utterance: `samples` (T,) float32 in [-1, 1], `targets` (L,) int64 without blanks."""
+
+    utterance: Utterance
+    samples: Tensor
+    targets: Tensor
+
+
+class Failure(NamedTuple):
+    """An utterance that could not be decoded, and why, in one line."""
+
+    utterance: Utterance
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples padded with zeros to one length, on one device.
+
+    B utterances, T the longest number of samples, L the longest target.
+    """
+
+    utterances: tuple[Utterance, ...]
+    samples: Tensor
+    """(B, T) float32."""
+    sample_lengths: Tensor
+    """(B,) int64."""
+    targets: Tensor
+    """(B, L) int64, padded with the blank, 0."""
+    target_lengths: Tensor
+    """(B,) int64."""
+    failures: tuple[Failure, ...] = ()
+    """What was to be in this batch and could not be decoded."""
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy the tensors to `device`, without waiting when they are pinned."""
+        return replace(
+            self,
+            samples=self.samples.to(device, non_blocking=True),
+            sample_lengths=self.sample_lengths.to(device, non_blocking=True),
+            targets=self.targets.to(device, non_blocking=True),
+            target_lengths=self.target_lengths.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> Batch:
+        """Called by torch's DataLoader when it pins memory."""
+        return replace(
+            self,
+            samples=self.samples.pin_memory(),
+            sample_lengths=self.sample_lengths.pin_memory(),
+            targets=self.targets.pin_memory(),
+            target_lengths=self.target_lengths.pin_memory(),
+        )
+
+
+class Hypothesis(NamedTuple):
+    """A text a decoder proposes."""
+
+    text: str
+    log_prob: float
+    """Natural logarithm of the exact CTC probability of `text`: all its alignments, no language model."""
+    score: float
+    """What the search ranked by, natural logarithm: `log_prob`, plus language model terms where there are."""
+
+
+class Word(NamedTuple):
+    """A word of a transcript, placed in time."""
+
+    word: str
+    start: float
+    """Seconds from the beginning of the recording."""
+    end: float
+    confidence: float
+    """In [0, 1]."""
+
+
+class Selection(NamedTuple):
+    """What a corpus gives: its utterances, and how many it left out for which reason."""
+
+    utterances: list[Utterance]
+    dropped: dict[str, int]
+
+
+class Corpus(Protocol):
+    """A source of utterances, made from the `args` of a config; making one touches no disk and no network."""
+
+    def status(self) -> str:
+        """Say in one line what is there or what would be downloaded, from where to where and how large."""
+
+    def select(self, normalize: Callable[[str], str]) -> Selection:
+        """Download and index what is missing, then return the utterances, filtered, their texts normalised."""
+
+
+class AcousticModel(Protocol):
+    """A network over spectrograms that does not see padding."""
+
+    def __call__(self, spectrogram: Tensor, lengths: Tensor) -> Tensor:
+        """Map (B, F, T) features, row b having `lengths[b]` frames, to logits (B, T', V)."""
+
+    def transform_input_lengths(self, lengths: Tensor) -> Tensor:
+        """Map input lengths (B,) to output lengths (B,)."""
+
+
+class CTCDecoder(Protocol):
+    """Turns log-probabilities into texts."""
+
+    name: str
+    """As in result tables and keys: argmax, beam_search, lm_beam_search."""
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+        """Decode `log_probs` (B, T, V), natural logarithms, of which row b has `lengths[b]` frames; `lengths` (B,).
+
+        Returns the hypotheses of each utterance, best first, in the order given.
+        """
+
+
+class WaveAugmentation(Protocol):
+    """Changes a batch of waveforms; what lies beyond a length stays zero."""
+
+    def __call__(self, samples: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Map (B, T) samples and (B,) lengths to new ones; every random draw comes from `generator` (CPU)."""
+
+
+class SpectrogramAugmentation(Protocol):
+    """Changes a batch of (log-)spectrograms; what lies beyond a length stays zero."""
+
+    def __call__(self, spectrogram: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Map (B, F, T) and (B,) lengths to new ones; every random draw comes from `generator` (CPU)."""
+
+
+class TextEncoder(Protocol):
+    """Maps text to class indices and back; index 0 is the CTC blank."""
+
+    alphabet: Sequence[str]
+    """One string per class; alphabet[0] is the blank's printable stand-in."""
+
+    def normalize(self, text: str) -> str:
+        """Bring a transcript into the form that is trained on and scored against."""
+
+    def encode(self, text: str) -> list[int]:
+        """Indices of a normalised text."""
+
+    def decode(self, indices: Sequence[int]) -> str:
+        """Text of a labelling without blanks."""

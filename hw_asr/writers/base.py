@@ -1,0 +1,37 @@
+"""What a run reports to: one protocol for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class AudioClip(NamedTuple):
+    """A table cell that can be listened to: `samples` (T,) float in [-1, 1]."""
+
+    samples: Tensor
+    sample_rate: int
+
+
+class Writer(Protocol):
+    """Takes what a run reports; the step is an argument, never state."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers under their names."""
+
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Log rows of plain values and AudioClips."""
+
+    def image(self, step: int, name: str, pixels: Tensor) -> None:
+        """Log a picture, (H, W, 3) uint8."""
+
+    def histogram(self, step: int, name: str, values: Tensor) -> None:
+        """Log the distribution of a tensor of any shape."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs to go on in the same place, as plain data."""
+
+    def close(self) -> None:
+        """Flush and end."""
