@@ -88,8 +88,8 @@ class Registry(Generic[T]):
         if name in self._factories:
             return self._factories[name]
         if name in self._library_names():
-            factory = getattr(importlib.import_module(self._library or ""), name)
-            return factory
+            found: Callable[..., T] = getattr(importlib.import_module(self._library or ""), name)
+            return found
         raise LookupError(f"type: unknown {self.kind} {name!r}{nearest(name, self.names())}")
 
     def _library_names(self) -> Iterator[str]:
