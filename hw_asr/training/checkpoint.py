@@ -1,0 +1,170 @@
+"""Checkpoints: tensors and plain data, written whole or not at all, read without running code from them."""
+
+from __future__ import annotations
+
+import collections
+import pickle
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from hw_asr.errors import UserError
+from hw_asr.files import sync_directory, write_and_rename
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Tensor, torch.dtype, torch.device, torch.Size)
+
+
+class CheckpointError(UserError):
+    """A file that is no checkpoint, is cut short, or does not fit the model."""
+
+
+def save_checkpoint(state: Mapping[str, Any], path: Path, *copies: Path) -> None:
+    """Write `state`, which holds tensors and plain data only, to `path` and, as hard links, to `copies`.
+
+    A kill at any instant leaves each name with either its old or its new content.
+    Raises CheckpointError when the file cannot be written.
+    """
+    try:
+        with write_and_rename(path) as file:
+            torch.save(dict(state), file)
+        for copy in copies:
+            _link(path, copy)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise CheckpointError(f"{path}: the checkpoint could not be written: {error}") from error
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint as plain data and tensors.
+
+    The published checkpoints hold pickled objects of the program that wrote them. Those, and whatever else a pickle
+    names that is no tensor or container, become inert `Stub`s which are then left out: nothing in the file is called.
+
+    Raises CheckpointError when the file is missing, cut short, or no checkpoint.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint{_in_same_directory(path)}")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: not a checkpoint, or one that was cut short (no complete zip archive)")
+    try:
+        loaded = torch.load(path, map_location=device, pickle_module=_INERT_PICKLE, weights_only=False)
+    except Exception as error:  # whatever a foreign or damaged file provokes in the reader is a fact about the file
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {_first_line(error)}") from error
+    state = _plain(loaded)
+    if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
+        raise CheckpointError(f"{path}: not a checkpoint of hw_asr: it has no `state_dict`")
+    return state
+
+
+def load_weights(model: torch.nn.Module, state_dict: Mapping[str, Any], source: Path) -> None:
+    """Load weights, saying in what the checkpoint and the model differ when they do.
+
+    Raises CheckpointError.
+    """
+    state_dict = {name.removeprefix("module."): value for name, value in state_dict.items()}
+    own = model.state_dict()
+    faults = [f"the checkpoint lacks {name}" for name in own if name not in state_dict]
+    faults += [f"the model has no {name}" for name in state_dict if name not in own]
+    faults += [
+        f"{name} is {list(value.shape)} in the checkpoint and {list(own[name].shape)} in the model"
+        for name, value in state_dict.items()
+        if name in own and value.shape != own[name].shape
+    ]
+    if faults:
+        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+        raise CheckpointError(f"{source}: weights of another architecture or alphabet: {'; '.join(faults[:3])}{more}")
+    model.load_state_dict(state_dict)
+
+
+class Stub:
+    """Stands where a pickle names a class that is neither tensor nor container; takes everything, does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Stub:
+        """Ignore the constructor's arguments."""
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.content: dict[str, Any] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Stub:
+        """Stand in for a function, too."""
+        return Stub()
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep the attributes a pickled object had."""
+        self.content = state if isinstance(state, dict) else {}
+
+    def append(self, item: Any) -> None:
+        """Take the items of a pickled list subclass."""
+
+    extend = append
+
+    def add(self, item: Any) -> None:
+        """Take the items of a pickled set subclass."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Take the items of a pickled dict subclass."""
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """Finds tensors, their storages and containers; every other global is a Stub."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the allowed global, or the Stub class."""
+        if (module, name) in _ALLOWED:
+            return _ALLOWED[(module, name)]
+        if module == "torch" and name in _TORCH_NAMES:
+            return getattr(torch, name)
+        return Stub
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("collections", "Counter"): collections.Counter,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch", "Size"): torch.Size,
+    ("torch", "device"): torch.device,
+    **{("builtins", each.__name__): each for each in (set, frozenset, list, dict, tuple, int, float, complex)},
+}
+_TORCH_NAMES = {name for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
+_INERT_PICKLE = SimpleNamespace(
+    __name__="inert", Unpickler=_InertUnpickler, load=lambda file, **options: _InertUnpickler(file).load()
+)
+
+
+def _plain(value: Any) -> Any:
+    """Drop stubs, except that a pickled config object is replaced by the plain dict it carries."""
+    if isinstance(value, Stub):
+        config = value.content.get("_config")
+        return _plain(config) if isinstance(config, Mapping) else None
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if not isinstance(key, Stub)}
+    if isinstance(value, (list, tuple)) and not isinstance(value, torch.Size):
+        items = [_plain(item) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    return value if isinstance(value, _PLAIN) else None
+
+
+def _link(source: Path, target: Path) -> None:
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        part.hardlink_to(source)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, part)
+    part.replace(target)
+    sync_directory(target.parent)
+
+
+def _in_same_directory(path: Path) -> str:
+    there = sorted(each.name for each in path.parent.glob("*.pth"))
+    return f"; {path.parent} has {', '.join(there)}" if there else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
