@@ -1,0 +1,79 @@
+"""The local record of a run: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hw_asr.files import write_and_rename
+from hw_asr.writers.null import NullWriter
+
+
+class JsonlWriter(NullWriter):
+    """Appends `{"step", "time", NAME: number, ...}` to `path` for every call of `scalars`; nothing else is kept.
+
+    A number that is not finite stands as null. Each line reaches the system at once, so that a killed process loses
+    none, and the disk in `state_dict`, that is whenever a checkpoint is made, and in `close`.
+
+    A file that is there is continued. A torn line, which a power failure leaves, is dropped; with `resume_step`, so
+    are the lines of later steps, because the resumed run is about to write them again.
+    """
+
+    def __init__(self, path: Path, resume_step: int | None = None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _drop_lines(path, resume_step)
+        self._file = path.open("a", buffering=1, encoding="utf-8")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Append a line; `time` is in seconds since 1970."""
+        assert not {"step", "time"} & set(values), "step and time are the line's own"
+        line: dict[str, float | None] = {"step": step, "time": round(time.time(), 3)}
+        line |= {name: _finite(value) for name, value in values.items()}
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Bring every line to the disk: a checkpoint must not be ahead of the record."""
+        os.fsync(self._file.fileno())
+        return {}
+
+    def close(self) -> None:
+        """Bring every line to the disk and close the file."""
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a metrics.jsonl, in its order, without torn ones."""
+    return [record for _, record in _lines(path) if record is not None]
+
+
+def _finite(value: float) -> float | None:
+    number = value if isinstance(value, int) else float(value)
+    return number if math.isfinite(number) else None
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+    """Yield every line with what it says, None for a torn one."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            whole = line.endswith(b"\n") and isinstance(record, dict) and isinstance(record.get("step"), int)
+            yield line, record if whole else None
+
+
+def _drop_lines(path: Path, resume_step: int | None) -> None:
+    lines = list(_lines(path))
+    kept = [line for line, record in lines if record and (resume_step is None or record["step"] <= resume_step)]
+    if len(kept) < len(lines):
+        with write_and_rename(path) as file:
+            file.writelines(kept)

@@ -1,0 +1,63 @@
+"""Several writers behind one, none of which can end a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from hw_asr.writers.base import Writer
+
+logger = logging.getLogger(__name__)
+
+
+class MultiWriter:
+    """Hands everything to each of `writers`; one that raises (full disk, dead network) is dropped with a warning.
+
+    A writer that is dropped is not closed: what failed once may hang the second time.
+    """
+
+    def __init__(self, writers: Sequence[Writer]) -> None:
+        self._writers = list(writers)
+        self._state: dict[str, Any] = {}
+        self.state_dict()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers under their names."""
+        self._each(lambda writer: writer.scalars(step, values))
+
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Log rows of plain values and AudioClips."""
+        self._each(lambda writer: writer.table(step, name, columns, rows))
+
+    def image(self, step: int, name: str, pixels: Tensor) -> None:
+        """Log a picture, (H, W, 3) uint8."""
+        self._each(lambda writer: writer.image(step, name, pixels))
+
+    def histogram(self, step: int, name: str, values: Tensor) -> None:
+        """Log the distribution of a tensor of any shape."""
+        self._each(lambda writer: writer.histogram(step, name, values))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of all writers in one mapping; of a dropped one, its last.
+
+        Each writer takes its own keys from the whole mapping when the run is resumed.
+        """
+        self._each(lambda writer: self._state.update(writer.state_dict()))
+        return dict(self._state)
+
+    def close(self) -> None:
+        """Close every writer that still works."""
+        self._each(lambda writer: writer.close())
+        self._writers = []
+
+    def _each(self, action: Callable[[Writer], None]) -> None:
+        for writer in list(self._writers):
+            try:
+                action(writer)
+            except Exception as error:
+                self._writers.remove(writer)
+                reason = f"{type(error).__name__}: {error}"
+                logger.warning("%s failed and is left out from here on: %s", type(writer).__name__, reason)
