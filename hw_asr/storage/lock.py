@@ -1,0 +1,61 @@
+"""A file lock that the kernel takes back when the process ends, kill -9 included."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK_NAME = ".lock"
+_LOCKED_BYTE = 1 << 20  # beyond the text of the file: on Windows a locked byte cannot be read
+_held: set[Path] = set()
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Hold the lock of this file, which says who holds it and is never deleted.
+
+    Raises BlockingIOError(errno, holder) when another process, or this one, has it. A POSIX record lock, not flock():
+    children made by fork (data workers) do not keep it alive after their parent was killed.
+    """
+    path = path.resolve()
+    me = f"process {os.getpid()} on {socket.gethostname()}"
+    if path in _held:  # record locks do not exclude their own process
+        raise BlockingIOError(errno.EAGAIN, me)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="utf-8") as file:
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                raise BlockingIOError(errno.EAGAIN, file.read().strip() or "another process") from None
+            logger.warning("%s: this file system has no locks (%s); keep other processes away", path, error.strerror)
+        file.truncate(0)
+        file.write(me + "\n")
+        file.flush()
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.discard(path)  # closing the file releases the lock
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _LOCKED_BYTE)

@@ -1,0 +1,204 @@
+"""Where the files of a run lie; nothing else in the project builds these paths.
+
+SAVE_DIR/models/EXPERIMENT/RUN/{config.json, NAME.pth}
+SAVE_DIR/log/EXPERIMENT/RUN/{metrics.jsonl, ...}
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from hw_asr.errors import UserError
+from hw_asr.signature import nearest
+from hw_asr.storage.lock import LOCK_NAME, hold
+
+CONFIG_NAME = "config.json"
+CHECKPOINT_SUFFIX = ".pth"
+_UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
+
+
+class RunError(UserError):
+    """A run or checkpoint that does not exist, exists already, or is in use."""
+
+
+class RunId(NamedTuple):
+    """What a run is called, here and on an external storage; written EXPERIMENT:RUN."""
+
+    experiment: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> RunId:
+        """Read EXPERIMENT:RUN; RunError when it is not of that form."""
+        experiment, colon, name = text.partition(":")
+        if not (colon and is_safe_name(experiment) and is_safe_name(name)):
+            raise RunError(f"run {text!r}: expected EXPERIMENT:RUN, for example deepspeech2:1122_183400")
+        return cls(experiment, name)
+
+    def __str__(self) -> str:
+        return f"{self.experiment}:{self.name}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run and the places of its files; making one touches no disk."""
+
+    experiment: str
+    name: str
+    model_dir: Path
+    log_dir: Path
+
+    @classmethod
+    def of_checkpoint(cls, path: Path) -> Run:
+        """Return the run a checkpoint belongs to.
+
+        A checkpoint outside the layout makes a run of its own directory, with logs in `log/` below it. RunError when
+        the file does not exist, naming the nearest.
+        """
+        if path.is_dir():
+            raise RunError(f"{path}: is a directory; give one of its checkpoints{nearest('', _checkpoint_names(path))}")
+        if not path.is_file():
+            raise RunError(f"{path}: no such checkpoint{nearest(path.name, _checkpoint_names(path.parent))}")
+        # The user's own spelling of the path is kept for messages; only the names come from the absolute one.
+        experiment_dir = path.absolute().parent.parent
+        experiment, name = experiment_dir.name, path.absolute().parent.name
+        if experiment_dir.parent.name == "models":
+            return cls(experiment, name, path.parent, experiment_dir.parent.parent / "log" / experiment / name)
+        return cls(experiment, name, path.parent, path.parent / "log")
+
+    @property
+    def id(self) -> RunId:
+        """The run's name on an external storage."""
+        return RunId(self.experiment, self.name)
+
+    @property
+    def config_path(self) -> Path:
+        """The experiment's configuration, as it was run."""
+        return self.model_dir / CONFIG_NAME
+
+    @property
+    def metrics_path(self) -> Path:
+        """The record of everything that was measured, one JSON object a line."""
+        return self.log_dir / "metrics.jsonl"
+
+    def checkpoint_path(self, name: str) -> Path:
+        """Where the checkpoint of this name lies; `name` with or without its suffix."""
+        return self.model_dir / checkpoint_file(name)
+
+    def checkpoints(self) -> list[Path]:
+        """All whole checkpoints, the one written last at the end."""
+        names = _checkpoint_names(self.model_dir)
+        return sorted((self.model_dir / name for name in names), key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other process out of the run; RunError when one has it. Ends with the process, however it ends."""
+        try:
+            with hold(self.model_dir / LOCK_NAME):
+                yield
+        except BlockingIOError as error:
+            raise RunError(
+                f"{self.model_dir}: in use by {error.args[1]}; wait until it has ended or start a run of another name"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All runs below one `save_dir`."""
+
+    save_dir: Path
+
+    def at(self, run: RunId) -> Run:
+        """Return the run of this name, whether or not it exists."""
+        return Run(
+            run.experiment,
+            run.name,
+            self.save_dir / "models" / run.experiment / run.name,
+            self.save_dir / "log" / run.experiment / run.name,
+        )
+
+    def create(self, experiment: str, run_name: str | None = None) -> Run:
+        """Make the directories of a new run, named after the time by default.
+
+        Raises RunError when a run of the given name has files already, or a name cannot be a directory's.
+        """
+        for kind, name in (("experiment", experiment), ("run", run_name)):
+            if name is not None and not is_safe_name(name):
+                raise RunError(f"{kind} name {name!r}: it names a directory, so it must not be empty, start with a dot "
+                               'or contain any of / \\ : * ? " < > |')  # fmt: skip
+        if run_name is None:
+            run = self._make_unique(experiment, time.strftime("%m%d_%H%M%S"))
+        else:
+            run = self.at(RunId(experiment, run_name))
+            used = next((path for path in (run.model_dir, run.log_dir) if _has_files(path)), None)
+            if used is not None:
+                raise RunError(
+                    f"run {run.id} exists already ({used}); to continue it give one of its checkpoints to --resume, "
+                    "to start anew choose another run name"
+                )
+            run.model_dir.mkdir(parents=True, exist_ok=True)
+        run.log_dir.mkdir(parents=True, exist_ok=True)
+        return run
+
+    def list(self) -> list[Run]:
+        """All runs, by experiment and name; costs one directory read per experiment."""
+        models = self.save_dir / "models"
+        return [
+            self.at(RunId(experiment, name))
+            for experiment in _directories(models)
+            for name in _directories(models / experiment)
+        ]
+
+    def find(self, run: RunId) -> Run:
+        """Return an existing run; RunError that names the nearest when there is none."""
+        found = self.at(run)
+        if not found.model_dir.is_dir():
+            raise RunError(f"run {run}: not in {self.save_dir}{nearest(str(run), [str(r.id) for r in self.list()])}")
+        return found
+
+    def _make_unique(self, experiment: str, stamp: str) -> Run:
+        number = 0
+        while True:
+            run = self.at(RunId(experiment, f"{stamp}_{number}" if number else stamp))
+            run.model_dir.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                run.model_dir.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return run
+
+
+def checkpoint_file(name: str) -> str:
+    """File name of a checkpoint; `name` with or without its suffix."""
+    return name if name.endswith(CHECKPOINT_SUFFIX) else name + CHECKPOINT_SUFFIX
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a name can be that of a directory or file on every system, and of one only."""
+    return bool(name) and not _UNSAFE.search(name) and not name.startswith(".") and name == name.rstrip(". ")
+
+
+def _directories(path: Path) -> list[str]:
+    if not path.is_dir():
+        return []
+    with os.scandir(path) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _checkpoint_names(path: Path) -> list[str]:
+    if not path.is_dir():
+        return []
+    names = (entry.name for entry in path.iterdir())
+    return [name for name in names if name.endswith(CHECKPOINT_SUFFIX) and not name.startswith(".")]
+
+
+def _has_files(path: Path) -> bool:
+    return path.is_dir() and any(entry.name != LOCK_NAME for entry in path.iterdir())
