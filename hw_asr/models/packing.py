@@ -1,0 +1,52 @@
+"""Which cells of a padded batch are real frames, and the way between padded tensors and rows of real frames."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Packing:
+    """The real frames of a batch as rows: time-major, the longest utterance first (torch's PackedSequence order).
+
+    Layers that work on such rows cannot see padding, because there is none. N is the number of real frames, B the
+    number of utterances, T the padded number of frames, n(t) the number of utterances longer than t.
+
+    Args:
+        lengths: (B,) real frames of each utterance, on the CPU; zeros are allowed.
+        num_frames: T; at least the longest length.
+        device: where the tensors to be packed are.
+    """
+
+    def __init__(self, lengths: Tensor, num_frames: int, device: torch.device) -> None:
+        lengths = lengths.long()
+        longest, order = lengths.sort(descending=True, stable=True)
+        steps = torch.arange(int(longest[0]) if len(longest) else 0)
+        present = longest > steps[:, None]
+        time, place = present.nonzero(as_tuple=True)
+        self.batch_sizes = present.sum(dim=1)
+        """(T,) n(t), on the CPU."""
+        self._shape = (len(lengths), num_frames)
+        self._cells = (order[place] * num_frames + time).to(device)
+        starts = self.batch_sizes.cumsum(0) - self.batch_sizes
+        self._mirror = starts[longest[place] - 1 - time] + place
+        self._device = device
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return len(self._mirror)
+
+    @property
+    def mirror(self) -> Tensor:
+        """(N,) the row that holds the same utterance's frame counted from the end: rows[mirror] runs backwards."""
+        return self._mirror.to(self._device)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """Gather (B, T, ...) into rows (N, ...)."""
+        return padded.flatten(0, 1)[self._cells]
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """Scatter rows (N, ...) into (B, T, ...); cells that are no real frame become zero."""
+        cells = rows.new_zeros(self._shape[0] * self._shape[1], *rows.shape[1:])
+        return cells.index_copy(0, self._cells, rows).view(*self._shape, *rows.shape[1:])
