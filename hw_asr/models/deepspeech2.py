@@ -53,12 +53,13 @@ class DeepSpeech2(nn.Module):
 
         T' is `transform_input_lengths(T)`; beyond an utterance's own output length its logits are zero.
         """
+        rows: Tensor
+        packing: Packing
         rows, packing = self.cnn_block(spectrogram, lengths.cpu())
         rows = self.gru_block(rows, packing)
         if self.lookahead is not None:
             rows = self.lookahead(rows, packing)
-        logits: Tensor = self.linear(rows)
-        return packing.unpack(logits)
+        return packing.unpack(self.linear(rows))
 
     def transform_input_lengths(self, lengths: Tensor) -> Tensor:
         """Map input lengths (B,) to output lengths (B,), in frames."""
