@@ -21,7 +21,7 @@ from hw_asr.storage.lock import LOCK_NAME, hold
 
 CONFIG_NAME = "config.json"
 CHECKPOINT_SUFFIX = ".pth"
-_UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
+_UNSAFE = re.compile(r"[/\\:\x00-\x1f\x7f]")
 
 
 class RunError(UserError):
@@ -67,11 +67,16 @@ class Run:
         if not path.is_file():
             raise RunError(f"{path}: no such checkpoint{nearest(path.name, _checkpoint_names(path.parent))}")
         # The user's own spelling of the path is kept for messages; only the names come from the absolute one.
-        experiment_dir = path.absolute().parent.parent
-        experiment, name = experiment_dir.name, path.absolute().parent.name
-        if experiment_dir.parent.name == "models":
-            return cls(experiment, name, path.parent, experiment_dir.parent.parent / "log" / experiment / name)
-        return cls(experiment, name, path.parent, path.parent / "log")
+        directory = path.absolute().parent
+        return cls.below(directory.parent.parent, RunId(directory.parent.name, directory.name), path.parent)
+
+    @classmethod
+    def below(cls, models_dir: Path, run: RunId, model_dir: Path | None = None) -> Run:
+        """Return the run `models_dir/EXPERIMENT/RUN`; its logs lie in the `log` beside `models`, or else within it."""
+        model_dir = model_dir or models_dir / run.experiment / run.name
+        in_layout = models_dir.name == "models"
+        log_dir = models_dir.parent / "log" / run.experiment / run.name if in_layout else model_dir / "log"
+        return cls(run.experiment, run.name, model_dir, log_dir)
 
     @property
     def id(self) -> RunId:
@@ -117,12 +122,7 @@ class Runs:
 
     def at(self, run: RunId) -> Run:
         """Return the run of this name, whether or not it exists."""
-        return Run(
-            run.experiment,
-            run.name,
-            self.save_dir / "models" / run.experiment / run.name,
-            self.save_dir / "log" / run.experiment / run.name,
-        )
+        return Run.below(self.save_dir / "models", run)
 
     def create(self, experiment: str, run_name: str | None = None) -> Run:
         """Make the directories of a new run, named after the time by default.
@@ -131,8 +131,10 @@ class Runs:
         """
         for kind, name in (("experiment", experiment), ("run", run_name)):
             if name is not None and not is_safe_name(name):
-                raise RunError(f"{kind} name {name!r}: it names a directory, so it must not be empty, start with a dot "
-                               'or contain any of / \\ : * ? " < > |')  # fmt: skip
+                raise RunError(
+                    f"{kind} name {name!r}: it names a directory, so it must not be empty, start with a dot, end with "
+                    "a dot or space, or contain / \\ : or control characters"
+                )
         if run_name is None:
             run = self._make_unique(experiment, time.strftime("%m%d_%H%M%S"))
         else:
