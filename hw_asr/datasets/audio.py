@@ -1,0 +1,153 @@
+"""Recordings of any format to mono samples at one rate, and how long they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from hw_asr.errors import UserError
+
+Samples = NDArray[np.float32]
+
+EXTENSIONS = frozenset(
+    [".wav", ".flac", ".mp3", ".m4a", ".mp4", ".aac", ".ogg", ".opus", ".aif", ".aiff", ".sph", ".webm", ".wma"]
+)
+"""What a folder is searched for; decoding itself goes by content."""
+
+BLOCK_FRAMES = 1 << 20
+MAX_SAMPLE_RATE = 768_000
+MAX_FRAMES_PER_BYTE = 8192
+"""Above what any codec reaches (digital silence in FLAC); a header that claims more lies."""
+MAX_AMPLITUDE = 10.0
+MIN_COMPLETE = 0.98
+"""Share of the declared length that must come out; MPEG headers count the encoder's padding."""
+SLACK_SECONDS = 0.1
+
+
+class AudioError(UserError):
+    """A recording cannot be decoded; the message begins with its path."""
+
+
+class Recording(NamedTuple):
+    """What a decoder made of a file: `samples` (T,) at `sample_rate`, and the length its header declares."""
+
+    samples: Samples
+    sample_rate: int
+    declared_seconds: float | None
+
+
+def read_audio(path: Path, sample_rate: int) -> Samples:
+    """Decode a recording to (T,) float32 in [-1, 1] at `sample_rate` Hz.
+
+    Channels are averaged; resampling is soxr's HQ; what overshoots full scale is clipped. The format is found by
+    content, whatever the extension: libsndfile first, FFmpeg for what it refuses.
+    Raises AudioError for a file that is missing, empty, damaged, cut off or no audio.
+    """
+    recording = _decode(path)
+    samples, seconds = recording.samples, len(recording.samples) / recording.sample_rate
+    declared = recording.declared_seconds
+    if declared is not None and seconds < MIN_COMPLETE * declared - SLACK_SECONDS:
+        raise AudioError(f"{path}: cut off: its header declares {declared:.1f} s, {seconds:.1f} s could be decoded")
+    peak = float(np.abs(samples).max(initial=0.0))
+    if not peak < MAX_AMPLITUDE:  # also true of NaN
+        raise AudioError(f"{path}: its samples reach {peak:.4g} where full scale is 1; write it again as 16-bit PCM")
+    if recording.sample_rate != sample_rate:
+        samples = soxr.resample(samples, recording.sample_rate, sample_rate, quality="HQ")
+    if len(samples) == 0:
+        raise AudioError(f"{path}: holds no audio")
+    return np.clip(samples, -1.0, 1.0, out=samples)
+
+
+def duration(path: Path) -> float:
+    """Return the length of a recording in seconds, from its header where that is plausible, else by decoding.
+
+    Raises AudioError for a file that is missing, empty or no audio.
+    """
+    with _open(path) as file:
+        try:
+            with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+                _check_rate(path, sound.samplerate)
+                if 0 < sound.frames <= MAX_FRAMES_PER_BYTE * path.stat().st_size:
+                    return float(sound.frames / sound.samplerate)
+        except soundfile.LibsndfileError:
+            from hw_asr.datasets.audio_ffmpeg import declared_duration
+
+            seconds = declared_duration(path)
+            if seconds is not None:
+                return seconds
+    recording = _decode(path)
+    return len(recording.samples) / recording.sample_rate
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be opened: {error.strerror}") from error
+    if path.stat().st_size == 0:
+        file.close()
+        raise AudioError(f"{path}: the file is empty")
+    return file
+
+
+def _decode(path: Path) -> Recording:
+    with _open(path) as file:
+        try:
+            recording = _decode_with_libsndfile(path, file)
+            refusal = "no samples"
+        except soundfile.LibsndfileError as error:
+            recording, refusal = None, error.error_string.rstrip(".")
+    if recording is None or len(recording.samples) == 0:
+        from hw_asr.datasets.audio_ffmpeg import decode
+
+        recording = decode(path, refusal)
+    if len(recording.samples) == 0:
+        raise AudioError(f"{path}: holds no audio")
+    _check_rate(path, recording.sample_rate)
+    return recording
+
+
+def _decode_with_libsndfile(path: Path, file: BinaryIO) -> Recording:
+    """Decode what libsndfile knows; it is given a descriptor, so that it cannot go by the extension."""
+    declared_share = _declared_share(file)
+    file.seek(0)
+    with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+        _check_rate(path, sound.samplerate)
+        blocks, remaining = [], sound.frames
+        while remaining > 0:  # in blocks: a header may claim more than there is memory
+            wanted = min(BLOCK_FRAMES, remaining)
+            block = sound.read(wanted, dtype="float32")
+            blocks.append(block if block.ndim == 1 else block.mean(axis=1, dtype=np.float32))
+            remaining = remaining - wanted if len(block) == wanted else 0
+        samples = blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
+        return Recording(samples, sound.samplerate, declared_share * sound.frames / sound.samplerate)
+
+
+def _declared_share(file: BinaryIO) -> float:
+    """How much longer a RIFF or AIFF file says its samples are than they are: 1 when it tells the truth.
+
+    libsndfile silently reads what is there. Sizes of 0 and of 2 GB or more are what streaming writers put.
+    """
+    file.seek(0)
+    order = {b"RIFF": "little", b"FORM": "big"}.get(file.read(12)[:4])
+    end = file.seek(0, 2)
+    position = 12
+    while order is not None and position + 8 <= end:
+        file.seek(position)
+        header = file.read(8)
+        size = int.from_bytes(header[4:], order)  # type: ignore[arg-type]  # the two literals above
+        if header[:4] in (b"data", b"SSND"):
+            present = end - position - 8
+            return size / present if present and present < size < 0x7FFF0000 else 1.0
+        position += 8 + size + size % 2
+    return 1.0
+
+
+def _check_rate(path: Path, sample_rate: int) -> None:
+    if not 0 < sample_rate <= MAX_SAMPLE_RATE:
+        raise AudioError(f"{path}: its header claims an impossible sample rate, {sample_rate} Hz")
