@@ -1,0 +1,58 @@
+"""The map dataset: an index to a decoded utterance, or to the reason why it could not be decoded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from hw_asr.datasets.audio import AudioError, read_audio
+from hw_asr.types import Example, Failure, TextEncoder, Utterance
+
+
+class SpeechDataset(Dataset[Example | Failure]):
+    """Decodes utterances and encodes their texts; a recording that cannot be decoded is a Failure, never an exception.
+
+    The utterances are kept as one block of JSON: reading Python objects writes to their reference counts, so every
+    worker process would end with a copy of the whole list.
+    """
+
+    def __init__(self, utterances: Sequence[Utterance], text_encoder: TextEncoder, sample_rate: int) -> None:
+        rows = [_pack(utterance) for utterance in utterances]
+        self._rows: NDArray[np.uint8] = np.frombuffer(b"".join(rows), dtype=np.uint8)
+        self._ends: NDArray[np.int64] = np.cumsum([len(row) for row in rows], dtype=np.int64)
+        self.durations: NDArray[np.float64] = np.array([each.duration for each in utterances], dtype=np.float64)
+        self.text_encoder = text_encoder
+        self.sample_rate = sample_rate
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def utterance(self, index: int) -> Utterance:
+        """Return what is known of an utterance without decoding it."""
+        start = int(self._ends[index - 1]) if index else 0
+        return _unpack(self._rows[start : int(self._ends[index])].tobytes())
+
+    def __getitem__(self, index: int) -> Example | Failure:
+        """Decode one utterance; without a text its targets are empty."""
+        utterance = self.utterance(index)
+        try:
+            samples = read_audio(utterance.audio_path, self.sample_rate)
+            targets = self.text_encoder.encode(utterance.text or "")
+        except (AudioError, ValueError) as error:
+            return Failure(utterance, " ".join(str(error).split()))
+        return Example(utterance, torch.from_numpy(samples), torch.tensor(targets, dtype=torch.int64))
+
+
+def _pack(utterance: Utterance) -> bytes:
+    return json.dumps(utterance._replace(audio_path=str(utterance.audio_path))).encode()  # type: ignore[arg-type]
+
+
+def _unpack(row: bytes) -> Utterance:
+    identifier, path, text, duration, speaker = json.loads(row)
+    return Utterance(identifier, Path(path), text, duration, speaker)
