@@ -1,0 +1,78 @@
+"""TensorBoard."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hw_asr.registry import WRITERS
+from hw_asr.writers.base import AudioClip
+
+
+@WRITERS.register("tensorboard")
+class TensorboardWriter:
+    """Writes event files under `log_dir/tensorboard`; look at them with `tensorboard --logdir saved/log`.
+
+    A table is a Markdown text, its audio clips stand beside it as NAME/ROW. `state` of an earlier run makes
+    TensorBoard forget what that run reported after it, because the resumed run reports it again.
+    """
+
+    def __init__(
+        self, log_dir: Path, config: dict[str, Any] | None = None, state: dict[str, Any] | None = None
+    ) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        last_step = (state or {}).get("tensorboard_step")
+        self._last_step: int = -1 if last_step is None else last_step
+        self._writer: Any = SummaryWriter(
+            str(log_dir / "tensorboard"), purge_step=None if last_step is None else last_step + 1, flush_secs=10
+        )
+        if config is not None and last_step is None:
+            indented = "".join(f"    {line}\n" for line in json.dumps(config, indent=2).splitlines())
+            self._writer.add_text("config", indented, 0)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers under their names; a name like `train/loss` makes a section."""
+        self._last_step = max(self._last_step, step)
+        for name, value in values.items():
+            self._writer.add_scalar(name, float(value), step)
+
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Log rows of plain values and AudioClips."""
+        lines = [columns, ["---"] * len(columns), *rows]
+        self._writer.add_text(name, "\n".join(_markdown_row(line) for line in lines), step)
+        for index, row in enumerate(rows):
+            for value in row:
+                if isinstance(value, AudioClip):
+                    samples = value.samples.detach().float().cpu().reshape(1, -1)
+                    self._writer.add_audio(f"{name}/{index}", samples, step, sample_rate=value.sample_rate)
+
+    def image(self, step: int, name: str, pixels: Tensor) -> None:
+        """Log a picture, (H, W, 3) uint8."""
+        self._writer.add_image(name, pixels.cpu().numpy(), step, dataformats="HWC")
+
+    def histogram(self, step: int, name: str, values: Tensor) -> None:
+        """Log the distribution of the finite values of a tensor of any shape; nothing when there are none."""
+        finite = values.detach().float().flatten()
+        finite = finite[finite.isfinite()]
+        if len(finite):
+            self._writer.add_histogram(name, finite.cpu().numpy(), step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Bring all events to the disk and return the last step."""
+        self._writer.flush()
+        return {"tensorboard_step": self._last_step}
+
+    def close(self) -> None:
+        """Write what is left and end."""
+        self._writer.close()
+
+
+def _markdown_row(values: Sequence[Any]) -> str:
+    cells = ["(audio)" if isinstance(value, AudioClip) else html.escape(str(value)) for value in values]
+    return "| " + " | ".join(cell.replace("|", "&#124;").replace("\n", " ") for cell in cells) + " |"

@@ -1,0 +1,132 @@
+"""Weights & Biases."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from hw_asr.registry import WRITERS
+from hw_asr.writers.base import AudioClip
+from hw_asr.writers.wandb_account import is_reachable, key_is_known
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["online", "offline", "disabled"]
+
+
+@WRITERS.register("wandb")
+class WandbWriter:
+    """Logs to the W&B project `project`; offline runs and table media lie under `log_dir`.
+
+    Without `mode` the variable WANDB_MODE decides, without that the run is online. An online run for which there is
+    no key, or whose server does not answer, goes offline with one warning; nothing ever waits for a person, and
+    `close` waits at most `finish_timeout` seconds for uploads. `state` of an earlier run continues it under its id;
+    steps that W&B has of it are not sent again.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        run_name: str,
+        log_dir: Path,
+        config: dict[str, Any] | None = None,
+        experiment: str | None = None,
+        state: dict[str, Any] | None = None,
+        mode: Mode | None = None,
+        entity: str | None = None,
+        tags: list[str] | None = None,
+        finish_timeout: float = 120.0,
+    ) -> None:
+        import wandb
+
+        self._wandb: Any = wandb
+        os.environ.setdefault("WANDB_DATA_DIR", str(log_dir.absolute()))  # the only way to place the media of tables
+        log_dir.mkdir(parents=True, exist_ok=True)
+        earlier_id = (state or {}).get("wandb_id")
+        arguments = {
+            "project": project,
+            "name": run_name,
+            "group": experiment,
+            "entity": entity,
+            "tags": tags,
+            "config": config,
+            "dir": str(log_dir),
+            "id": earlier_id,
+            "reinit": "create_new",
+        }
+        self._run, started = _start(wandb, arguments, mode or os.environ.get("WANDB_MODE"), finish_timeout)
+        self._id = earlier_id if started == "disabled" else self._run.id
+        self._first_step = self._run.starting_step if started == "online" else 0
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers under their names; a name like `train/loss` makes a section."""
+        self._log(step, {name: float(value) for name, value in values.items()})
+
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Log rows of plain values and AudioClips."""
+        if step >= self._first_step:
+            cells = [[self._cell(value) for value in row] for row in rows]
+            self._log(step, {name: self._wandb.Table(columns=list(columns), data=cells)})
+
+    def image(self, step: int, name: str, pixels: Tensor) -> None:
+        """Log a picture, (H, W, 3) uint8."""
+        self._log(step, {name: self._wandb.Image(pixels.cpu().numpy())})
+
+    def histogram(self, step: int, name: str, values: Tensor) -> None:
+        """Log the distribution of the finite values of a tensor of any shape; nothing when there are none."""
+        finite = values.detach().float().flatten()
+        finite = finite[finite.isfinite()]
+        if len(finite):
+            self._log(step, {name: self._wandb.Histogram(finite.cpu().numpy(), num_bins=64)})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the run's id."""
+        return {"wandb_id": self._id} if self._id else {}
+
+    def close(self) -> None:
+        """Upload what is left and end the run."""
+        self._run.finish()
+
+    def _log(self, step: int, values: dict[str, Any]) -> None:
+        if step >= self._first_step:
+            self._run.log(values, step=step)
+
+    def _cell(self, value: Any) -> Any:
+        if isinstance(value, AudioClip):
+            return self._wandb.Audio(value.samples.detach().float().cpu().numpy(), sample_rate=value.sample_rate)
+        return value
+
+
+def _start(wandb: Any, arguments: dict[str, Any], wanted: str | None, finish_timeout: float) -> tuple[Any, Mode]:
+    """Start a run in the mode wanted, or offline; return it with its mode."""
+    mode, reason = _choose_mode(wanted, wandb.setup().settings)
+    if mode == "online":
+        settings = wandb.Settings(init_timeout=20, login_timeout=10, finish_timeout=finish_timeout)
+        try:
+            return wandb.init(**arguments, mode=mode, resume="allow", settings=settings), mode
+        except (wandb.Error, OSError) as error:  # a TimeoutError is an OSError
+            mode, reason = "offline", " ".join(str(error).split()) or type(error).__name__
+    run = wandb.init(**arguments, mode=mode, settings=wandb.Settings(silent=True))
+    if mode == "offline":
+        level = logging.WARNING if reason else logging.INFO
+        why = f"goes on offline: {reason}" if reason else "is offline"
+        logger.log(level, "W&B %s; upload later with: wandb sync %s", why, run.settings.sync_dir)
+    return run, mode
+
+
+def _choose_mode(wanted: str | None, settings: Any) -> tuple[Mode, str]:
+    """Return online, offline or disabled, and why it is not what was wanted."""
+    if wanted in ("offline", "dryrun"):
+        return "offline", ""
+    if wanted == "disabled":
+        return "disabled", ""
+    if not key_is_known(settings.base_url, settings.api_key):
+        return "offline", "there is no API key (run `wandb login` or set WANDB_API_KEY)"
+    if not is_reachable(settings.base_url):
+        return "offline", f"{settings.base_url} does not answer"
+    return "online", ""

@@ -1,0 +1,48 @@
+"""Whether an online W&B run can be started: wandb's own answer is a prompt or a wait of minutes."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+def key_is_known(base_url: str, configured_key: str | None = None) -> bool:
+    """Whether wandb will find credentials for the server by itself: in its settings, the environment or ~/.netrc."""
+    if configured_key or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    given = os.environ.get("NETRC")
+    candidates = [Path(given)] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    return any(_has_password(path, urlsplit(base_url).netloc) for path in candidates)
+
+
+def is_reachable(base_url: str, timeout: float = 5.0) -> bool:
+    """Whether the server gives any HTTP answer within `timeout` seconds; proxies of the environment are used."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(base_url.rstrip("/") + "/healthz", timeout=timeout).close()
+        except urllib.error.HTTPError:
+            answered.set()
+        except (OSError, ValueError):
+            return
+        else:
+            answered.set()
+
+    thread = threading.Thread(target=ask, daemon=True)  # looking up a name has no time limit of its own
+    thread.start()
+    thread.join(timeout)
+    return answered.is_set()
+
+
+def _has_password(path: Path, host: str) -> bool:
+    try:
+        found = netrc.netrc(str(path.expanduser())).authenticators(host)
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return found is not None and bool(found[2])
