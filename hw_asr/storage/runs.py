@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -105,13 +105,14 @@ class Run:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep every other process out of the run; RunError when one has it. Ends with the process, however it ends."""
-        try:
-            with hold(self.model_dir / LOCK_NAME):
-                yield
-        except BlockingIOError as error:
-            raise RunError(
-                f"{self.model_dir}: in use by {error.args[1]}; wait until it has ended or start a run of another name"
-            ) from None
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(hold(self.model_dir / LOCK_NAME))
+            except BlockingIOError as error:
+                raise RunError(
+                    f"{self.model_dir}: in use by {error.args[1]}; wait for its end or start a run of another name"
+                ) from None
+            yield
 
 
 @dataclass(frozen=True)

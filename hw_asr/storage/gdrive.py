@@ -1,0 +1,215 @@
+"""Runs kept on Google Drive: FOLDER / EXPERIMENT / RUN / files."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hw_asr.registry import STORAGES
+from hw_asr.storage.backoff import Backoff
+from hw_asr.storage.external import (
+    Damaged,
+    ExternalStorage,
+    Progress,
+    RemoteFile,
+    RemoteRun,
+    StorageError,
+    md5_of_stream,
+    verify,
+)
+from hw_asr.storage.gdrive_auth import Login
+from hw_asr.storage.gdrive_errors import Gone
+from hw_asr.storage.gdrive_session import ENDPOINT, FOLDER, Session, quote
+from hw_asr.storage.gdrive_transfer import download_content, upload_content
+from hw_asr.storage.runs import RunId, is_safe_name
+from hw_asr.storage.secrets import require_encrypted
+
+_ATTEMPTS_FOR_A_WHOLE_FILE = 3
+logger = logging.getLogger(__name__)
+
+
+@STORAGES.register()
+class GDriveStorage(ExternalStorage):
+    """Keeps runs in the folder of the given id, shared with the account that logs in.
+
+    Credentials are read when first needed: `client_credentials_filepath` is the client secrets file of a personal
+    login, `service_account_key_filepath` a path, an https address or "$NAME" for an environment variable. Each request
+    is tried `attempts` times and waits `timeout` seconds for an answer.
+    """
+
+    def __init__(
+        self,
+        storage_folder_id: str,
+        client_credentials_filepath: Path | None = None,
+        service_account_key_filepath: str | None = None,
+        attempts: int = 6,
+        timeout: float = 60.0,
+        first_wait: float = 1.0,
+        endpoint: str = ENDPOINT,
+    ) -> None:
+        if not storage_folder_id:
+            raise ValueError("storage_folder_id: expected the last part of the folder's address, got nothing")
+        if attempts < 1:
+            raise ValueError(f"attempts: expected at least 1, got {attempts}")
+        if timeout <= 0 or first_wait < 0:
+            raise ValueError(f"timeout, first_wait: expected seconds, got {timeout} and {first_wait}")
+        require_encrypted(endpoint, "endpoint")
+        self._folder = storage_folder_id
+        self._login = Login(client_credentials_filepath, service_account_key_filepath, timeout)
+        self._attempts, self._first_wait = attempts, first_wait
+        self._endpoint = endpoint.rstrip("/") + "/"
+        self._sessions: dict[bool, Session] = {}
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"GDriveStorage({self._folder!r})"
+
+    def check_writable(self) -> None:
+        """Raise StorageError when the folder is missing or read-only for this login, or its storage is full."""
+        session = self._session(write=True)
+        account = session.call(
+            session.about.get(fields="user(emailAddress),quotaType,quotaBytesTotal,quotaBytesUsedAggregate")
+        )
+        user = account.get("user", {}).get("emailAddress", "this account")
+        try:
+            folder = session.call(
+                session.files.get(
+                    fileId=self._folder,
+                    fields="id,mimeType,driveId,labels(trashed),capabilities(canAddChildren)",
+                    supportsAllDrives=True,
+                )
+            )
+        except Gone:
+            raise StorageError(f"Google Drive folder {self._folder}: not found, or not shared with {user}") from None
+        if folder.get("mimeType") != FOLDER or folder.get("labels", {}).get("trashed"):
+            raise StorageError(f"Google Drive folder {self._folder}: is no folder, or lies in the trash")
+        if not folder.get("capabilities", {}).get("canAddChildren"):
+            raise StorageError(
+                f"Google Drive folder {self._folder}: {user} may only read it; share it with {user} as Editor, or set "
+                "client_credentials_filepath to log in as an account that may write"
+            )
+        free = int(account.get("quotaBytesTotal", 0)) - int(account.get("quotaBytesUsedAggregate", 0))
+        if account.get("quotaType") == "LIMITED" and free <= 0 and "driveId" not in folder:
+            reason = "a service account has none of its own" if self._login.uses_service_account else "it is full"
+            raise StorageError(
+                f"Google Drive: {user} has no storage left for uploads ({reason}); log in with a personal account by "
+                "client_credentials_filepath, or use a folder on a shared drive"
+            )
+
+    def runs(self) -> list[RemoteRun]:
+        """All runs; one request per 1000 experiments and per 1000 runs, or little more."""
+        session = self._session()
+        only_folders = f"mimeType = {quote(FOLDER)}"
+        experiments = {item["id"]: item["title"] for item in session.children([self._folder], only_folders)}
+        found: dict[RunId, float] = {}
+        for item in session.children(list(experiments), only_folders):
+            for parent in item["parents"]:
+                run = RunId(experiments.get(parent["id"], ""), item["title"])
+                if is_safe_name(run.experiment) and is_safe_name(run.name):
+                    found[run] = max(found.get(run, 0.0), _modified(item))
+        return [RemoteRun(run, modified) for run, modified in sorted(found.items())]
+
+    def files(self, run: RunId) -> list[RemoteFile]:
+        """The files of a run; of several with one name the newest."""
+        return [_described(item) for _, item in sorted(self._items(run).items())]
+
+    def download(self, run: RunId, name: str, path: Path, progress: Progress | None = None) -> None:
+        """Fetch a file in chunks, verified by size and MD5."""
+        session = self._session()
+
+        def attempt() -> None:
+            items = self._items(run)
+            if name not in items:
+                raise StorageError(f"Google Drive: run {run} has no file {name}")
+            uri = session.files.get_media(fileId=items[name]["id"], supportsAllDrives=True).uri
+            download_content(session.connect, uri, path, _described(items[name]), self._backoff(), progress)
+
+        self._backoff(_ATTEMPTS_FOR_A_WHOLE_FILE).retry(attempt, on=(Gone, Damaged))
+
+    def upload(self, path: Path, run: RunId, name: str, progress: Progress | None = None) -> None:
+        """Send a file in chunks; one that is there already keeps its id and gets the content.
+
+        A new file has a hidden name until size and MD5 are verified, and so gets one whose content proves damaged.
+        """
+        with self._lock:
+            session = self._session(write=True)
+            self._backoff(_ATTEMPTS_FOR_A_WHOLE_FILE).retry(
+                lambda: self._upload(session, path, run, name, progress), on=(Gone, Damaged)
+            )
+
+    def _upload(self, session: Session, path: Path, run: RunId, name: str, progress: Progress | None) -> None:
+        folder = self._make_folder(session, self._make_folder(session, self._folder, run.experiment), run.name)
+        hidden = f".{name}.part"
+        titles = f"(title = {quote(name)} or title = {quote(hidden)})"
+        present = sorted(session.children([folder], titles), key=lambda item: (item["title"] == name, _modified(item)))
+        target = present.pop() if present else None
+
+        def make_request(media: Any) -> Any:
+            if target is None:
+                return session.insert(hidden, folder, "application/octet-stream", media)
+            return session.update(target["id"], media=media)
+
+        with path.open("rb") as file:  # stays the same content when a newer checkpoint takes the name meanwhile
+            md5, size = md5_of_stream(file), file.tell()
+            stored = upload_content(session.connect, make_request, file, self._backoff(), progress)
+        try:
+            verify(name, stored.get("md5Checksum"), md5, size, int(stored.get("fileSize", -1)))
+        except Damaged:
+            if stored["title"] != hidden:
+                session.call(session.update(stored["id"], hidden))
+            raise
+        if stored["title"] != name:
+            session.call(session.update(stored["id"], name))
+        for duplicate in present:
+            try:
+                session.call(session.trash(duplicate["id"]))
+            except StorageError as error:
+                logger.warning("%s of run %s: a second file of that name stays on Google Drive: %s", name, run, error)
+
+    def _make_folder(self, session: Session, parent: str, title: str) -> str:
+        """Return the id of a folder, the first made where there are several of a name."""
+
+        def attempt() -> str:
+            condition = f"mimeType = {quote(FOLDER)} and title = {quote(title)}"
+            found = session.children([parent], condition, patient=False)  # looked for again before each attempt
+            present = sorted(found, key=lambda item: (item["createdDate"], item["id"]))
+            made = present[0] if present else session.once(session.insert(title, parent, FOLDER))
+            folder_id: str = made["id"]
+            return folder_id
+
+        return self._backoff().retry(attempt)
+
+    def _items(self, run: RunId) -> dict[str, dict[str, Any]]:
+        session = self._session()
+        folders = [self._folder]
+        for title in run:
+            condition = f"mimeType = {quote(FOLDER)} and title = {quote(title)}"
+            folders = [item["id"] for item in session.children(folders, condition)]
+        items = session.children(folders, f"mimeType != {quote(FOLDER)}")
+        whole = [item for item in items if is_safe_name(item["title"]) and "fileSize" in item]
+        return {item["title"]: item for item in sorted(whole, key=_modified)}
+
+    def _session(self, write: bool = False) -> Session:
+        """Log in when it is needed; a login for writing serves for reading as well."""
+        with self._lock:
+            for able_to_write in (True, False):
+                if able_to_write in self._sessions and able_to_write >= write:
+                    return self._sessions[able_to_write]
+            session = Session(self._login.authorize(write), self._endpoint, self._backoff)
+            session.open()
+            self._sessions[write] = session
+            return session
+
+    def _backoff(self, attempts: int | None = None) -> Backoff:
+        return Backoff(attempts or self._attempts, self._first_wait)
+
+
+def _described(item: dict[str, Any]) -> RemoteFile:
+    return RemoteFile(item["title"], int(item["fileSize"]), item.get("md5Checksum"), _modified(item))
+
+
+def _modified(item: dict[str, Any]) -> float:
+    return datetime.fromisoformat(item["modifiedDate"].replace("Z", "+00:00")).timestamp()

@@ -1,0 +1,100 @@
+"""Secrets come from files, the environment or an address; never from a config, never into a message."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from hw_asr.storage.external import StorageError, StorageUnavailable
+
+_TIMEOUT_SECONDS = 30.0
+_SECRET_KEY = re.compile(r"key|secret|token|pass|cred|sas|connection_string", re.IGNORECASE)
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def from_environment(value: Any) -> Any:
+    """Replace "$NAME", also inside objects, by the environment variable; StorageError when it is not set."""
+    if isinstance(value, Mapping):
+        return {key: from_environment(each) for key, each in value.items()}
+    if not (isinstance(value, str) and value.startswith("$")):
+        return value
+    if value[1:] not in os.environ:
+        raise StorageError(f"environment variable {value[1:]} is not set; the external storage's settings refer to it")
+    return os.environ[value[1:]]
+
+
+def forbid_secrets(options: Mapping[str, Any], path: str) -> None:
+    """Raise ValueError when a value looks like a secret, by its key; configs are copied into every run."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            forbid_secrets(value, f"{path}.{key}")
+        elif isinstance(value, str) and _SECRET_KEY.search(key) and not value.startswith("$"):
+            raise ValueError(
+                f"{path}.{key}: looks like a secret, and would be copied into every run; put it into an environment "
+                'variable and write "$NAME"'
+            )
+
+
+def is_available(reference: str) -> bool:
+    """Whether a reference names something that is there; an address always does."""
+    if reference.startswith("$"):
+        return bool(os.environ.get(reference[1:]))
+    return is_url(reference) or Path(reference).expanduser().is_file()
+
+
+def is_url(reference: str) -> bool:
+    """Whether a reference is a web address."""
+    return reference.startswith(("https://", "http://"))
+
+
+def require_encrypted(url: str, what: str) -> None:
+    """Raise ValueError for an address that would send secrets in the clear, other than to this machine."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise ValueError(f"{what}: expected an https:// address")
+
+
+def read_json(reference: str, what: str) -> dict[str, Any]:
+    """Read a JSON object from a path, an address, or "$NAME": a variable with the JSON itself or one of the former.
+
+    Raises StorageError that calls it `what`, and quotes neither the content nor more of an address than its host.
+    """
+    place = f"environment variable {reference[1:]}" if reference.startswith("$") else f"{reference!r}"
+    text: str = from_environment(reference).strip()
+    if not text.startswith("{"):
+        if is_url(text):
+            place = urlsplit(text).hostname or "an address"
+            text = _fetch(text, what, place)
+        else:
+            try:
+                text = Path(text).expanduser().read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise StorageError(f"{what}: cannot read {place}: {type(error).__name__}") from None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise StorageError(f"{what}: {place} does not hold a JSON object; download the file again from the console")
+    return value
+
+
+def _fetch(url: str, what: str, host: str) -> str:
+    try:
+        require_encrypted(url, what)
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as reply:
+            content: bytes = reply.read(1 << 20)
+    except urllib.error.HTTPError as error:
+        raise StorageError(f"{what}: {host} answered {error.code}") from None
+    except OSError as error:
+        raise StorageUnavailable(f"{what}: cannot reach {host}: {type(error).__name__}") from None
+    except ValueError as error:
+        raise StorageError(str(error)) from None
+    return content.decode("utf-8", "replace")
