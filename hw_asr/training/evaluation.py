@@ -1,0 +1,114 @@
+"""Running a model over a split: log-probabilities, loss and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hw_asr.features import FeatureExtractor
+from hw_asr.processes import Processes
+from hw_asr.training.step import run_model
+from hw_asr.types import Batch, CTCDecoder, Failure
+
+
+class Emissions(NamedTuple):
+    """A batch, on the model's device, and its log-probabilities (B, T, V) with their lengths (B,)."""
+
+    batch: Batch
+    log_probs: Tensor
+    lengths: Tensor
+
+
+@torch.inference_mode()
+def emissions(
+    model: nn.Module,
+    front_end: FeatureExtractor,
+    batches: Iterable[Batch],
+    device: torch.device,
+    precision: str = "fp32",
+) -> Iterator[Emissions]:
+    """Yield what the model says of each batch; batches of failures only come with no rows."""
+    model.eval()
+    for batch in batches:
+        on_device = batch.to(device)
+        if len(batch) == 0:
+            yield Emissions(on_device, torch.zeros(0, 0, 0), torch.zeros(0, dtype=torch.int64))
+            continue
+        features, lengths = front_end(on_device.samples, on_device.sample_lengths)
+        yield Emissions(on_device, *run_model(model, features, lengths, precision))
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """What an evaluation found: `loss`, the metrics by name, and what could not be decoded."""
+
+    values: dict[str, float]
+    failures: list[Failure]
+
+
+class Evaluator:
+    """Scores a model on one split with the decoders that its metrics ask for."""
+
+    def __init__(
+        self,
+        split: str,
+        loader: Any,
+        front_end: FeatureExtractor,
+        loss: nn.Module,
+        metrics: Sequence[Any],
+        decoders: Mapping[str, CTCDecoder],
+        processes: Processes,
+        precision: str = "fp32",
+    ) -> None:
+        self.split = split
+        self._loader = loader
+        self._front_end = front_end
+        self._loss = loss
+        self._metrics = metrics
+        needed = {metric.decoder for metric in metrics}
+        self._decoders = {name: decoder for name, decoder in decoders.items() if name in needed}
+        self._processes = processes
+        self._precision = precision
+
+    def run(self, model: nn.Module) -> SplitResult:
+        """Evaluate; every process takes its share, and the sums are exact whatever the share."""
+        for metric in self._metrics:
+            metric.reset()
+        loss_sum, count = 0.0, 0
+        failures: list[Failure] = []
+        main = self._processes.is_main
+        bar = tqdm(self._loader, desc=self.split, leave=False, disable=None if main else True, unit="batch")
+        for emission in emissions(model, self._front_end, bar, self._processes.device, self._precision):
+            batch = emission.batch
+            failures += batch.failures
+            if len(batch) == 0:
+                continue
+            values = self._loss(emission.log_probs, emission.lengths, batch.targets, batch.target_lengths)
+            loss_sum += float(values.values.sum())
+            count += len(batch) - int(values.infeasible.sum())
+            self._score(emission)
+        loss_sum, total = self._processes.sum([loss_sum, count])
+        result = {"loss": loss_sum / total if total else float("nan")}
+        for metric in self._metrics:
+            metric.rate.totals = self._processes.sum(metric.rate.totals)
+            result.update(metric.compute())
+        return SplitResult(result, failures)
+
+    def _score(self, emission: Emissions) -> None:
+        log_probs, lengths = emission.log_probs.cpu(), emission.lengths.cpu()
+        texts = {
+            name: [best_text(each) for each in decode(log_probs, lengths)] for name, decode in self._decoders.items()
+        }
+        for index, utterance in enumerate(emission.batch.utterances):
+            for metric in self._metrics:
+                metric.update(utterance.text or "", {name: each[index] for name, each in texts.items()})
+
+
+def best_text(hypotheses: Sequence[Any]) -> str:
+    """Return the first hypothesis's text; nothing when a decoder found none."""
+    return hypotheses[0].text if hypotheses else ""

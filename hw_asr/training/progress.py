@@ -1,0 +1,68 @@
+"""Where a run stands: everything a resumed run needs beside weights, optimiser and schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Progress:
+    """Plain numbers, saved in every checkpoint.
+
+    An epoch is what lies between two evaluations; a pass is one walk through the training data. They are the same
+    unless `len_epoch` is given.
+    """
+
+    epoch: int = 1
+    """The epoch in progress, from 1."""
+    step: int = 0
+    """Optimiser steps since the beginning, skipped ones included."""
+    step_in_epoch: int = 0
+    data_pass: int = 0
+    batch_in_pass: int = 0
+    best: float | None = None
+    """Best value of the monitored metric."""
+    epochs_without_improvement: int = 0
+    bad_steps_in_row: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    """Skipped steps, recordings and utterances by reason, over the whole run."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Recordings that could not be decoded, with the reason."""
+    window: dict[str, float] = field(default_factory=dict)
+    """Sums since the last log line."""
+
+    def count(self, reason: str, number: int = 1) -> None:
+        """Add to a counter of the run."""
+        if number:
+            self.counts[reason] = self.counts.get(reason, 0) + number
+
+    def add(self, **values: float) -> None:
+        """Add to the sums of the window."""
+        for name, value in values.items():
+            self.window[name] = self.window.get(name, 0.0) + value
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over saved values."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+def mix_seed(*parts: int) -> int:
+    """Return a 63-bit seed of several integers: a random stream for each (seed, pass, batch, rank).
+
+    Restoring it costs nothing, whatever was drawn before (splitmix64, Steele et al. 2014).
+    """
+    mask = (1 << 64) - 1
+    state = 0
+    for part in parts:
+        state = (state + part + 0x9E3779B97F4A7C15) & mask
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+        state ^= state >> 31
+    return state >> 1

@@ -1,0 +1,166 @@
+"""One optimiser step: features, augmentation, forward, backward, clip, update; on one process or many."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from hw_asr.features import FeatureExtractor
+from hw_asr.processes import Processes
+from hw_asr.training.progress import mix_seed
+from hw_asr.training.stream import Placed
+from hw_asr.types import Batch, SpectrogramAugmentation, WaveAugmentation
+
+logger = logging.getLogger(__name__)
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the model made of a batch: features (B, F, T), log-probabilities (B, T', V), their lengths (B,)."""
+
+    features: Tensor
+    feature_lengths: Tensor
+    log_probs: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What an optimiser step did; sums are over all processes.
+
+    `problem` is None, "out of memory" or "not finite": then nothing was updated.
+    """
+
+    loss_sum: float
+    num_utterances: int
+    num_infeasible: int
+    grad_norm: float
+    problem: str | None
+    batch: Batch | None
+    outputs: Outputs | None
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Return the context for a precision of the config."""
+    context: AbstractContextManager[None] = torch.autocast(
+        device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"
+    )
+    return context
+
+
+def run_model(model: nn.Module, features: Tensor, lengths: Tensor, precision: str) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities (B, T', V) in float32 and their lengths (B,)."""
+    with autocast(features.device, precision):
+        logits = model(features, lengths)
+    return logits.float().log_softmax(dim=-1), model.transform_input_lengths(lengths)  # type: ignore[operator]
+
+
+class TrainingStep:
+    """Runs groups of batches as one optimiser step.
+
+    The loss is the mean over the utterances of the whole group and of all processes, so neither gradient accumulation
+    nor the number of processes changes the gradient of the same utterances.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        front_end: FeatureExtractor,
+        augmentations: tuple[Sequence[WaveAugmentation], Sequence[SpectrogramAugmentation]],
+        loss: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        processes: Processes,
+        *,
+        precision: str = "fp32",
+        grad_norm_clip: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.scaler = GradScaler(processes.device.type, enabled=precision == "fp16")
+        self._front_end = front_end
+        self._wave, self._spectrogram = augmentations
+        self._loss = loss
+        self._processes = processes
+        self._precision = precision
+        self._clip = grad_norm_clip if grad_norm_clip is not None else float("inf")
+        self._seed = seed
+
+    def run(self, group: Sequence[Placed]) -> StepResult:
+        """Update the model by one group of batches, or say why not."""
+        self.model.train()
+        counts = self._processes.sum([sum(len(placed.batch) for placed in group)])
+        total = max(1.0, counts[0])
+        loss_sum, infeasible = torch.zeros((), device=self._processes.device), 0.0
+        shown: tuple[Batch, Outputs] | tuple[None, None] = (None, None)
+        memory_ran_out = False
+        for placed in group:
+            if len(placed.batch) == 0 or memory_ran_out:
+                continue
+            try:
+                batch = placed.batch.to(self._processes.device)
+                outputs = self._forward(batch, placed)
+                values = self._loss(outputs.log_probs, outputs.lengths, batch.targets, batch.target_lengths)
+                self.scaler.scale(values.values.sum() / total).backward()
+                loss_sum += values.values.detach().sum()
+                infeasible += float(values.infeasible.sum())
+                shown = (batch, outputs)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                memory_ran_out = True
+                logger.warning("out of memory on a batch of %d x %d samples; step skipped", *placed.batch.samples.shape)
+        sums = self._processes.sum([float(loss_sum), infeasible, float(memory_ran_out)])
+        problem = "out of memory" if sums[2] else None if math.isfinite(sums[0]) else "not finite"
+        norm = self._update(skip=problem is not None)
+        if problem is None and not math.isfinite(norm):
+            problem = "not finite"
+        if problem:
+            shown = (None, None)
+        if problem == "out of memory":
+            _release_memory()
+        return StepResult(sums[0], int(counts[0]), int(sums[1]), norm, problem, *shown)
+
+    def _forward(self, batch: Batch, placed: Placed) -> Outputs:
+        key = (self._seed, placed.data_pass, placed.position, self._processes.rank)
+        torch.manual_seed(mix_seed(*key, 0))  # dropout
+        generator = torch.Generator().manual_seed(mix_seed(*key, 1))
+        samples, lengths = batch.samples, batch.sample_lengths
+        with torch.no_grad():
+            for augment in self._wave:
+                samples, lengths = augment(samples, lengths, generator)
+            features, feature_lengths = self._front_end(samples, lengths)
+            for mask in self._spectrogram:
+                features, feature_lengths = mask(features, feature_lengths, generator)
+        log_probs, output_lengths = run_model(self.model, features, feature_lengths, self._precision)
+        return Outputs(features, feature_lengths, log_probs, output_lengths)
+
+    def _update(self, skip: bool) -> float:
+        """Clip, step and clear; return the norm of the gradient before clipping."""
+        norm = float("nan")
+        if not skip:
+            self._processes.sum_gradients(self.model.parameters())
+            self.scaler.unscale_(self.optimizer)
+            norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip))
+            if math.isfinite(norm):
+                self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error).lower()
+
+
+def _release_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
