@@ -70,16 +70,16 @@ class Exporter:
             if self._closing:
                 return
             self._closing = True
-            self._pending = {name: path for name, (path, _) in self._failed.items()} | self._pending
+            self._retry_failed()
             waiting = [*([self._current[0]] if self._current else []), *self._pending]
             self._changed.notify_all()
         if waiting:
-            logger.info("Finishing the export of %s, for at most %.0f s", ", ".join(waiting), timeout)
+            logger.info("Finishing the export of %s, for at most %g s", ", ".join(waiting), timeout)
         try:
             if self._thread.is_alive():
                 self._thread.join(timeout)
         finally:
-            self._abandon(f"not finished within the {timeout:.0f} s allowed at the end")
+            self._abandon(f"not finished within the {timeout:g} s allowed at the end")
         for name, reason in self.missing.items():
             logger.error("NOT EXPORTED: %s of run %s: %s", name, self._run_id, reason)
         if self.missing:
@@ -125,12 +125,16 @@ class Exporter:
         if reason is None:
             self._failed.pop(name, None)
             if not self._closing:  # the storage is back: make good what failed
-                self._pending = {**{each: path for each, (path, _) in self._failed.items()}, **self._pending}
-                self._failed.clear()
+                self._retry_failed()
         elif name not in self._pending:  # a newer version makes up for this one
             self.failures += 1
             self._failed[name] = (path, reason)
             logger.warning("Export of %s of run %s failed: %s", name, self._run_id, reason)
+
+    def _retry_failed(self) -> None:
+        for name, (path, _) in self._failed.items():
+            self._pending.setdefault(name, path)
+        self._failed.clear()
 
     def _upload(self, name: str, path: Path) -> str | None:
         """Return why the upload was given up, None when it succeeded or there is nothing to upload any more."""
