@@ -67,12 +67,19 @@ class JsonlWriterTest(unittest.TestCase):
         self.assertIsNone(second["потери"])
 
     def test_resume_leaves_each_step_once(self) -> None:
-        self.write(1, 2, 3, 4, 5)
-        self.write(4, 5, 6, resume_step=3)
+        state = self.write(1, 2, 3)
+        self.write(4, 5)
+        self.write(4, 5, 6, state=state)
         self.assertEqual([1, 2, 3, 4, 5, 6], self.steps())
         self.assertEqual([self.path], list(self.path.parent.iterdir()))
 
-    def test_without_resume_step_all_whole_lines_stay(self) -> None:
+    def test_resume_keeps_one_of_two_lines_of_a_step(self) -> None:
+        state = self.write(1, 2)
+        self.write(2, 3)
+        self.write(2, 3, state=state)
+        self.assertEqual([1, 2, 2, 3], self.steps())
+
+    def test_without_a_state_all_whole_lines_stay(self) -> None:
         self.write(1, 2)
         self.write(3)
         self.assertEqual([1, 2, 3], self.steps())
@@ -85,7 +92,7 @@ class JsonlWriterTest(unittest.TestCase):
             with self.subTest(bytes=end - start):
                 self.path.write_bytes(whole[:end])
                 self.assertEqual([1, 2], [line["step"] for line in read_metrics(self.path)])
-                self.write(3, resume_step=2)
+                self.write(3, state={"metrics_bytes": start})
                 self.assertEqual([1, 2, 3], self.steps())
 
     def test_zeros_left_by_a_power_failure_are_dropped(self) -> None:

@@ -20,14 +20,14 @@ class JsonlWriter(NullWriter):
     A number that is not finite stands as null. Each line reaches the system at once, so that a killed process loses
     none, and the disk in `state_dict`, that is whenever a checkpoint is made, and in `close`.
 
-    A file that is there is continued. A torn line, which a power failure leaves, is dropped; with `resume_step`, so
-    are the lines of later steps, because the resumed run is about to write them again.
+    A file that is there is continued. A torn line, which a power failure leaves, is dropped; with `state`, from the
+    checkpoint that is resumed, so is what was written after it, because the resumed run is about to write it again.
     """
 
-    def __init__(self, path: Path, resume_step: int | None = None) -> None:
+    def __init__(self, path: Path, state: Mapping[str, Any] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            _drop_lines(path, resume_step)
+            _drop_lines(path, (state or {}).get("metrics_bytes"))
         self._file = path.open("a", buffering=1, encoding="utf-8")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -40,7 +40,7 @@ class JsonlWriter(NullWriter):
     def state_dict(self) -> dict[str, Any]:
         """Bring every line to the disk: a checkpoint must not be ahead of the record."""
         os.fsync(self._file.fileno())
-        return {}
+        return {"metrics_bytes": os.fstat(self._file.fileno()).st_size}
 
     def close(self) -> None:
         """Bring every line to the disk and close the file."""
@@ -71,9 +71,13 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
             yield line, record if whole else None
 
 
-def _drop_lines(path: Path, resume_step: int | None) -> None:
-    lines = list(_lines(path))
-    kept = [line for line, record in lines if record and (resume_step is None or record["step"] <= resume_step)]
-    if len(kept) < len(lines):
+def _drop_lines(path: Path, num_bytes: int | None) -> None:
+    """Keep the whole lines among the first `num_bytes` bytes."""
+    kept, position = [], 0
+    for line, record in _lines(path):
+        position += len(line)
+        if record is not None and (num_bytes is None or position <= num_bytes):
+            kept.append(line)
+    if sum(map(len, kept)) < position:
         with write_and_rename(path) as file:
             file.writelines(kept)

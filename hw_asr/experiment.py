@@ -1,0 +1,243 @@
+"""A config, and perhaps a checkpoint, to a trainer that is ready to run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from hw_asr import build
+from hw_asr.config import ExperimentConfig
+from hw_asr.datasets.loader import make_loader
+from hw_asr.datasets.samplers import padding_share
+from hw_asr.features import FeatureExtractor
+from hw_asr.models.normalization import synchronize_batch_norm
+from hw_asr.monitor import Monitor
+from hw_asr.processes import Processes
+from hw_asr.registry import WRITERS
+from hw_asr.splits import load_split, make_sampler
+from hw_asr.storage.runs import Run
+from hw_asr.training.checkpoint import CheckpointError, load_weights
+from hw_asr.training.evaluation import Evaluator
+from hw_asr.training.media import NoPredictions, PredictionLogger
+from hw_asr.training.progress import Progress
+from hw_asr.training.snapshots import Snapshots
+from hw_asr.training.step import TrainingStep
+from hw_asr.training.stream import BatchStream
+from hw_asr.training.trainer import Trainer, TrainerSettings
+from hw_asr.types import TextEncoder
+from hw_asr.writers.base import Writer
+from hw_asr.writers.jsonl import JsonlWriter
+from hw_asr.writers.multi import MultiWriter
+from hw_asr.writers.null import NullWriter
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What training and inference share: front end, acoustic model, text encoder."""
+
+    front_end: FeatureExtractor
+    model: nn.Module
+    text_encoder: TextEncoder
+
+
+def make_network(config: ExperimentConfig, device: torch.device) -> Network:
+    """Build front end, model (initialised from `trainer.seed`) and text encoder."""
+    text_encoder = build.build_text_encoder(config)
+    front_end = build.build_features(config.preprocessing).to(device)
+    torch.manual_seed(config.trainer.seed)
+    model = build.build_model(config, front_end.n_feats, len(text_encoder.alphabet)).to(device)
+    return Network(front_end, model, text_encoder)
+
+
+class Experiment:
+    """Everything of one training run; `checkpoint` continues it, `weights` only gives its first values."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        run: Run | None,
+        processes: Processes,
+        checkpoint: Mapping[str, Any] | None = None,
+        weights: tuple[Mapping[str, Any], Path] | None = None,
+    ) -> None:
+        trainer = config.trainer
+        self._config, self._run, self._processes = config, run, processes
+        self.network = make_network(config, processes.device)
+        model = self.network.model
+        if weights is not None:
+            load_weights(model, *weights)
+        if processes.size > 1:
+            synchronize_batch_norm(model)
+        self._optimizer = build.build_optimizer(config, model)
+        self._scheduler = build.build_scheduler(config, self._optimizer)
+        self._ema = None
+        if trainer.ema_decay is not None:
+            average = get_ema_multi_avg_fn(trainer.ema_decay)  # type: ignore[no-untyped-call]
+            self._ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+        self._step = TrainingStep(
+            model,
+            self.network.front_end,
+            build.build_augmentations(config, self.network.front_end.n_feats),
+            build.build_loss(config),
+            self._optimizer,
+            processes,
+            precision=trainer.precision,
+            grad_norm_clip=trainer.grad_norm_clip,
+            seed=trainer.seed,
+        )
+        self.progress = Progress()
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        processes.broadcast([*model.parameters(), *model.buffers()])
+        self._writer_state: Mapping[str, Any] = (checkpoint or {}).get("writers") or {}
+
+    def trainer(self, writer: Writer, snapshots: Snapshots | None) -> Trainer:
+        """Load the data and return the trainer."""
+        config, trainer, processes = self._config, self._config.trainer, self._processes
+        stream = self._training_stream()
+        specs = build.decoder_specs(config, self.network.text_encoder, trainer.beam_size)
+        shown = trainer.visualize not in ("none", [], ["none"])
+        metrics = build.build_metrics(config)
+        names = {"argmax", *(["beam_search"] if shown else []), *(metric.decoder for metric in metrics)} & set(specs)
+        decoders = build.build_decoders(specs, self.network.text_encoder, sorted(names))
+        settings = TrainerSettings(
+            epochs=trainer.epochs,
+            batches_per_epoch=trainer.len_epoch or len(stream),
+            accumulate_grad_steps=trainer.accumulate_grad_steps,
+            log_step=trainer.log_step,
+            monitor=Monitor.parse(trainer.monitor),
+            early_stop=trainer.early_stop,
+            max_bad_steps=trainer.max_bad_steps,
+            scheduler_per_epoch=_per_epoch(trainer.scheduler_step, self._scheduler),
+            log_histograms=trainer.log_histograms,
+            sample_rate=config.preprocessing.sr,
+        )
+        return Trainer(
+            settings,
+            self._step,
+            stream,
+            self._scheduler,
+            list(self._evaluators(decoders)),
+            self._evaluated,
+            self._update_average,
+            decoders["argmax"],
+            self.progress,
+            snapshots,
+            lambda: self.state_dict(writer),
+            writer,
+            PredictionLogger(
+                writer, self.network.text_encoder, decoders, trainer.log_predictions, config.preprocessing.sr
+            )
+            if shown and "beam_search" in decoders
+            else NoPredictions(),
+            processes,
+        )
+
+    def state_dict(self, writer: Writer) -> dict[str, Any]:
+        """Return the checkpoint of this moment: tensors and plain data; `state_dict` is what is evaluated."""
+        return {
+            "format": 1,
+            "arch": self._config.arch["type"],
+            "epoch": self.progress.epoch - 1,
+            "state_dict": self._evaluated().state_dict(),
+            "training_state_dict": self.network.model.state_dict() if self._ema is not None else None,
+            "ema_updates": self._ema.n_averaged if self._ema is not None else None,
+            "optimizer": self._optimizer.state_dict(),
+            "lr_scheduler": self._scheduler.state_dict() if self._scheduler is not None else None,
+            "scaler": self._step.scaler.state_dict(),
+            "progress": self.progress.state_dict(),
+            "monitor_best": self.progress.best,
+            "alphabet": list(self.network.text_encoder.alphabet),
+            "writers": writer.state_dict(),
+            "config": self._config.raw,
+        }
+
+    def writer(self) -> Writer:
+        """Return the writers of the config and the local record; nothing on processes that do not write."""
+        if self._run is None or not self._processes.is_main:
+            return NullWriter()
+        trainer = self._config.trainer
+        names = [trainer.visualize] if isinstance(trainer.visualize, str) else trainer.visualize
+        record: Writer = JsonlWriter(self._run.metrics_path, self._writer_state)
+        provided = {
+            "run_name": self._run.name, "experiment": self._run.experiment, "log_dir": self._run.log_dir,
+            "project": trainer.wandb_project or self._config.name, "config": self._config.raw,
+            "state": dict(self._writer_state) or None, "mode": trainer.wandb_mode,
+        }  # fmt: skip
+        return MultiWriter([record, *(WRITERS.build({"type": name}, **provided) for name in names if name != "none")])
+
+    def _evaluated(self) -> nn.Module:
+        module: nn.Module = self._ema.module if self._ema is not None else self.network.model
+        return module
+
+    def _update_average(self) -> None:
+        if self._ema is not None:
+            self._ema.update_parameters(self.network.model)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Take over everything a checkpoint holds. Raises CheckpointError when it holds weights only."""
+        model = self.network.model
+        source = self._run.model_dir if self._run is not None else Path("checkpoint")
+        load_weights(model, state.get("training_state_dict") or state["state_dict"], source)
+        if state.get("format") != 1:
+            raise CheckpointError(
+                f"{source}: this checkpoint was written by another program and cannot be continued; fine-tune from it: "
+                "train.py -c config.json -r CHECKPOINT"
+            )
+        if self._ema is not None:
+            load_weights(self._ema.module, state["state_dict"], source)
+            self._ema.n_averaged.copy_(state["ema_updates"])
+        self._optimizer.load_state_dict(dict(state["optimizer"]))
+        if self._scheduler is not None and state["lr_scheduler"] is not None:
+            self._scheduler.load_state_dict(dict(state["lr_scheduler"]))
+        self._step.scaler.load_state_dict(state["scaler"])
+        self.progress.load_state_dict(state["progress"])
+
+    def _num_frames(self, seconds: float) -> int:
+        """Return how many frames the model gives for a recording."""
+        num_samples = torch.tensor([int(seconds * self._config.preprocessing.sr)])
+        frames = self.network.front_end.num_frames(num_samples)
+        return int(self.network.model.transform_input_lengths(frames))  # type: ignore[operator]
+
+    def _training_stream(self) -> BatchStream:
+        config, split = self._config, self._config.data["train"]
+        dataset = load_split(config, "train", self.network.text_encoder, self._num_frames)
+        sampler = make_sampler(split, dataset, training=True, seed=config.trainer.seed, processes=self._processes)
+        logger.info(
+            "train: %d batches, padding %.0f %%", len(sampler), 100 * padding_share(dataset.durations, list(sampler))
+        )
+        loader = make_loader(dataset, sampler, split.num_workers, pin_memory=self._processes.device.type == "cuda")
+        return BatchStream(loader, sampler, self.progress)
+
+    def _evaluators(self, decoders: Mapping[str, Any]) -> Iterator[Evaluator]:
+        for name, split in self._config.data.items():
+            if name == "train":
+                continue
+            dataset = load_split(self._config, name, self.network.text_encoder)
+            sampler = make_sampler(split, dataset, training=False, seed=0, processes=self._processes)
+            pin = self._processes.device.type == "cuda"
+            yield Evaluator(
+                name,
+                make_loader(dataset, sampler, split.num_workers, pin_memory=pin),
+                self.network.front_end,
+                build.build_loss(self._config),
+                build.build_metrics(self._config),
+                decoders,
+                self._processes,
+                self._config.trainer.precision,
+            )
+
+
+def _per_epoch(setting: str | None, scheduler: Any | None) -> bool:
+    if setting is not None:
+        return setting == "epoch"
+    return isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
