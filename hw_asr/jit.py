@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -10,19 +11,28 @@ from typing import Any
 
 Array = Any
 """An array in a kernel; its type stands in the signature."""
+Scalar = Any
+"""A number in a kernel, Numba's rather than Python's."""
 
 
-def kernel(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def kernel(signature: str, inner: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a function at once for one Numba signature, release the GIL in it and keep the machine code on disk.
 
+    An `inner` kernel is called by kernels only, which saves compiling a way in from Python.
     Modules that use this decorator cost an import of numba (0.3 s): import them inside the constructor that needs them.
     """
-    import numba
-
+    numba: Any = importlib.import_module("numba")
     numba.config.CACHE_DIR = numba.config.CACHE_DIR or _cache_dir()
 
     def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
-        compiled: Callable[..., Any] = numba.njit(signature, nogil=True, cache=True, error_model="numpy")(function)
+        compiled: Callable[..., Any] = numba.njit(
+            signature,
+            nogil=True,
+            cache=True,
+            error_model="numpy",
+            no_cfunc_wrapper=True,
+            no_cpython_wrapper=inner,
+        )(function)
         return compiled
 
     return compile_

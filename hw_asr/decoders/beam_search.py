@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,10 @@ class BeamSearchDecoder:
         self._hotwords = read_hotwords(hotwords, hotword_weight, text_encoder)
         self._fused = bool(self._hotwords)
         self._fusion = no_language_model(text_encoder.alphabet, self._hotwords)
-        from hw_asr.decoders import prefix_search  # the first import compiles
+        from hw_asr.decoders import ctc_forward, fusion, prefix_search  # the first import compiles
 
-        self._search = prefix_search.search
+        self._search, self._log_likelihood = prefix_search.search_texts, ctc_forward.log_likelihood
+        self._fused_score = fusion.fused_score
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first.
@@ -66,22 +68,23 @@ class BeamSearchDecoder:
         return self._threads.map(self._decode, utterances(log_probs, lengths, self._num_classes))
 
     def _decode(self, log_probs: Matrix) -> list[Hypothesis]:
-        from hw_asr.decoders.ctc_forward import log_likelihood
-        from hw_asr.decoders.fusion import fused_score
-        from hw_asr.decoders.prefix_tree import trace
-
         peaks = log_probs.max(axis=1) if len(log_probs) else np.zeros(0)
         probs = np.exp(log_probs - peaks[:, None])
         floors = self._floor * np.exp(-peaks)
-        nodes, found, ranks = self._search(probs, floors, self._beam_size, self._threshold, self._fused, self._fusion)
-        log_scale, room = float(peaks.sum()), np.empty(len(log_probs), np.int32)
+        log_scale = float(peaks.sum())
         hypotheses = []
-        for place in np.argsort(-ranks, kind="stable")[: self._n_best]:
-            labels = room[trace(nodes, found[place], room) :].copy()
-            log_prob = log_likelihood(probs, log_scale, labels)
-            score = log_prob + fused_score(labels, self._fusion) if self._fused else log_prob
+        found = self._search(probs, floors, self._beam_size, self._threshold, self._fused, self._fusion)
+        for labels in islice(found, self._n_best):
+            log_prob = self._log_likelihood(probs, log_scale, labels)
+            score = log_prob + self._language_score(labels)
             hypotheses.append(Hypothesis(self._text_encoder.decode(labels.tolist()), log_prob, score))
         return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
+
+    def _language_score(self, labels: NDArray[np.int32]) -> float:
+        if not self._fused:
+            return 0.0
+        nodes, row = np.zeros((2, 8), np.int32), np.zeros((1, self._num_classes))
+        return float(self._fused_score(labels, nodes, row, self._fusion))
 
 
 def no_language_model(alphabet: Sequence[str], boosts: Mapping[str, float]) -> tuple[Any, ...]:

@@ -6,12 +6,13 @@ become (lookahead in a trie whose nodes know their best unigram); finishing a wo
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from hw_asr.decoders.prefix_tree import HOT, STATE, WORD
-from hw_asr.jit import Array, kernel
+from hw_asr.jit import Array, Scalar, kernel
 from hw_asr.text.lm_table import NGRAMS, advance
 
 ALPHA, BETA, UNKNOWN_PENALTY = range(3)
@@ -26,12 +27,14 @@ leaving the trie there. Node 0 is the root, no nodes at all mean no language mod
 HOTWORDS = "Tuple((int32[:, ::1], float64[:, ::1], float64[::1]))"
 """Per state and class: next state, weight; per state: what the end of the text adds, in nats. One state is none."""
 FUSION = f"Tuple(({WEIGHTS}, {IDS}, {TRIE}, {NGRAMS}, {HOTWORDS}))"
+AFTER_WORD, IN_USE = range(2)
+"""Columns of the state of a row of weights: n-gram state after the word that a space would end, whether it is taken."""
 OUT_OF_TRIE = -1
 PENDING = -1.0
 SMALLEST = 1e-200
 
 
-@kernel("Tuple((float64, int64))(int32[:, ::1], int64, " + FUSION + ")")
+@kernel("Tuple((float64, int64))(int32[:, ::1], int64, " + FUSION + ")", inner=True)
 def finish_word(nodes: Array, node: int, fusion: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return what the end of the unfinished word adds to the logarithm of a prefix's weight, and the state after."""
     weights, ids, (_, _, words, lookahead, _, _), ngrams, _ = fusion
@@ -49,8 +52,8 @@ def finish_word(nodes: Array, node: int, fusion: tuple[Any, ...]) -> tuple[Any, 
     return log_weight + weights[BETA] - ahead, state
 
 
-@kernel("float64(int32[:, ::1], int64, " + FUSION + ")")
-def finish_text(nodes: Array, node: int, fusion: tuple[Any, ...]) -> float:
+@kernel("float64(int32[:, ::1], int64, " + FUSION + ")", inner=True)
+def finish_text(nodes: Array, node: int, fusion: tuple[Any, ...]) -> Scalar:
     """Return what the end of the text adds to the logarithm of a prefix's weight."""
     weights, ids, trie, ngrams, (_, _, hot_ends) = fusion
     log_weight = hot_ends[nodes[node, HOT]]
@@ -61,7 +64,7 @@ def finish_text(nodes: Array, node: int, fusion: tuple[Any, ...]) -> float:
     return log_weight
 
 
-@kernel("void(int32[:, ::1], int64, int64, int64, int64, " + FUSION + ")")
+@kernel("void(int32[:, ::1], int64, int64, int64, int64, " + FUSION + ")", inner=True)
 def start_node(
     nodes: Array, node: int, parent: int, symbol: int, state_after_word: int, fusion: tuple[Any, ...]
 ) -> None:
@@ -84,27 +87,24 @@ def start_node(
                 break
 
 
-@kernel("void(int32[:, ::1], int64, float64[::1], " + FUSION + ")")
-def fill_row(nodes: Array, node: int, row: Array, fusion: tuple[Any, ...]) -> None:
-    """Write the weight of every class after a prefix to `row` (V,); that of the space waits until it is needed."""
-    _, ids, (first, classes, _, _, gains, exits), _, (hot_next, hot_gains, _) = fusion
+@kernel("void(int32[:, ::1], int64, float64[:, ::1], int64, " + FUSION + ")", inner=True)
+def fill_row(nodes: Array, node: int, rows: Array, row: int, fusion: tuple[Any, ...]) -> None:
+    """Write the weight of every class after a prefix to a row of (W, V); that of the space waits until it is needed."""
+    _, ids, (first, classes, _, _, gains, exits), _, (_, hot_gains, _) = fusion
+    place, hot = nodes[node, WORD], nodes[node, HOT]
+    in_trie = first.size > 0 and place >= 0
+    for symbol in range(rows.shape[1]):
+        rows[row, symbol] = exits[place] * hot_gains[hot, symbol] if in_trie else hot_gains[hot, symbol]
+    if in_trie:
+        for child in range(first[place], first[place + 1]):
+            rows[row, classes[child]] = gains[child] * hot_gains[hot, classes[child]]
     if first.size > 0:
-        place = nodes[node, WORD]
-        row[:] = exits[place] if place >= 0 else 1.0
-        if place >= 0:
-            for child in range(first[place], first[place + 1]):
-                row[classes[child]] = gains[child]
-    else:
-        row[:] = 1.0
-    if hot_next.shape[0] > 1:
-        row *= hot_gains[nodes[node, HOT]]
-    if first.size > 0:
-        row[ids[SPACE]] = PENDING
+        rows[row, ids[SPACE]] = PENDING
 
 
-@kernel("void(int32[:, ::1], int32[:, ::1], int64, float64[:, ::1], int32[::1], " + FUSION + ")")
+@kernel("void(int32[:, ::1], int32[:, ::1], int64, float64[:, ::1], int32[:, ::1], " + FUSION + ")", inner=True)
 def finish_words(
-    nodes: Array, beam: Array, num_beam: int, rows: Array, next_states: Array, fusion: tuple[Any, ...]
+    nodes: Array, beam: Array, num_beam: int, rows: Array, row_states: Array, fusion: tuple[Any, ...]
 ) -> None:
     """Compute the weights of the space that still wait, and the states after it; beam slots are (node, class, row)."""
     space = fusion[1][SPACE]
@@ -113,29 +113,29 @@ def finish_words(
         node, row = beam[slot, 0], beam[slot, 2]
         if rows[row, space] == PENDING:
             log_weight, state = finish_word(nodes, node, fusion)
-            rows[row, space] = max(np.exp(log_weight), SMALLEST) * hot_gains[nodes[node, HOT], space]
-            next_states[row] = state
+            weight = math.exp(log_weight)
+            rows[row, space] = (weight if weight > SMALLEST else SMALLEST) * hot_gains[nodes[node, HOT], space]
+            row_states[row, AFTER_WORD] = state
 
 
-@kernel("float64(int32[::1], " + FUSION + ")")
-def fused_score(labels: Array, fusion: tuple[Any, ...]) -> float:
-    """Return the logarithm of the weight that language model and hotwords give a whole text, as classes."""
-    nodes = np.zeros((2, 6), np.int32)
+@kernel("float64(int32[::1], int32[:, ::1], float64[:, ::1], " + FUSION + ")")
+def fused_score(labels: Array, nodes: Array, row: Array, fusion: tuple[Any, ...]) -> Scalar:
+    """Return the logarithm of the weight that language model and hotwords give a whole text, as classes.
+
+    nodes (2, ...) and row (1, V) are room to work in, zeros.
+    """
     nodes[0, STATE] = fusion[1][START]
-    row = np.empty(fusion[4][1].shape[1])
     hot_gains = fusion[4][1]
     log_weight = 0.0
-    for symbol in labels:
-        state = np.int64(0)
-        if fusion[2][0].size > 0:
-            fill_row(nodes, 0, row, fusion)
-            if symbol == fusion[1][SPACE]:
-                word_end, state = finish_word(nodes, 0, fusion)
-                log_weight += word_end + np.log(hot_gains[nodes[0, HOT], symbol])
-            else:
-                log_weight += np.log(row[symbol])
+    for place in range(labels.size):
+        symbol, state = labels[place], np.int64(0)
+        fill_row(nodes, 0, row, 0, fusion)
+        if row[0, symbol] == PENDING:
+            word_end, state = finish_word(nodes, 0, fusion)
+            log_weight += word_end + math.log(hot_gains[nodes[0, HOT], symbol])
         else:
-            log_weight += np.log(hot_gains[nodes[0, HOT], symbol])
+            log_weight += math.log(row[0, symbol])
         start_node(nodes, 1, 0, symbol, state, fusion)
-        nodes[0] = nodes[1]
+        for column in range(nodes.shape[1]):
+            nodes[0, column] = nodes[1, column]
     return log_weight + finish_text(nodes, 0, fusion)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_asr.jit import Array, kernel
+from hw_asr.jit import Array, Scalar, kernel
 
 NGRAMS = "Tuple((float32[::1], float32[::1], int32[::1], int32[::1], uint64[::1], int32[::1]))"
 """Per n-gram: its natural log-probability, its back-off, the n-gram without its first word (-1 for a single word),
@@ -15,8 +15,8 @@ NO_CONTEXT = -1
 EMPTY = -1
 
 
-@kernel("int64(uint64[::1], int32[::1], int64, int64)")
-def find(keys: Array, values: Array, state: int, word: int) -> int:
+@kernel("int64(uint64[::1], int32[::1], int64, int64)", inner=True)
+def find(keys: Array, values: Array, state: int, word: int) -> Scalar:
     """Return the n-gram that continues the n-gram `state` with `word`, or -1."""
     mask = np.uint64(keys.size - 1)
     key = (np.uint64(state) << np.uint64(32)) | np.uint64(word)
@@ -42,7 +42,7 @@ def insert(keys: Array, values: Array, state: int, word: int, ngram: int) -> Non
     values[place] = ngram
 
 
-@kernel("Tuple((float64, int64))(" + NGRAMS + ", int64, int64)")
+@kernel("Tuple((float64, int64))(" + NGRAMS + ", int64, int64)", inner=True)
 def advance(ngrams: tuple[Any, ...], state: int, word: int) -> tuple[Any, ...]:
     """Return the log-probability of `word` after `state` (Katz 1987) and the state after it."""
     log_probs, backoffs, shorter, next_states, keys, values = ngrams
@@ -57,10 +57,10 @@ def advance(ngrams: tuple[Any, ...], state: int, word: int) -> tuple[Any, ...]:
 
 
 @kernel("float64(" + NGRAMS + ", int64, int32[::1])")
-def score_words(ngrams: tuple[Any, ...], state: int, words: Array) -> float:
+def score_words(ngrams: tuple[Any, ...], state: int, words: Array) -> Scalar:
     """Return the log-probability of the word ids after `state`."""
     total = 0.0
-    for word in words:
-        log_prob, state = advance(ngrams, state, word)
+    for place in range(words.size):
+        log_prob, state = advance(ngrams, state, words[place])
         total += log_prob
     return total
