@@ -1,15 +1,23 @@
-"""A GRU layer over rows of real frames."""
+"""A GRU layer over rows of real frames: cuDNN on a GPU, our own recurrence on a CPU."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
+from hw_asr.models.matmul import RepeatedMatmul, matmul
 from hw_asr.models.packing import Packing
 
 
 class FrameGRU(nn.GRU):
     """One layer of torch's GRU (arXiv:1406.1078, the reset gate applied after the product), on packed rows.
+
+    Parameters are those of torch.nn.GRU. On the CPU, where torch goes frame by frame, everything that does not depend
+    on the state is computed for all frames at once, in the forward and in the backward pass.
 
     Args:
         input_size: features of a row.
@@ -22,8 +30,129 @@ class FrameGRU(nn.GRU):
 
     def forward(self, rows: Tensor, packing: Packing) -> Tensor:
         """Map rows (N, input_size), packed as `packing` says, to (N, H) or (N, 2H); states start at zero."""
+        if rows.device.type == "cpu":
+            return self._on_cpu(rows, packing.batch_sizes.tolist())
         if packing.num_rows == 0:
             return rows.new_zeros(0, self.hidden_size * (1 + self.bidirectional))
         packed, _ = nn.GRU.forward(self, PackedSequence(rows, packing.batch_sizes))
         output: Tensor = packed.data
         return output
+
+    def _on_cpu(self, rows: Tensor, sizes: list[int]) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            rows = rows.to(self.all_weights[0][0].dtype)
+            outputs: list[Tensor] = [
+                _Recurrence.apply(rows, *weights, sizes, direction == 1)  # type: ignore[no-untyped-call]
+                for direction, weights in enumerate(self.all_weights)
+            ]
+        return torch.cat(outputs, dim=1)
+
+
+class _Recurrence(torch.autograd.Function):
+    """One direction of a GRU over packed rows, of which `sizes[t]` belong to frame t.
+
+    With the gates r and z, the candidate n, the state h' before and the product a = W_hn h' + b_hn of a frame:
+    n = tanh(x_n + r a), h = n + z (h' - n). How h changes with the arguments of the gates is known for all frames
+    before the backward recurrence begins; a step of it is then one scaling and one matrix product.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias_ih: Tensor,
+        bias_hh: Tensor,
+        sizes: list[int],
+        reverse: bool,
+    ) -> Tensor:
+        hidden = weight_hh.shape[1]
+        gates_in, new_in = _inputs(rows, weight_ih, bias_ih, bias_hh)
+        recur = RepeatedMatmul(weight_hh.t(), max(sizes, default=0))
+        state = nothing = rows.new_zeros(0, hidden)
+        before, after, new = [nothing] * len(sizes), [nothing] * len(sizes), [nothing] * len(sizes)
+        gates = [gates_in[:0]] * len(sizes)
+        pieces = zip(range(len(sizes)), torch.split(gates_in, sizes), torch.split(new_in, sizes), strict=True)
+        for step, gate_in, candidate_in in reversed(list(pieces)) if reverse else pieces:
+            state = before[step] = _resized(state, sizes[step])
+            gate = gates[step] = recur(state, gate_in)
+            gate.narrow(1, 0, 2 * hidden).sigmoid_()
+            reset, update, product = gate.chunk(3, dim=1)
+            candidate = new[step] = torch.addcmul(candidate_in, reset, product).tanh_()
+            state = after[step] = torch.lerp(candidate, state, update)
+        if any(ctx.needs_input_grad):
+            saved = (torch.cat([nothing, *before]), torch.cat([gates_in[:0], *gates]), torch.cat([nothing, *new]))
+            ctx.save_for_backward(rows, weight_ih, weight_hh, *saved)
+            ctx.sizes, ctx.reverse = sizes, reverse
+        return torch.cat([nothing, *after])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight_ih, weight_hh, before, gates, new = ctx.saved_tensors
+        reset, update, product = gates.chunk(3, dim=1)
+        candidate_slope = (1 - update) * (1 - new * new)
+        slopes = torch.stack(
+            [
+                candidate_slope * product * reset * (1 - reset),
+                (before - new) * update * (1 - update),
+                candidate_slope * reset,
+            ],
+            dim=1,
+        )
+        state_grads, gate_grads = _backward_recurrence(grad, slopes, update, weight_hh, ctx.sizes, ctx.reverse)
+        weight_hh_grad, bias_hh_grad = matmul(gate_grads.t(), before), gate_grads.sum(0)
+        gate_grads[:, 2 * before.shape[1] :] = state_grads * candidate_slope
+        rows_grad = matmul(gate_grads, weight_ih) if ctx.needs_input_grad[0] else None
+        return (
+            rows_grad,
+            matmul(gate_grads.t(), rows),
+            weight_hh_grad,
+            gate_grads.sum(0),
+            bias_hh_grad,
+            None,
+            None,
+        )
+
+
+def _inputs(rows: Tensor, weight_ih: Tensor, bias_ih: Tensor, bias_hh: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the recurrent products are added to (N, 3H), and the candidates' share of the rows (N, H)."""
+    hidden = len(bias_ih) // 3
+    bias = torch.cat([bias_ih[: 2 * hidden] + bias_hh[: 2 * hidden], bias_ih[2 * hidden :]])
+    gates = matmul(rows, weight_ih.t(), bias)
+    candidates = gates[:, 2 * hidden :].clone(memory_format=torch.contiguous_format)
+    gates[:, 2 * hidden :] = bias_hh[2 * hidden :]
+    return gates, candidates
+
+
+def _backward_recurrence(
+    grad: Tensor, slopes: Tensor, update: Tensor, weight_hh: Tensor, sizes: list[int], reverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the loss's derivatives by the states (N, H) and by the arguments of the gates (N, 3H).
+
+    `grad` (N, H) are those by the layer's outputs, `slopes` (N, 3, H) the derivatives of a state by its gates'
+    arguments, of which the third is taken by the recurrent product.
+    """
+    hidden = grad.shape[1]
+    recur = RepeatedMatmul(weight_hh, max(sizes, default=0))
+    carried = nothing = grad.new_zeros(0, hidden)
+    state_grads, gate_grads = [nothing] * len(sizes), [slopes[:0].flatten(1)] * len(sizes)
+    pieces = zip(
+        range(len(sizes)), torch.split(grad, sizes), torch.split(slopes, sizes), torch.split(update, sizes), strict=True
+    )
+    for step, grad_here, slope, kept in pieces if reverse else reversed(list(pieces)):
+        state_grad = state_grads[step] = grad_here + _resized(carried, sizes[step])
+        gate_grad = gate_grads[step] = (slope * state_grad[:, None]).flatten(1)
+        carried = recur(gate_grad, state_grad * kept)
+    return torch.cat([nothing, *state_grads]), torch.cat([slopes[:0].flatten(1), *gate_grads])
+
+
+def _resized(state: Tensor, num_rows: int) -> Tensor:
+    """Drop the utterances that have ended, or begin with zeros those that start here."""
+    missing = num_rows - len(state)
+    if missing == 0:
+        return state
+    if missing < 0:
+        return state[:num_rows]
+    return torch.cat([state, state.new_zeros(missing, state.shape[1])])

@@ -28,19 +28,11 @@ class Packing:
         """(T,) n(t), on the CPU."""
         self._shape = (len(lengths), num_frames)
         self._cells = (order[place] * num_frames + time).to(device)
-        starts = self.batch_sizes.cumsum(0) - self.batch_sizes
-        self._mirror = starts[longest[place] - 1 - time] + place
-        self._device = device
 
     @property
     def num_rows(self) -> int:
         """N."""
-        return len(self._mirror)
-
-    @property
-    def mirror(self) -> Tensor:
-        """(N,) the row that holds the same utterance's frame counted from the end: rows[mirror] runs backwards."""
-        return self._mirror.to(self._device)
+        return len(self._cells)
 
     def pack(self, padded: Tensor) -> Tensor:
         """Gather (B, T, ...) into rows (N, ...)."""
