@@ -1,0 +1,50 @@
+"""Whether the confidence of words means what it says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hw_asr.report.alignment import align
+from hw_asr.report.results import Result, best_text
+from hw_asr.report.statistics import Array
+
+NUM_BINS = 10
+
+
+def calibration(results: Sequence[Result], decoders: Sequence[str]) -> dict[str, Any] | None:
+    """Compare the confidence of words with how often they are right, in bins of equal width.
+
+    `words` belong to the decoder whose text they spell; a word is right when it stands against an equal one of the
+    reference. The error is the expected calibration error (Naeini et al. 2015). None when there are no such words.
+    """
+    confidences: list[float] = []
+    right: list[bool] = []
+    for result in results:
+        words = result.get("words") or []
+        spelled = [word["word"] for word in words]
+        texts = [(best_text(result, decoder) or "").split() for decoder in decoders]
+        if result.get("ground_truth") is not None and spelled in texts:
+            confidences += [_number(word["confidence"]) for word in words]
+            right += align(result["ground_truth"].split(), spelled).matched()
+    confidence, correct = np.array(confidences), np.array(right, dtype=np.float64)
+    known = np.isfinite(confidence)
+    confidence, correct = confidence[known], correct[known]
+    if len(confidence) == 0:
+        return None
+    index = np.clip((confidence * NUM_BINS).astype(int), 0, NUM_BINS - 1)
+    occupied = (index == each for each in range(NUM_BINS) if (index == each).any())
+    bins = [_bin(confidence[inside], correct[inside]) for inside in occupied]
+    error = sum(each["count"] * abs(each["confidence"] - each["right"]) for each in bins) / len(confidence)
+    return {"bins": bins, "error": error, "words": len(confidence), "right": float(correct.mean())}
+
+
+def _bin(confidence: Array, correct: Array) -> dict[str, Any]:
+    return {"confidence": float(confidence.mean()), "right": float(correct.mean()), "count": len(confidence)}
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

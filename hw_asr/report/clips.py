@@ -1,0 +1,90 @@
+"""Recordings inside a page: which ones, and in which form."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import quote
+
+from tqdm import tqdm
+
+from hw_asr.datasets.audio import AudioError, read_audio
+
+SAMPLE_RATE = 16000
+MAX_AS_IS = 12_000
+"""Bytes per second up to which a compressed file is embedded as it is; others become mp3, about 5 kB a second."""
+_SIGNATURES = {
+    b"OggS": (0, "audio/ogg"),
+    b"ID3": (0, "audio/mpeg"),
+    b"\xff\xfb": (0, "audio/mpeg"),
+    b"ftyp": (4, "audio/mp4"),
+}
+
+
+class Clip:
+    """A recording as a data URI."""
+
+    def __init__(self, content: bytes, media_type: str) -> None:
+        self.num_bytes = len(content)
+        self.uri = f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def embed(paths: Iterable[Path], durations: Iterable[float | None], limit_mb: float) -> list[Clip | None]:
+    """Return clips of the recordings, in order, until they take `limit_mb` megabytes; None for the rest.
+
+    A recording that cannot be read has no clip either; its result says why.
+    """
+    clips: list[Clip | None] = []
+    left = limit_mb * 1e6
+    pairs = list(zip(paths, durations, strict=True))
+    for path, seconds in tqdm(pairs, desc="audio for the report", leave=False, disable=None):
+        clip = clip_of(path, seconds) if left > 0 else None
+        if clip is not None:
+            left -= clip.num_bytes
+        clips.append(clip if left >= 0 else None)
+    return clips
+
+
+def clip_of(path: Path, seconds: float | None) -> Clip | None:
+    """Return a recording in a form that browsers play; None when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+            media_type = _media_type(head)
+            if media_type is not None and seconds and path.stat().st_size <= MAX_AS_IS * seconds:
+                return Clip(head + file.read(), media_type)
+        return Clip(_mp3(path), "audio/mpeg")
+    except (OSError, AudioError):
+        return None
+
+
+def link(path: Path, page: Path) -> str:
+    """Return the URL of a recording as seen from the page."""
+    absolute = path.absolute()
+    try:
+        relative = os.path.relpath(absolute, page.absolute().parent)
+    except ValueError:  # another drive
+        return absolute.as_uri()
+    return quote(Path(relative).as_posix())
+
+
+def _media_type(head: bytes) -> str | None:
+    for signature, (offset, media_type) in _SIGNATURES.items():
+        if head[offset : offset + len(signature)] == signature:
+            return media_type
+    return None
+
+
+def _mp3(path: Path) -> bytes:
+    import soundfile
+
+    buffer = io.BytesIO()
+    samples = read_audio(path, SAMPLE_RATE)
+    soundfile.write(
+        buffer, samples, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III",
+        bitrate_mode="VARIABLE", compression_level=0.5,
+    )  # fmt: skip
+    return buffer.getvalue()

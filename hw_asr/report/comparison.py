@@ -1,0 +1,128 @@
+"""Two outputs over the same recordings: which is better, by how much, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hw_asr.report.evaluation import evaluation_data
+from hw_asr.report.results import PREFIX, ReportError, Result, best_text, decoders_of
+from hw_asr.report.statistics import Difference, compare
+
+
+def comparison_data(
+    first: Sequence[Result],
+    second: Sequence[Result],
+    names: tuple[str, str] = ("A", "B"),
+    decoders: tuple[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return everything the page shows of a comparison, as plain data.
+
+    Recordings are paired by path; those that only one output has, or whose references differ, are counted and left
+    out. `decoders` default to the most elaborate one that both outputs have.
+    """
+    chosen = _choose(first, second, names, decoders)
+    labels = [f"{name}: {decoder}" for name, decoder in zip(names, chosen, strict=True)]
+    pairs, left_out = _pair(first, second)
+    if not pairs:
+        raise ReportError(f"{names[0]} and {names[1]} have no recording in common; nothing can be compared")
+    merged = [
+        {
+            **{key: a.get(key) for key in ("audio_path", "speaker", "duration", "ground_truth")},
+            "error": a.get("error") or b.get("error"),
+            PREFIX + labels[0]: best_text(a, chosen[0]),
+            PREFIX + labels[1]: best_text(b, chosen[1]),
+        }
+        for a, b in pairs
+    ]
+    data = evaluation_data(merged, labels)
+    scored = [row["hypotheses"] for row in data["utterances"] if _is_scored(row)]
+    for row in data["utterances"]:
+        row["change"] = row["hypotheses"][1]["errors"] - row["hypotheses"][0]["errors"] if _is_scored(row) else None
+    changes = [row["change"] for row in data["utterances"] if row["change"] is not None]
+    data["comparison"] = {
+        "differences": {unit: _difference(scored, unit).to_json() for unit in ("words", "characters")}
+        if scored
+        else {},
+        "better": sum(change < 0 for change in changes),
+        "worse": sum(change > 0 for change in changes),
+        "same": sum(change == 0 for change in changes),
+        "left_out": left_out,
+    }
+    return data
+
+
+def summary(data: dict[str, Any]) -> str:
+    """Say in a few lines what a comparison found."""
+    found = data["comparison"]
+    lines = []
+    for line in data["headline"]:
+        lines.append(f"{line['decoder']}: WER {line['wer']['corpus']:.2%}  CER {line['cer']['corpus']:.2%}")
+    for unit, name in (("words", "WER"), ("characters", "CER")):
+        if unit in found["differences"]:
+            lines.append(f"{name} {_sentence(found['differences'][unit])}")
+    lines.append(
+        f"{data['num_scored']} recordings with a reference: {found['better']} better, {found['worse']} worse, "
+        f"{found['same']} with as many errors in the second"
+    )
+    lines += [f"left out: {count} {reason}" for reason, count in found["left_out"].items() if count]
+    return "\n".join(lines)
+
+
+def _sentence(difference: dict[str, Any]) -> str:
+    text = f"{100 * difference['difference']:+.2f} points"
+    if difference["interval"] is not None:
+        low, high = difference["interval"]
+        text += f" [{100 * low:+.2f}, {100 * high:+.2f}], paired bootstrap p = {difference['bootstrap_p']:.3g}"
+    return f"{text}, matched pairs p = {difference['matched_pairs_p']:.3g}"
+
+
+def _choose(
+    first: Sequence[Result], second: Sequence[Result], names: tuple[str, str], decoders: tuple[str, str] | None
+) -> tuple[str, str]:
+    known = (decoders_of(first), decoders_of(second))
+    if decoders is None:
+        common = [name for name in known[0] if name in known[1]]
+        if not common:
+            raise ReportError(
+                f"{names[0]} has {', '.join(known[0]) or 'no decoder'} and {names[1]} has "
+                f"{', '.join(known[1]) or 'no decoder'}; name one of each with --decoder"
+            )
+        return common[-1], common[-1]
+    for name, decoder, each in zip(names, decoders, known, strict=True):
+        if decoder not in each:
+            raise ReportError(f"{name} has no decoder {decoder!r}; it has {', '.join(each) or 'none'}")
+    return decoders
+
+
+def _pair(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[tuple[Result, Result]], dict[str, int]]:
+    others: dict[str, list[Result]] = {}
+    for result in reversed(second):
+        others.setdefault(str(result["audio_path"]), []).append(result)
+    pairs, conflicting = [], 0
+    for result in first:
+        candidates = others.get(str(result["audio_path"]))
+        if candidates:
+            other = candidates.pop()
+            if result.get("ground_truth") == other.get("ground_truth"):
+                pairs.append((result, other))
+            else:
+                conflicting += 1
+    left_out = {
+        "only in the first": len(first) - len(pairs) - conflicting,
+        "only in the second": sum(map(len, others.values())),
+        "with different references": conflicting,
+    }
+    return pairs, left_out
+
+
+def _is_scored(row: dict[str, Any]) -> bool:
+    return row["reference"] is not None and all(row["hypotheses"])
+
+
+def _difference(scored: Sequence[Sequence[dict[str, Any]]], unit: str) -> Difference:
+    a, b = (np.array([hypotheses[index][unit].edits for hypotheses in scored], dtype=np.float64) for index in (0, 1))
+    lengths = np.array([hypotheses[0][unit].length for hypotheses in scored], dtype=np.float64)
+    return compare(a, b, lengths)

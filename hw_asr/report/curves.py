@@ -1,0 +1,78 @@
+"""What metrics.jsonl tells of a training run: curves, and the best of every metric."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MAX_POINTS = 800
+_SPLIT_METRIC = re.compile(r"(?P<split>.+?)_(?P<metric>loss|[CW]ER\b.*)")
+_CORPUS = " corpus"
+
+
+def curves_data(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return charts and a table of bests from the lines of a metrics.jsonl."""
+    series: dict[str, list[tuple[int, float | None]]] = {}
+    for record in records:
+        for name, value in record.items():
+            if name not in ("step", "time") and (value is None or isinstance(value, (int, float))):
+                series.setdefault(name, []).append((record["step"], value))
+    charts: dict[str, list[dict[str, Any]]] = {}
+    for name, points in series.items():
+        chart, label = _place(name)
+        charts.setdefault(chart, []).append({"label": label, "points": thinned(points)})
+    ordered = sorted(charts.items(), key=lambda item: _importance(item[0]))
+    return {
+        "charts": [{"title": title, "series": lines} for title, lines in ordered],
+        "bests": [_best(name, points) for name, points in series.items() if _SPLIT_METRIC.fullmatch(name)],
+        "facts": _facts(records),
+    }
+
+
+def thinned(points: Sequence[tuple[int, float | None]]) -> list[tuple[float, float | None]]:
+    """Return at most MAX_POINTS points, each the mean of its neighbours; a value that is no number stays a gap."""
+    if len(points) <= MAX_POINTS:
+        return [(float(step), value) for step, value in points]
+    width = -(-len(points) // MAX_POINTS)
+    means: list[tuple[float, float | None]] = []
+    for start in range(0, len(points), width):
+        bucket = points[start : start + width]
+        values = [value for _, value in bucket if value is not None]
+        step = sum(step for step, _ in bucket) / len(bucket)
+        means.append((step, sum(values) / len(values) if values else None))
+    return means
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Return the chart a metric belongs to and its label there: one chart for a metric of all splits."""
+    match = _SPLIT_METRIC.fullmatch(name)
+    if match is None:
+        return name.removeprefix("train_").replace("_", " "), name
+    metric, split = match["metric"], match["split"]
+    if metric.endswith(_CORPUS):
+        return metric.removesuffix(_CORPUS), split + _CORPUS
+    return metric, split
+
+
+def _importance(title: str) -> tuple[int, str]:
+    return (0 if title == "loss" else 1 if "WER" in title else 2 if "CER" in title else 3), title
+
+
+def _best(name: str, points: Sequence[tuple[int, float | None]]) -> dict[str, Any]:
+    known = [(value, step) for step, value in points if value is not None]
+    best = min(known, default=(None, None))
+    return {"name": name, "best": best[0], "step": best[1], "last": points[-1][1], "is_rate": "ER" in name}
+
+
+def _facts(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+    if not records:
+        return [("lines", 0)]
+    times = [record["time"] for record in records if isinstance(record.get("time"), (int, float))]
+    busy = sum(min(later - earlier, 600.0) for earlier, later in zip(times, times[1:], strict=False) if later > earlier)
+    epochs = [record["epoch"] for record in records if isinstance(record.get("epoch"), (int, float))]
+    facts: list[tuple[str, Any]] = [("steps", max(record["step"] for record in records))]
+    if epochs:
+        facts.append(("epochs", max(epochs)))
+    facts.append(("hours at work", round(busy / 3600, 2)))
+    return facts

@@ -1,0 +1,143 @@
+"""What a list of results, as it stands in output.json, has to tell: the data behind the page."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hw_asr.metrics import ErrorRate, char_errors, word_errors
+from hw_asr.report.alignment import Alignment, align, count_confusions, spaces_words, tokens
+from hw_asr.report.calibration import calibration
+from hw_asr.report.results import LABELS, Result, best_text, decoders_of
+from hw_asr.report.statistics import Array, interval
+
+DURATION_EDGES = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0, math.inf)
+MOST_CONFUSIONS = 50
+
+
+def evaluation_data(results: Sequence[Result], decoders: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return everything the page shows of an evaluation, as plain data; without `decoders`, of all of them."""
+    decoders = decoders_of(results) if decoders is None else decoders
+    by_word = spaces_words(result["ground_truth"] for result in results if result.get("ground_truth"))
+    by_word = by_word or not any(result.get("ground_truth") for result in results)
+    rows = [_utterance(result, decoders, by_word) for result in results]
+    scored = [row for row in rows if row["reference"] is not None and all(each for each in row["hypotheses"])]
+    return {
+        "decoders": [LABELS.get(name, name) for name in decoders],
+        "unit": "word" if by_word else "character",
+        "num_scored": len(scored),
+        "headline": [_headline(name, index, scored) for index, name in enumerate(decoders)] if scored else [],
+        "durations": [_by_duration(scored, index) for index in range(len(decoders))],
+        "speakers": [_by_speaker(scored, index) for index in range(len(decoders))],
+        "confusions": [_confusions(scored, index, by_word) for index in range(len(decoders))],
+        "calibration": calibration(results, decoders),
+        "utterances": rows,
+    }
+
+
+def _utterance(result: Result, decoders: Sequence[str], by_word: bool) -> dict[str, Any]:
+    reference = result.get("ground_truth")
+    hypotheses: list[dict[str, Any] | None] = []
+    for decoder in decoders:
+        text = best_text(result, decoder)
+        if text is None or result.get("error"):
+            hypotheses.append(None)
+            continue
+        alternatives = result[f"pred_text_{decoder}"]
+        hypothesis: dict[str, Any] = {
+            "text": _shown(text, by_word),
+            "alternatives": [] if isinstance(alternatives, str) else alternatives,
+        }
+        if reference is not None:
+            words, characters = word_errors(reference, text), char_errors(reference, text)
+            alignment = align(tokens(reference, by_word), tokens(text, by_word))
+            hypothesis |= {"edits": alignment.edits, "words": words, "characters": characters}
+            hypothesis |= {
+                "errors": (words if by_word else characters).edits,
+                "wer": words.rate,
+                "cer": characters.rate,
+            }
+        hypotheses.append(hypothesis)
+    return {
+        "path": str(result["audio_path"]),
+        "speaker": result.get("speaker"),
+        "duration": result.get("duration"),
+        "error": result.get("error"),
+        "reference": None if reference is None else _shown(reference, by_word),
+        "hypotheses": hypotheses,
+        "words": [[word["word"], word["start"], word["end"], word["confidence"]] for word in result.get("words") or ()],
+    }
+
+
+def _shown(text: str, by_word: bool) -> str:
+    """Return a text that the page can split into the tokens that were aligned, whatever it takes for white space."""
+    return " ".join(text.split()) if by_word else text
+
+
+def _counts(rows: Sequence[dict[str, Any]], decoder: int, unit: str) -> tuple[Array, Array]:
+    """Return edits and reference lengths (N, 1) in `unit`, words or characters."""
+    counts = [row["hypotheses"][decoder][unit] for row in rows]
+    errors = np.array([[each.edits] for each in counts], dtype=np.float64)
+    return errors, np.array([[each.length] for each in counts], dtype=np.float64)
+
+
+def _headline(name: str, decoder: int, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    line: dict[str, Any] = {"decoder": LABELS.get(name, name)}
+    for unit, key in (("words", "wer"), ("characters", "cer")):
+        total = ErrorRate()
+        for row in rows:
+            total.add(row["hypotheses"][decoder][unit])
+        line[key] = {
+            "corpus": total.corpus,
+            "mean": total.mean,
+            "interval": interval(*_counts(rows, decoder, unit))[0],
+            "counts": [int(value) for value in total.totals[:4]],
+        }
+    line["perfect"] = sum(not row["hypotheses"][decoder]["words"].edits for row in rows) / len(rows)
+    return line
+
+
+def _group(label: str, rows: Sequence[dict[str, Any]], decoder: int) -> dict[str, Any]:
+    errors, lengths = _counts(rows, decoder, "words")
+    total = float(lengths.sum())
+    return {
+        "label": label,
+        "utterances": len(rows),
+        "words": int(total),
+        "wer": float(errors.sum()) / total if total else 1.0,
+        "interval": interval(errors, lengths, resamples=400)[0],
+    }
+
+
+def _by_duration(rows: Sequence[dict[str, Any]], decoder: int) -> list[dict[str, Any]]:
+    groups = []
+    for low, high in itertools.pairwise(DURATION_EDGES):
+        inside = [row for row in rows if row["duration"] is not None and low <= row["duration"] < high]
+        if inside:
+            label = f"{low:g}–{high:g} s" if math.isfinite(high) else f"{low:g} s and more"
+            groups.append(_group(label, inside, decoder))
+    return groups
+
+
+def _by_speaker(rows: Sequence[dict[str, Any]], decoder: int) -> list[dict[str, Any]]:
+    speakers: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["speaker"] is not None:
+            speakers.setdefault(str(row["speaker"]), []).append(row)
+    groups = [_group(name, members, decoder) for name, members in speakers.items()]
+    return sorted(groups, key=lambda group: (-group["wer"], group["label"]))
+
+
+def _confusions(rows: Sequence[dict[str, Any]], decoder: int, by_word: bool) -> dict[str, Any]:
+    pairs = [(row["reference"], row["hypotheses"][decoder]) for row in rows]
+    found: dict[str, Any] = {}
+    if by_word:
+        words = (Alignment(wanted.split(), got["text"].split(), got["edits"]) for wanted, got in pairs)
+        found["words"] = count_confusions(words, MOST_CONFUSIONS)
+    characters = (align(wanted, got["text"]) for wanted, got in pairs if got["characters"].edits)
+    found["characters"] = count_confusions(characters, MOST_CONFUSIONS)
+    return found
