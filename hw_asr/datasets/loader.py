@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,8 +61,17 @@ class SpeechLoader(DataLoader[Example | Failure]):
 
 
 def _prepare_worker(_: int) -> None:
-    """One thread per worker; Ctrl-C and SIGTERM are for the parent, with which the workers end."""
+    """One thread per worker; Ctrl-C, and a SIGTERM to the whole process group, are for the parent to answer."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_wait_for_the_parent_to_end_it, daemon=True).start()
     gc.freeze()  # a collection would write to, and so copy, every page inherited from the parent
+
+
+def _wait_for_the_parent_to_end_it() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
