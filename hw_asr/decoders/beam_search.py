@@ -16,7 +16,7 @@ from hw_asr.decoders.hotwords import Hotwords, read_hotwords
 from hw_asr.registry import DECODERS
 from hw_asr.types import Hypothesis, TextEncoder
 
-SMALLEST_WEIGHT = 1e-200
+LARGEST_LOG_WEIGHT = 300.0
 
 
 @DECODERS.register("beam_search")
@@ -42,10 +42,10 @@ class BeamSearchDecoder:
         hotwords: dict[str, float] | list[str] | None = None,
         hotword_weight: float = 10.0,
     ) -> None:
-        _check("beam_size", beam_size, 1, math.inf)
-        _check("n_best", n_best, 1, math.inf)
-        _check("symbol_floor", -math.inf if symbol_floor is None else symbol_floor, -math.inf, 0)
-        _check("beam_threshold", math.inf if beam_threshold is None else beam_threshold, 0, math.inf)
+        check_range("beam_size", beam_size, 1, math.inf)
+        check_range("n_best", n_best, 1, math.inf)
+        check_range("symbol_floor", -math.inf if symbol_floor is None else symbol_floor, -math.inf, 0)
+        check_range("beam_threshold", math.inf if beam_threshold is None else beam_threshold, 0, math.inf)
         self._text_encoder = text_encoder
         self._num_classes = len(text_encoder.alphabet)
         self._beam_size, self._n_best = beam_size, n_best
@@ -107,10 +107,16 @@ def hotword_arrays(
     if not boosts:
         return np.zeros((1, len(alphabet)), np.int32), np.ones((1, len(alphabet))), np.zeros(1)
     automaton = Hotwords(boosts, alphabet)
-    weights = np.clip(np.exp(automaton.log_weights), SMALLEST_WEIGHT, 1 / SMALLEST_WEIGHT)
-    return automaton.next_states, weights, automaton.end_log_weights
+    return automaton.next_states, linear(automaton.log_weights), automaton.end_log_weights
 
 
-def _check(name: str, value: float, low: float, high: float) -> None:
+def linear(log_weights: Matrix) -> Matrix:
+    """Return weights of logarithms, kept where a product of a few of them neither vanishes nor overflows."""
+    weights: Matrix = np.exp(np.clip(log_weights, -LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT))
+    return weights
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise ValueError when an argument is not in [low, high]; NaN never is."""
     if not low <= value <= high:
         raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {value}")
