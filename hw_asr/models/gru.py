@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
-from hw_asr.models.matmul import RepeatedMatmul, matmul
+from hw_asr.models.matmul import matmul
 from hw_asr.models.packing import Packing
 
 
@@ -69,14 +69,14 @@ class _Recurrence(torch.autograd.Function):
     ) -> Tensor:
         hidden = weight_hh.shape[1]
         gates_in, new_in = _inputs(rows, weight_ih, bias_ih, bias_hh)
-        recur = RepeatedMatmul(weight_hh.t(), max(sizes, default=0))
+        recurrent = weight_hh.t().contiguous()
         state = nothing = rows.new_zeros(0, hidden)
         before, after, new = [nothing] * len(sizes), [nothing] * len(sizes), [nothing] * len(sizes)
         gates = [gates_in[:0]] * len(sizes)
         pieces = zip(range(len(sizes)), torch.split(gates_in, sizes), torch.split(new_in, sizes), strict=True)
         for step, gate_in, candidate_in in reversed(list(pieces)) if reverse else pieces:
             state = before[step] = _resized(state, sizes[step])
-            gate = gates[step] = recur(state, gate_in)
+            gate = gates[step] = matmul(state, recurrent, gate_in)
             gate.narrow(1, 0, 2 * hidden).sigmoid_()
             reset, update, product = gate.chunk(3, dim=1)
             candidate = new[step] = torch.addcmul(candidate_in, reset, product).tanh_()
@@ -102,18 +102,13 @@ class _Recurrence(torch.autograd.Function):
             dim=1,
         )
         state_grads, gate_grads = _backward_recurrence(grad, slopes, update, weight_hh, ctx.sizes, ctx.reverse)
-        weight_hh_grad, bias_hh_grad = matmul(gate_grads.t(), before), gate_grads.sum(0)
-        gate_grads[:, 2 * before.shape[1] :] = state_grads * candidate_slope
+        hidden = before.shape[1]
+        by_gate = gate_grads.t().contiguous()
+        weight_hh_grad, bias_hh_grad = matmul(by_gate, before), by_gate.sum(1)
+        gate_grads[:, 2 * hidden :] = state_grads * candidate_slope
+        by_gate[2 * hidden :] = gate_grads[:, 2 * hidden :].t()
         rows_grad = matmul(gate_grads, weight_ih) if ctx.needs_input_grad[0] else None
-        return (
-            rows_grad,
-            matmul(gate_grads.t(), rows),
-            weight_hh_grad,
-            gate_grads.sum(0),
-            bias_hh_grad,
-            None,
-            None,
-        )
+        return rows_grad, matmul(by_gate, rows), weight_hh_grad, by_gate.sum(1), bias_hh_grad, None, None
 
 
 def _inputs(rows: Tensor, weight_ih: Tensor, bias_ih: Tensor, bias_hh: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +130,6 @@ def _backward_recurrence(
     arguments, of which the third is taken by the recurrent product.
     """
     hidden = grad.shape[1]
-    recur = RepeatedMatmul(weight_hh, max(sizes, default=0))
     carried = nothing = grad.new_zeros(0, hidden)
     state_grads, gate_grads = [nothing] * len(sizes), [slopes[:0].flatten(1)] * len(sizes)
     pieces = zip(
@@ -144,7 +138,7 @@ def _backward_recurrence(
     for step, grad_here, slope, kept in pieces if reverse else reversed(list(pieces)):
         state_grad = state_grads[step] = grad_here + _resized(carried, sizes[step])
         gate_grad = gate_grads[step] = (slope * state_grad[:, None]).flatten(1)
-        carried = recur(gate_grad, state_grad * kept)
+        carried = matmul(gate_grad, weight_hh, state_grad * kept)
     return torch.cat([nothing, *state_grads]), torch.cat([slopes[:0].flatten(1), *gate_grads])
 
 
