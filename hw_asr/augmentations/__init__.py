@@ -1,0 +1,18 @@
+"""Changes to training examples; importing this package makes their names known."""
+
+from hw_asr.augmentations.noise import RandomNoise
+from hw_asr.augmentations.reverberation import RoomImpulseResponse
+from hw_asr.augmentations.spectrogram import FrequencyMasking, SpecAugment, TimeMasking
+from hw_asr.augmentations.wave import Gain, PitchShift, SpeedPerturbation, TimeStretching
+
+__all__ = [
+    "FrequencyMasking",
+    "Gain",
+    "PitchShift",
+    "RandomNoise",
+    "RoomImpulseResponse",
+    "SpecAugment",
+    "SpeedPerturbation",
+    "TimeMasking",
+    "TimeStretching",
+]

@@ -1,0 +1,126 @@
+"""Augmentations of spectrograms: masks over frequency and time (Park et al. 2019 and 2020).
+
+What is masked becomes the mean of its frequency bin over the utterance, for power spectra and their logarithms alike.
+In features that are centred later, over the utterance, that is zero, as in the paper; in plain logarithms a zero
+would be a loud sound, since that of silence is far below zero.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hw_asr.augmentations.draws import check_at_least, check_probability, draw_rows
+from hw_asr.augmentations.rows import length_mask
+from hw_asr.registry import SPECTROGRAM_AUGMENTATIONS
+
+MAX_MASKED_TIME = 0.5
+"""Share of an utterance that a single `TimeMasking` may hide."""
+
+
+@SPECTROGRAM_AUGMENTATIONS.register()
+class FrequencyMasking:
+    """Masks 0 to `freq_mask_param` adjacent frequency bins; each width and place is equally likely."""
+
+    def __init__(self, p: float = 0.5, freq_mask_param: int = 27) -> None:
+        check_probability("p", p)
+        check_at_least("freq_mask_param", freq_mask_param, 0)
+        self.p = p
+        self._max_width = freq_mask_param
+
+    def __call__(self, spectrogram: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mask the chosen rows of (B, F, T)."""
+        chosen = _chosen(self.p, len(spectrogram), generator)
+        bins = _frequency_spans(spectrogram, 1, self._max_width, generator)
+        return _filled(spectrogram, lengths, (bins & chosen.to(bins.device))[:, :, None]), lengths
+
+
+@SPECTROGRAM_AUGMENTATIONS.register()
+class TimeMasking:
+    """Masks 0 to `time_mask_param` adjacent frames, but never more than half of the utterance."""
+
+    def __init__(self, p: float = 0.5, time_mask_param: int = 100) -> None:
+        check_probability("p", p)
+        check_at_least("time_mask_param", time_mask_param, 0)
+        self.p = p
+        self._max_width = time_mask_param
+
+    def __call__(self, spectrogram: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mask the chosen rows of (B, F, T)."""
+        chosen = _chosen(self.p, len(spectrogram), generator)
+        frames = _time_spans(spectrogram, lengths, 1, self._max_width, MAX_MASKED_TIME, generator)
+        return _filled(spectrogram, lengths, (frames & chosen.to(frames.device))[:, None, :]), lengths
+
+
+@SPECTROGRAM_AUGMENTATIONS.register()
+class SpecAugment:
+    """Masks several spans of frequency bins and of frames at once.
+
+    A mask in time is 0 to `time_mask_param` frames wide, and at most `time_mask_ratio` of the utterance.
+    """
+
+    def __init__(
+        self,
+        p: float = 1.0,
+        num_freq_masks: int = 2,
+        freq_mask_param: int = 27,
+        num_time_masks: int = 2,
+        time_mask_param: int = 100,
+        time_mask_ratio: float = 0.2,
+    ) -> None:
+        check_probability("p", p)
+        check_at_least("num_freq_masks", num_freq_masks, 0)
+        check_at_least("freq_mask_param", freq_mask_param, 0)
+        check_at_least("num_time_masks", num_time_masks, 0)
+        check_at_least("time_mask_param", time_mask_param, 0)
+        check_probability("time_mask_ratio", time_mask_ratio)
+        self.p = p
+        self._freq = (num_freq_masks, freq_mask_param)
+        self._time = (num_time_masks, time_mask_param, time_mask_ratio)
+
+    def __call__(self, spectrogram: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mask the chosen rows of (B, F, T)."""
+        chosen = _chosen(self.p, len(spectrogram), generator).to(spectrogram.device)
+        bins = _frequency_spans(spectrogram, *self._freq, generator)
+        frames = _time_spans(spectrogram, lengths, *self._time, generator)
+        mask = (bins & chosen)[:, :, None] | (frames & chosen)[:, None, :]
+        return _filled(spectrogram, lengths, mask), lengths
+
+
+def _chosen(p: float, num_rows: int, generator: torch.Generator) -> Tensor:
+    return torch.zeros(num_rows, 1, dtype=torch.bool).index_fill_(0, draw_rows(p, num_rows, generator), True)
+
+
+def _frequency_spans(spectrogram: Tensor, num_spans: int, max_width: int, generator: torch.Generator) -> Tensor:
+    """Return (B, F), true where a bin of (B, F, T) is hidden."""
+    num_rows, num_bins = spectrogram.shape[:2]
+    sizes = torch.full((num_rows,), num_bins, device=spectrogram.device)
+    return _spans(sizes, num_bins, num_spans, sizes.clamp(max=max_width), generator)
+
+
+def _time_spans(
+    spectrogram: Tensor, lengths: Tensor, num_spans: int, max_width: int, max_share: float, generator: torch.Generator
+) -> Tensor:
+    """Return (B, T), true where a frame of (B, F, T) is hidden."""
+    max_widths = (lengths * max_share).long().clamp(max=max_width)
+    return _spans(lengths, spectrogram.shape[2], num_spans, max_widths, generator)
+
+
+def _spans(sizes: Tensor, width: int, num_spans: int, max_widths: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw `num_spans` spans, 0 to `max_widths` (B,) wide, within `sizes` (B,); return (B, width), true inside.
+
+    Widths and starts are drawn as shares, so that the draws need not know the lengths, which may be on another device.
+    """
+    shares = torch.rand(2, len(sizes), num_spans, generator=generator, dtype=torch.float64).to(sizes.device)
+    widths = (shares[0] * (max_widths[:, None] + 1)).long()
+    starts = (shares[1] * (sizes[:, None] - widths + 1)).long()
+    place = torch.arange(width, device=sizes.device)
+    return ((place >= starts[..., None]) & (place < (starts + widths)[..., None])).any(dim=1)
+
+
+def _filled(spectrogram: Tensor, lengths: Tensor, hidden: Tensor) -> Tensor:
+    """Put each bin's mean over the utterance where `hidden`, which broadcasts to (B, F, T); padding becomes zero."""
+    inside = length_mask(lengths, spectrogram.shape[2])[:, None, :]
+    kept = spectrogram.masked_fill(~inside, 0.0)
+    mean = kept.sum(dim=2, keepdim=True) / lengths.clamp(min=1)[:, None, None]
+    return torch.where(hidden & inside, mean, kept)
