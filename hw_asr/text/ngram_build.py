@@ -61,10 +61,10 @@ class NgramOptions:
         if list(self.prune) != sorted(self.prune):
             raise ValueError(f"prune: expected values that do not decrease, got {list(self.prune)}")
         if self.discount_fallback and not all(
-            0 <= discount <= count for count, discount in enumerate(self.discount_fallback, start=1)
+            0 < discount <= count for count, discount in enumerate(self.discount_fallback, start=1)
         ):
             raise ValueError(
-                f"discount_fallback: expected values in [0, 1], [0, 2] and [0, 3], got {list(self.discount_fallback)}"
+                f"discount_fallback: expected values in (0, 1], (0, 2] and (0, 3], got {list(self.discount_fallback)}"
             )
         if self.memory_mb < 1:
             raise ValueError(f"memory_mb: expected at least 1, got {self.memory_mb}")
@@ -73,6 +73,11 @@ class NgramOptions:
     def thresholds(self) -> list[int]:
         """`prune` with one value for each order."""
         return [self.prune[min(index, len(self.prune) - 1)] for index in range(self.order)]
+
+    @property
+    def rows_in_memory(self) -> int:
+        """N-grams that may be sorted at a time."""
+        return max(self.memory_mb * 2**20 // (_BYTES_PER_ROW * self.order), 1)
 
 
 class OrderStatistics(NamedTuple):
@@ -111,10 +116,9 @@ class _Estimation:
         self._options = options
         self._directory = directory
         self._num_types = len(tokens.words)
-        self._rows_in_memory = max(options.memory_mb * 2**20 // (_BYTES_PER_ROW * options.order), 1)
         weights = np.maximum(tokens.counts, 1)
         weights[SENTENCE_START] = min(tokens.counts.max(), self._num_types)
-        self._bounds = bucket_bounds(weights, self._rows_in_memory)
+        self._bounds = bucket_bounds(weights, options.rows_in_memory)
         self._higher = range(2, options.order + 1)
         self._by_context = {order: self._buckets(f"context.{order}", counted_type(order)) for order in self._higher}
         self._unigram_counts = np.zeros(self._num_types, dtype=np.int64)
@@ -124,7 +128,7 @@ class _Estimation:
     def count(self) -> None:
         """Count, adjust, and send every order on to be normalised by context."""
         order = self._options.order
-        counted = count_ngrams(self._tokens, order, self._directory, self._bounds, self._rows_in_memory)
+        counted = count_ngrams(self._tokens, order, self._directory, self._bounds, self._options.rows_in_memory)
         for bucket in tqdm(range(len(counted)), desc="adjusting", unit="part", disable=None):
             for adjusted in adjust_counts(merge_counts(counted.take(bucket), self._num_types)):
                 self._collect(adjusted.words, adjusted.occurrences, adjusted.counts)
