@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,7 +70,7 @@ def _facts(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
     if not records:
         return [("lines", 0)]
     times = [record["time"] for record in records if isinstance(record.get("time"), (int, float))]
-    busy = sum(min(later - earlier, 600.0) for earlier, later in zip(times, times[1:], strict=False) if later > earlier)
+    busy = sum(min(later - earlier, 600.0) for earlier, later in itertools.pairwise(times) if later > earlier)
     epochs = [record["epoch"] for record in records if isinstance(record.get("epoch"), (int, float))]
     facts: list[tuple[str, Any]] = [("steps", max(record["step"] for record in records))]
     if epochs:

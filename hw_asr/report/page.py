@@ -1,0 +1,136 @@
+"""One self-contained HTML file: the data, the audio, and the code that shows them."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hw_asr.files import write_and_rename
+from hw_asr.report.clips import Clip, embed, link
+from hw_asr.report.comparison import comparison_data
+from hw_asr.report.curves import curves_data
+from hw_asr.report.evaluation import evaluation_data
+from hw_asr.report.results import Result
+from hw_asr.writers.jsonl import read_metrics
+
+SCRIPTS = ("dom.js", "charts.js", "transcript.js", "utterances.js", "main.js")
+AUDIO_LIMIT_MB = 20.0
+
+
+def write_report(
+    results: Sequence[Result],
+    path: Path,
+    *,
+    title: str,
+    totals: Mapping[str, Any],
+    metrics_path: Path | None = None,
+    audio_limit_mb: float = AUDIO_LIMIT_MB,
+) -> None:
+    """Write the page of an evaluation.
+
+    `results` is the list that stands in output.json; `totals` are further facts to show at the top, in order;
+    `metrics_path`, a metrics.jsonl, adds the training curves. Recordings are embedded, those with the most errors
+    first, until they take `audio_limit_mb`; the players of the others open the files themselves.
+    """
+    data = evaluation_data(results)
+    data["totals"] = [*_counts(results), *totals.items()]
+    if metrics_path is not None and metrics_path.exists():
+        data["training"] = curves_data(read_metrics(metrics_path))
+    _write(path, title, data, _add_audio(data, path, audio_limit_mb))
+
+
+def write_comparison(
+    first: Sequence[Result],
+    second: Sequence[Result],
+    path: Path,
+    *,
+    names: tuple[str, str],
+    decoders: tuple[str, str] | None = None,
+    audio_limit_mb: float = AUDIO_LIMIT_MB,
+) -> dict[str, Any]:
+    """Write the page that compares two outputs over the same recordings, and return its data."""
+    data = comparison_data(first, second, names, decoders)
+    data["totals"] = [("recordings", len(data["utterances"])), ("with a reference", data["num_scored"])]
+    _write(path, f"{names[0]} against {names[1]}", data, _add_audio(data, path, audio_limit_mb))
+    return data
+
+
+def write_training_report(metrics_path: Path, path: Path, *, title: str) -> None:
+    """Write the page of a training run from its metrics.jsonl."""
+    _write(path, title, {"totals": [], "training": curves_data(read_metrics(metrics_path))}, {})
+
+
+def _counts(results: Sequence[Result]) -> list[tuple[str, Any]]:
+    seconds = sum(result.get("duration") or 0.0 for result in results)
+    failed = sum(bool(result.get("error")) for result in results)
+    unscored = sum(result.get("ground_truth") is None and not result.get("error") for result in results)
+    counts = [("utterances", len(results)), ("audio", _clock(seconds)), ("failed", failed), ("no reference", unscored)]
+    return [(name, value) for name, value in counts if value or name in ("utterances", "audio")]
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _add_audio(data: dict[str, Any], page: Path, limit_mb: float) -> dict[str, Clip]:
+    """Give every row a link to its recording, or a clip; return the clips by the id of their element."""
+    rows = data["utterances"]
+    ranked = sorted(range(len(rows)), key=lambda index: (-_importance(rows[index]), index))
+    present = [index for index in ranked if not rows[index]["error"] and Path(rows[index]["path"]).is_file()]
+    clips = embed([Path(rows[i]["path"]) for i in present], [rows[i]["duration"] for i in present], limit_mb)
+    embedded: dict[str, Clip] = {}
+    for index, clip in zip(present, clips, strict=True):
+        rows[index]["href"] = link(Path(rows[index]["path"]), page)
+        if clip is not None:
+            rows[index]["clip"] = f"clip-{index}"
+            embedded[f"clip-{index}"] = clip
+    if embedded and len(embedded) < len(present):
+        data["audio_note"] = (
+            f"The recordings of the {len(embedded)} utterances with the most errors are in this file; the players of "
+            "the others need the recordings where they were."
+        )
+    return embedded
+
+
+def _importance(row: Mapping[str, Any]) -> int:
+    if row.get("change") is not None:
+        return abs(int(row["change"]))
+    return max((hypothesis.get("errors", 0) for hypothesis in row["hypotheses"][-1:] if hypothesis), default=0)
+
+
+def _write(path: Path, title: str, data: Mapping[str, Any], clips: Mapping[str, Clip]) -> None:
+    text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    parts = {
+        "title": html.escape(title),
+        "style": _template("page.css"),
+        "script": "\n".join(_template(name) for name in SCRIPTS),
+        "data": text.replace("<", "\\u003c"),
+        "clips": "\n".join(
+            f'<script type="text/plain" id="{name}">{clip.uri}</script>' for name, clip in clips.items()
+        ),
+    }
+    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _template("page.html"))
+    with write_and_rename(path) as file:
+        file.write(page.encode("utf-8", errors="replace"))
+
+
+def _template(name: str) -> str:
+    return resources.files("hw_asr.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON's own types; numbers that are not finite become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, (str, int, bool)) else str(value)

@@ -1,0 +1,105 @@
+// One utterance: its texts with the edits coloured, its player, its words in time.
+
+function splitTokens(text, unit) {
+  if (unit === "character") return Array.from(text);
+  return text === "" ? [] : text.split(" ");
+}
+
+// Edits of a hypothesis as [kind, reference tokens, hypothesis tokens]; equal stretches have the kind "equal".
+function stretches(reference, hypothesis, unit) {
+  const wanted = splitTokens(reference, unit), got = splitTokens(hypothesis.text, unit);
+  const found = [];
+  let position = 0;
+  for (const [kind, start, end, from, to] of hypothesis.edits) {
+    if (start > position) found.push(["equal", wanted.slice(position, start), []]);
+    found.push([kind, wanted.slice(start, end), got.slice(from, to)]);
+    position = end;
+  }
+  if (position < wanted.length) found.push(["equal", wanted.slice(position), []]);
+  return found;
+}
+
+// What was said and what was heard, one [kind, reference token, hypothesis token] for every error.
+function confusionsOf(reference, hypothesis, unit) {
+  return stretches(reference, hypothesis, unit).flatMap(([kind, wanted, got]) =>
+    kind === "equal" ? [] : Array.from({ length: Math.max(wanted.length, got.length) }, (_, index) => [kind, wanted[index] ?? "", got[index] ?? ""]));
+}
+
+function coloured(reference, hypothesis, unit) {
+  const gap = unit === "word" ? " " : "";
+  const line = element("div", { class: `transcript ${unit}s`, dir: "auto" });
+  for (const [kind, wanted, got] of stretches(reference, hypothesis, unit)) {
+    if (kind === "equal") { line.append(wanted.join(gap), gap); continue; }
+    for (let index = 0; index < Math.max(wanted.length, got.length); index++) {
+      const mark = element("span", { class: kind });
+      if (kind === "replace") mark.append(element("s", {}, wanted[index]), got[index]);
+      else mark.append(kind === "delete" ? wanted[index] : got[index]);
+      line.append(mark, gap);
+    }
+  }
+  if (!line.textContent.trim()) line.append(element("span", { class: "muted" }, "(nothing)"));
+  return line;
+}
+
+function plain(text) {
+  return element("div", { class: "transcript", dir: "auto" }, text || element("span", { class: "muted" }, "(nothing)"));
+}
+
+function player(row) {
+  const clip = row.clip ? document.getElementById(row.clip) : null;
+  const source = clip ? clip.textContent : row.href;
+  if (!source) return null;
+  const audio = element("audio", { controls: "", preload: "none", src: source });
+  audio.addEventListener("error", () => audio.replaceWith(element("p", { class: "note" }, `this browser cannot play ${row.path}`)));
+  return audio;
+}
+
+function wordChips(row, audio) {
+  return element("div", { class: "words", dir: "auto" }, ...row.words.map(([word, start, end, confidence]) => {
+    const colour = confidence === null ? "" : `background:color-mix(in srgb, var(--delete) ${Math.round(100 * (1 - confidence))}%, transparent)`;
+    const play = () => { if (audio) { audio.currentTime = start; audio.play(); } };
+    return element("button", { class: "word", type: "button", style: colour, title: `${start.toFixed(2)}–${end.toFixed(2)} s; play from here`, onclick: play },
+      word, element("small", {}, `${start.toFixed(2)} s · ${percent(confidence, 0)}`));
+  }));
+}
+
+function moreAbout(row, decoders, audio) {
+  const lists = row.hypotheses.map((hypothesis, index) => [decoders[index], hypothesis ? hypothesis.alternatives : []]).filter(([, list]) => list.length > 1);
+  if (!row.words.length && !lists.length) return null;
+  const details = element("details", {}, element("summary", {}, "words in time, confidences, alternatives"));
+  details.addEventListener("toggle", () => {
+    if (details.childElementCount > 1) return;
+    if (row.words.length) details.append(wordChips(row, audio));
+    for (const [name, list] of lists) {
+      const rows = list.map(([text, probability]) => [element("td", { class: "text transcript", dir: "auto", style: "white-space:normal" }, text), number(probability)]);
+      details.append(element("div", { class: "scroll" }, table([element("th", { class: "text" }, name), "probability"], rows)));
+    }
+  });
+  return details;
+}
+
+function badge(row, decoder) {
+  const hypothesis = row.hypotheses[decoder];
+  if (row.error) return element("span", { class: "badge bad" }, "failed");
+  if (row.reference === null || !hypothesis) return element("span", { class: "badge" }, "no reference");
+  const text = `WER ${percent(hypothesis.wer, 0)} · CER ${percent(hypothesis.cer, 0)} · ${hypothesis.errors} error${hypothesis.errors === 1 ? "" : "s"}`;
+  return element("span", { class: `badge ${hypothesis.errors ? "bad" : "good"}` }, text);
+}
+
+function utteranceCard(row, rank, report, decoder) {
+  const audio = player(row);
+  const texts = element("div", { class: "texts" });
+  const line = (who, content) => texts.append(element("div", { class: "who" }, who), content);
+  if (row.error) line("error", plain(row.error));
+  if (row.reference !== null) line("reference", plain(row.reference));
+  row.hypotheses.forEach((hypothesis, index) => {
+    if (!hypothesis) return;
+    line(report.decoders[index], row.reference === null ? plain(hypothesis.text) : coloured(row.reference, hypothesis, report.unit));
+  });
+  const name = row.href ? element("a", { class: "file", href: row.href, dir: "auto" }, row.path) : element("span", { class: "file", dir: "auto" }, row.path);
+  const change = row.change ? element("span", { class: `badge ${row.change > 0 ? "bad" : "good"}` }, `${row.change > 0 ? "+" : "−"}${Math.abs(row.change)} errors`) : null;
+  return element("article", { class: "utterance", "data-path": row.path },
+    element("header", {}, element("span", {}, `${rank}.`), name, row.speaker === null ? null : element("span", { dir: "auto" }, `speaker ${row.speaker}`),
+      element("span", {}, seconds(row.duration)), badge(row, decoder), change),
+    audio, texts, moreAbout(row, report.decoders, audio));
+}
