@@ -213,7 +213,7 @@ class Experiment:
         dataset = load_split(config, "train", self.network.text_encoder, self._num_frames)
         sampler = make_sampler(split, dataset, training=True, seed=config.trainer.seed, processes=self._processes)
         logger.info(
-            "train: %d batches, padding %.0f %%", len(sampler), 100 * padding_share(dataset.durations, list(sampler))
+            "train: %d batches, padding %.0f %%", len(sampler), 100 * padding_share(dataset.durations.tolist(), list(sampler))
         )
         loader = make_loader(dataset, sampler, split.num_workers, pin_memory=self._processes.device.type == "cuda")
         return BatchStream(loader, sampler, self.progress)

@@ -32,8 +32,8 @@ _LISTS = {
 }
 
 
-def validate(raw: Mapping[str, Any], source: str = "config") -> ExperimentConfig:
-    """Return the parsed config.
+def validate(raw: Mapping[str, Any], source: str = "config", *, training: bool = True) -> ExperimentConfig:
+    """Return the parsed config; without `training`, what only a training run needs may be missing.
 
     Raises ConfigError listing every fault with its path: keys and types, names and arguments of components, values
     their constructors refuse, and parts that do not fit each other. Nothing is created, downloaded or written.
@@ -48,9 +48,9 @@ def validate(raw: Mapping[str, Any], source: str = "config") -> ExperimentConfig
         found = kind.check(spec, path, build.PROVIDED.get(kind.kind, ()))
         faults += [fault for fault in found if fault not in faults]
     if config is not None:
-        faults += _split_faults(config)
+        faults += _split_faults(config, training)
         # Constructors are only tried when what they get is known to be well-formed.
-        faults += _construction_faults(config) if not faults else []
+        faults += _construction_faults(config, training) if not faults else []
     if faults or config is None:
         raise ConfigError(faults, source)
     return config
@@ -76,9 +76,9 @@ def _specs(raw: Mapping[str, Any]) -> Iterator[tuple[Registry[Any], Any, str]]:
             yield registry.SAMPLERS, split["batch_sampler"], f"data.{name}.batch_sampler"
 
 
-def _split_faults(config: ExperimentConfig) -> list[str]:
+def _split_faults(config: ExperimentConfig, training: bool) -> list[str]:
     faults = []
-    if "train" not in config.data:
+    if training and "train" not in config.data:
         faults.append(f"data.train: missing; splits given: {', '.join(config.data) or 'none'}")
     for name, split in config.data.items():
         faults += [f"data.{name}{fault}" for fault in _batching_faults(split)]
@@ -106,7 +106,7 @@ def _batching_faults(split: Split) -> Iterator[str]:
         yield f".num_workers: expected 0 or more, got {split.num_workers}"
 
 
-def _construction_faults(config: ExperimentConfig) -> list[str]:
+def _construction_faults(config: ExperimentConfig, training: bool) -> list[str]:
     """Make what is cheap to make; the model without memory for its weights."""
     faults: list[str] = []
     encoder = _try(faults, "text_encoder.args", lambda: build.build_text_encoder(config))
@@ -122,8 +122,9 @@ def _construction_faults(config: ExperimentConfig) -> list[str]:
     optimizer = _try(faults, "optimizer.args", lambda: build.build_optimizer(config, parameter))
     if optimizer is not None:
         _try(faults, "lr_scheduler.args", lambda: build.build_scheduler(config, optimizer))
-    faults += _monitor_faults(config, [name for metric in metrics for name in metric.names()])
-    faults += _decoder_faults(config, encoder, metrics)
+    if training:
+        faults += _monitor_faults(config, [name for metric in metrics for name in metric.names()])
+    faults += _decoder_faults(config, encoder, metrics if training else [])
     return faults
 
 

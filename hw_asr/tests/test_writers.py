@@ -46,11 +46,13 @@ class JsonlWriterTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.path = Path(folder.name) / "run" / "metrics.jsonl"
 
-    def write(self, *steps: int, **options: Any) -> None:
+    def write(self, *steps: int, **options: Any) -> dict[str, Any]:
         writer = JsonlWriter(self.path, **options)
         for step in steps:
             writer.scalars(step, {"loss": step / 10})
+        state = writer.state_dict()
         writer.close()
+        return state
 
     def steps(self) -> list[int]:
         return [json.loads(line)["step"] for line in self.path.read_text().splitlines()]
