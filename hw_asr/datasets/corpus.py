@@ -1,0 +1,79 @@
+"""What all corpora have in common: the filters, and how a selection is made."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hw_asr.datasets.audio import AudioError, duration
+from hw_asr.datasets.manifest import UNREADABLE, DataError, select
+from hw_asr.types import Selection, Utterance
+
+
+class FilteredCorpus(ABC):
+    """A `hw_asr.types.Corpus` whose utterances are filtered.
+
+    `limit` keeps a sample of so many utterances, the same every time; `max_audio_length` is in seconds,
+    `max_text_length` in characters of the normalised text. Raises ValueError when one of them is not positive.
+    """
+
+    def __init__(
+        self, limit: int | None = None, max_audio_length: float | None = None, max_text_length: int | None = None
+    ) -> None:
+        named = {"limit": limit, "max_audio_length": max_audio_length, "max_text_length": max_text_length}
+        for name, value in named.items():
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}: expected a positive number or null, got {value}")
+        self._limit, self._max_audio_length, self._max_text_length = limit, max_audio_length, max_text_length
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call this corpus."""
+
+    @abstractmethod
+    def status(self) -> str:
+        """Say in one line what is there or what would be downloaded, from where to where and how large."""
+
+    @abstractmethod
+    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+        """Return all utterances, texts as they are written, and what had to be left out by reason.
+
+        Raises DataError when there is nothing.
+        """
+
+    def select(self, normalize: Callable[[str], str]) -> Selection:
+        """Download and index what is missing, then return the utterances, filtered, their texts normalised.
+
+        Raises DataError when the corpus is not there or nothing of it is left, DownloadError when it cannot be had.
+        """
+        utterances, dropped = self.utterances()
+        if utterances and all(utterance.duration == UNREADABLE for utterance in utterances):
+            raise DataError(_nothing_can_be_opened(utterances, self.name))
+        return select(
+            utterances,
+            normalize,
+            self.name,
+            limit=self._limit,
+            max_audio_length=self._max_audio_length,
+            max_text_length=self._max_text_length,
+            dropped=dropped,
+        )
+
+
+def existing_directory(path: Path, what: str, advice: str = "") -> Path:
+    """Return the path; raises DataError saying that `what` was looked for there when it is no directory."""
+    if path.is_dir():
+        return path
+    found = "it is a file" if path.exists() else "there is no such directory"
+    raise DataError(f"{path}: {what} was looked for here, but {found}{f'; {advice}' if advice else ''}")
+
+
+def _nothing_can_be_opened(utterances: list[Utterance], source: str) -> str:
+    try:
+        duration(utterances[0].audio_path)
+        reason = "it is empty"
+    except AudioError as error:
+        reason = str(error)
+    return f"{source}: none of its {len(utterances)} recordings can be opened; the first one: {reason}"

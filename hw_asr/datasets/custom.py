@@ -1,0 +1,95 @@
+"""Corpora of one's own: a list in the config, a manifest, or a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hw_asr.datasets.corpus import FilteredCorpus, existing_directory
+from hw_asr.datasets.folder import list_folder
+from hw_asr.datasets.index import indexed, measure
+from hw_asr.datasets.manifest import UNREADABLE, parse_objects, read_objects
+from hw_asr.registry import DATASETS
+from hw_asr.types import Utterance
+
+
+@DATASETS.register()
+class CustomAudioDataset(FilteredCorpus):
+    """Recordings listed in the config or in a manifest (JSON, JSONL, CSV, TSV).
+
+    `data` is a list of objects with `path` and, optionally, `text`, `duration` (seconds), `id` and `speaker`, or the
+    path of a file with such objects. Paths are relative to `data_dir`, by default the manifest's directory or, for a
+    list in the config, the current one. Durations that are missing are read from the recordings.
+    """
+
+    def __init__(
+        self,
+        data: list[dict[str, Any]] | Path,
+        data_dir: Path | None = None,
+        limit: int | None = None,
+        max_audio_length: float | None = None,
+        max_text_length: int | None = None,
+    ) -> None:
+        super().__init__(limit, max_audio_length, max_text_length)
+        self._manifest = None if isinstance(data, list) else Path(data)
+        self._objects = data if isinstance(data, list) else None
+        self._directory = data_dir or (self._manifest.parent if self._manifest else Path())
+
+    @property
+    def name(self) -> str:
+        """What messages call this corpus."""
+        return str(self._manifest or "CustomAudioDataset")
+
+    def status(self) -> str:
+        """Say whether the manifest is there."""
+        if self._manifest is None:
+            return f"CustomAudioDataset: {len(self._objects or [])} recordings listed in the config"
+        return f"CustomAudioDataset: {self._manifest}{'' if self._manifest.is_file() else ' (missing)'}"
+
+    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+        """Return what is listed; entries that cannot be utterances are counted."""
+        objects = read_objects(self._manifest) if self._manifest is not None else self._objects or []
+        utterances, malformed = parse_objects(objects, self._directory, self.name)
+        unknown = [number for number, each in enumerate(utterances) if each.duration == UNREADABLE]
+        for number, utterance in zip(unknown, measure([utterances[n] for n in unknown], self.name), strict=True):
+            utterances[number] = utterance
+        return utterances, {"entry malformed": malformed} if malformed else {}
+
+
+@DATASETS.register()
+class CustomDirAudioDataset(FilteredCorpus):
+    """All recordings under `audio_dir`, with the texts of the .txt files of the same stem in `transcription_dir`.
+
+    An index is kept in `index_dir`, by default hidden in `audio_dir`.
+    """
+
+    def __init__(
+        self,
+        audio_dir: Path,
+        transcription_dir: Path | None = None,
+        index_dir: Path | None = None,
+        limit: int | None = None,
+        max_audio_length: float | None = None,
+        max_text_length: int | None = None,
+    ) -> None:
+        super().__init__(limit, max_audio_length, max_text_length)
+        self._audio_dir, self._transcription_dir = audio_dir, transcription_dir
+        self._index_path = index_dir / f"{audio_dir.name}_index.jsonl" if index_dir else audio_dir / ".index.jsonl"
+
+    @property
+    def name(self) -> str:
+        """What messages call this corpus."""
+        return str(self._audio_dir)
+
+    def status(self) -> str:
+        """Say whether the directory is there."""
+        return f"CustomDirAudioDataset: {self._audio_dir}{'' if self._audio_dir.is_dir() else ' (missing)'}"
+
+    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+        """Return the recordings found."""
+        directory = existing_directory(self._audio_dir, "a directory of recordings")
+        texts = self._transcription_dir
+        if texts is not None:
+            existing_directory(texts, "a directory of transcripts (audio_dir's stems with .txt)")
+        return indexed(directory, self._index_path, lambda path: list_folder(path, texts), self.name, texts), {}

@@ -1,0 +1,61 @@
+"""Recordings of one's own: a directory of them, with or without transcripts, or a single file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from hw_asr.datasets.audio import EXTENSIONS
+from hw_asr.datasets.index import audio_files, measure
+from hw_asr.datasets.manifest import DataError
+from hw_asr.types import Utterance
+
+logger = logging.getLogger(__name__)
+
+
+def recordings(path: Path) -> list[Utterance]:
+    """List the recordings of a directory, or of one file, with their durations.
+
+    A directory holds `audio/` and, optionally, `transcriptions/` with a .txt file of the same stem for each
+    recording; or it holds recordings. Texts are as written. A broken recording is listed too, with duration 0; why it
+    is broken comes up when it is decoded.
+    Raises DataError when there is no such path or no recording.
+    """
+    if path.is_file():
+        return measure([Utterance(path.name, path, None, 0.0)], str(path))
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or directory; expected recordings, or a directory with audio/ in it")
+    audio_dir = path / "audio" if (path / "audio").is_dir() else path
+    transcription_dir = path / "transcriptions"
+    has_texts = audio_dir != path and transcription_dir.is_dir()
+    return measure(list_folder(audio_dir, transcription_dir if has_texts else None), str(path))
+
+
+def list_folder(audio_dir: Path, transcription_dir: Path | None) -> list[Utterance]:
+    """List the recordings under `audio_dir` by name, their durations unknown.
+
+    The text of `a/b.wav` is that of `a/b.txt` under `transcription_dir`, or of `b.txt`; None where there is neither.
+    Raises DataError when there is no recording.
+    """
+    paths = audio_files(audio_dir)
+    if not paths:
+        known = " ".join(sorted(EXTENSIONS))
+        raise DataError(f"{audio_dir}: no recordings here or below; looked for names that end in {known}")
+    utterances = []
+    for path in paths:
+        relative = path.relative_to(audio_dir)
+        text = _transcript(transcription_dir, relative) if transcription_dir is not None else None
+        utterances.append(Utterance(relative.as_posix(), path, text, 0.0))
+    return utterances
+
+
+def _transcript(directory: Path, recording: Path) -> str | None:
+    for name in (recording.with_suffix(".txt"), Path(f"{recording.stem}.txt")):
+        path = directory / name
+        if path.is_file():
+            try:
+                return path.read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                logger.warning("%s: the transcript cannot be read: %s", path, error)
+                return None
+    return None

@@ -1,0 +1,119 @@
+"""The index: what a corpus on disk holds, found out once, in parallel, and kept as JSONL until the files change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from hw_asr.datasets.audio import EXTENSIONS, AudioError, duration
+from hw_asr.datasets.manifest import UNREADABLE, parse_objects
+from hw_asr.files import write_and_rename
+from hw_asr.types import Utterance
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+NUM_THREADS = min(32, 4 * (os.cpu_count() or 1))
+"""Reading headers waits for the disk and leaves Python to itself."""
+
+
+def indexed(
+    directory: Path,
+    index_path: Path,
+    scan: Callable[[Path], Iterable[Utterance]],
+    source: str,
+    texts_in: Path | None = None,
+) -> list[Utterance]:
+    """Return the utterances under `directory` with their durations, from the index where it is still true.
+
+    `scan` lists the utterances without durations; it is called, and the recordings' headers are read, when a file
+    under `directory`, or `texts_in`, was added, removed or changed since the index was written. The index holds paths
+    relative to `directory`, so both may be moved. Where it cannot be written the work is done each time.
+    """
+    state = fingerprint(directory) + (fingerprint(texts_in) if texts_in is not None else "")
+    entries = _load(index_path, state)
+    if entries is not None:
+        return parse_objects(entries, directory, str(index_path))[0]
+    utterances = measure(list(scan(directory)), source)
+    try:
+        with write_and_rename(index_path, "w") as file:
+            file.write(json.dumps({"index": VERSION, "files": state}) + "\n")
+            file.writelines(json.dumps(_entry(each, directory)) + "\n" for each in utterances)
+    except OSError as error:
+        logger.warning("%s: the index is not kept, %s cannot be written: %s", source, index_path, error.strerror)
+    return utterances
+
+
+def measure(utterances: Sequence[Utterance], source: str) -> list[Utterance]:
+    """Fill in durations from the recordings' headers; what cannot be opened is logged and becomes UNREADABLE."""
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        found = pool.map(_duration, [utterance.audio_path for utterance in utterances])
+        results = list(tqdm(found, source, len(utterances), unit=" recordings", delay=2, disable=None))
+    for result in results:
+        if isinstance(result, AudioError):
+            logger.warning("%s: %s", source, result)
+    return [
+        utterance._replace(duration=UNREADABLE if isinstance(result, AudioError) else result)
+        for utterance, result in zip(utterances, results, strict=True)
+    ]
+
+
+def fingerprint(directory: Path) -> str:
+    """Return a digest of names, sizes and times of change of all files under a directory, hidden ones left out."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for entry in walk(directory):
+        stat = entry.stat()
+        name = os.path.relpath(entry.path, directory)
+        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def walk(directory: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield the files under a directory in the order of their names, hidden ones and dangling links left out."""
+    with os.scandir(directory) as found:
+        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            yield from walk(Path(entry.path))
+        elif entry.is_file():
+            yield entry
+
+
+def audio_files(directory: Path) -> list[Path]:
+    """Return the recordings under a directory, by extension, in the order of their names."""
+    return [path for path in (Path(entry.path) for entry in walk(directory)) if path.suffix.lower() in EXTENSIONS]
+
+
+def _duration(path: Path) -> float | AudioError:
+    try:
+        return duration(path)
+    except AudioError as error:
+        return error
+
+
+def _load(index_path: Path, state: str) -> list[dict[str, object]] | None:
+    """Return the entries of an index, None where there is none, it is of another state, or damaged."""
+    try:
+        with index_path.open(encoding="utf-8") as file:
+            if json.loads(next(file)) != {"index": VERSION, "files": state}:
+                return None
+            return [json.loads(line) for line in file]
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _entry(utterance: Utterance, directory: Path) -> dict[str, object]:
+    return {
+        "id": utterance.id,
+        "path": Path(os.path.relpath(utterance.audio_path, directory)).as_posix(),
+        "text": utterance.text,
+        "duration": round(utterance.duration, 6),
+        "speaker": utterance.speaker,
+    }
