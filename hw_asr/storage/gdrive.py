@@ -125,7 +125,7 @@ class GDriveStorage(ExternalStorage):
             if name not in items:
                 raise StorageError(f"Google Drive: run {run} has no file {name}")
             uri = session.files.get_media(fileId=items[name]["id"], supportsAllDrives=True).uri
-            download_content(session.connect, uri, path, _described(items[name]), self._backoff(), progress)
+            download_content(session, uri, path, _described(items[name]), self._backoff(), progress)
 
         self._backoff(_ATTEMPTS_FOR_A_WHOLE_FILE).retry(attempt, on=(Gone, Damaged))
 
@@ -149,12 +149,12 @@ class GDriveStorage(ExternalStorage):
 
         def make_request(media: Any) -> Any:
             if target is None:
-                return session.insert(hidden, folder, "application/octet-stream", media)
+                return session.insert(hidden, folder, media)
             return session.update(target["id"], media=media)
 
         with path.open("rb") as file:  # stays the same content when a newer checkpoint takes the name meanwhile
             md5, size = md5_of_stream(file), file.tell()
-            stored = upload_content(session.connect, make_request, file, self._backoff(), progress)
+            stored = upload_content(session, make_request, file, self._backoff(), progress)
         try:
             verify(name, stored.get("md5Checksum"), md5, size, int(stored.get("fileSize", -1)))
         except Damaged:
@@ -172,15 +172,9 @@ class GDriveStorage(ExternalStorage):
     def _make_folder(self, session: Session, parent: str, title: str) -> str:
         """Return the id of a folder, the first made where there are several of a name."""
 
-        def attempt() -> str:
-            condition = f"mimeType = {quote(FOLDER)} and title = {quote(title)}"
-            found = session.children([parent], condition, patient=False)  # looked for again before each attempt
-            present = sorted(found, key=lambda item: (item["createdDate"], item["id"]))
-            made = present[0] if present else session.once(session.insert(title, parent, FOLDER))
-            folder_id: str = made["id"]
-            return folder_id
-
-        return self._backoff().retry(attempt)
+        condition = f"mimeType = {quote(FOLDER)} and title = {quote(title)}"
+        present = [(item["createdDate"], item["id"]) for item in session.children([parent], condition)]
+        return min(present)[1] if present else session.make_folder(title, parent)
 
     def _items(self, run: RunId) -> dict[str, dict[str, Any]]:
         session = self._session()

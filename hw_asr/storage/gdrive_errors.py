@@ -29,6 +29,14 @@ class Gone(StorageUnavailable):
     """What a request refers to does not exist: a file of an outdated listing, or an upload session that expired."""
 
 
+class BadRequestError(StorageError):
+    """Google made no sense of a request: of a piece of an upload, say, that it has already."""
+
+
+class ExistsError(StorageError):
+    """Something of that id exists."""
+
+
 class Unreachable(StorageUnavailable):
     """No connection to Google came about."""
 
@@ -62,7 +70,8 @@ def reply_error(reply: Any, content: bytes) -> StorageError:
         return StorageUnavailable(message, _retry_after(reply))
     if reply.status in (404, 410):
         return Gone(f"{message}: {_ADVICE['notFound']}")
-    return StorageError(f"{message}: {_ADVICE[reason]}" if reason else message)
+    kinds = {400: BadRequestError, 416: BadRequestError, 409: ExistsError}
+    return kinds.get(reply.status, StorageError)(f"{message}: {_ADVICE[reason]}" if reason else message)
 
 
 def _reason(content: bytes) -> str | None:

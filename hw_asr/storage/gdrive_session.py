@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import StorageUnavailable
-from hw_asr.storage.gdrive_errors import Unreachable, translated
+from hw_asr.storage.gdrive_errors import ExistsError, Unreachable, translated
 
 ENDPOINT = "https://www.googleapis.com/"
 FOLDER = "application/vnd.google-apps.folder"
@@ -26,16 +27,16 @@ class Session:
         document = json.loads(get_static_doc("drive", "v2"))
         document |= {"rootUrl": endpoint, "baseUrl": endpoint + document["servicePath"]}
         self._auth, self._make_backoff = auth, make_backoff
-        self._http = self.connect()
-        self.files = build_from_document(document, http=self._http).files()
-        self.about = build_from_document(document, http=self._http).about()
+        self.http = auth.Get_Http_Object()
+        service = build_from_document(document, http=self.http)
+        self.files, self.about = service.files(), service.about()
 
     def open(self) -> None:
         """Get an access token; without any network this fails at once, where requests are repeated."""
 
         def refresh() -> None:
             with translated():
-                self._auth.credentials.refresh(self.connect())
+                self._auth.credentials.refresh(self.http)
 
         try:
             refresh()
@@ -44,25 +45,26 @@ class Session:
         except StorageUnavailable:
             self._make_backoff().retry(refresh)
 
-    def connect(self) -> Any:
-        """Return a new authorised httplib2.Http."""
-        return self._auth.Get_Http_Object()
-
-    def once(self, request: Any) -> Any:
-        """Execute a request; raises StorageError."""
-        try:
-            with translated():
-                return request.execute(http=self._http)
-        except StorageUnavailable:
-            self._http = self.connect()
-            raise
+    def reconnect(self) -> None:
+        """Replace `http`, an authorised httplib2.Http, which may be in any state after an error."""
+        self.http.close()
+        self.http = self._auth.Get_Http_Object()
 
     def call(self, request: Any) -> Any:
-        """Execute a request that may be repeated without harm."""
-        return self._make_backoff().retry(lambda: self.once(request))
+        """Execute a request that may be repeated without harm; raises StorageError."""
 
-    def children(self, parents: list[str], condition: str, patient: bool = True) -> Iterator[dict[str, Any]]:
-        """What lies in folders, by id, and meets a condition of Drive's query language; only `patient` repeats."""
+        def once() -> Any:
+            try:
+                with translated():
+                    return request.execute(http=self.http)
+            except StorageUnavailable:
+                self.reconnect()
+                raise
+
+        return self._make_backoff().retry(once)
+
+    def children(self, parents: list[str], condition: str) -> Iterator[dict[str, Any]]:
+        """What lies in folders, by id, and meets a condition of Drive's query language."""
         for start in range(0, len(parents), _MAX_PARENTS):
             within = " or ".join(f"{quote(parent)} in parents" for parent in parents[start : start + _MAX_PARENTS])
             page_token = None
@@ -75,15 +77,23 @@ class Session:
                     supportsAllDrives=True,
                     includeItemsFromAllDrives=True,
                 )
-                page = self.call(request) if patient else self.once(request)
+                page = self.call(request)
                 yield from page.get("items", [])
                 page_token = page.get("nextPageToken")
                 if not page_token:
                     break
 
-    def insert(self, title: str, parent: str, mime_type: str, media: Any = None) -> Any:
-        """Return a request that makes a file or folder."""
-        body = {"title": title, "mimeType": mime_type, "parents": [{"id": parent}]}
+    def make_folder(self, title: str, parent: str) -> str:
+        """Return the id of a new folder, of which there is one even when the request is sent again."""
+        folder_id: str = self.call(self.files.generateIds(maxResults=1, space="drive"))["ids"][0]
+        body = {"id": folder_id, "title": title, "mimeType": FOLDER, "parents": [{"id": parent}]}
+        with contextlib.suppress(ExistsError):
+            self.call(self.files.insert(body=body, fields=_ITEM_FIELDS, supportsAllDrives=True))
+        return folder_id
+
+    def insert(self, title: str, parent: str, media: Any) -> Any:
+        """Return a request that makes a file."""
+        body = {"title": title, "mimeType": "application/octet-stream", "parents": [{"id": parent}]}
         return self.files.insert(body=body, media_body=media, fields=_ITEM_FIELDS, supportsAllDrives=True)
 
     def update(self, file_id: str, title: str | None = None, media: Any = None) -> Any:

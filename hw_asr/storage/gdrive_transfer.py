@@ -13,34 +13,33 @@ from typing import IO, Any
 from hw_asr.files import write_and_rename
 from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import Progress, RemoteFile, StorageUnavailable, verify
-from hw_asr.storage.gdrive_errors import Gone, reply_error, translated
+from hw_asr.storage.gdrive_errors import BadRequestError, Gone, reply_error, translated
+from hw_asr.storage.gdrive_session import Session
 
 CHUNK_BYTES = 8 << 20
 """A multiple of 256 KiB, as Drive demands. Memory of a transfer is a few times this."""
 
 
 def download_content(
-    connect: Callable[[], Any], uri: str, path: Path, stored: RemoteFile, backoff: Backoff, progress: Progress | None
+    session: Session, uri: str, path: Path, stored: RemoteFile, backoff: Backoff, progress: Progress | None
 ) -> None:
-    """Fetch the file `stored` from `uri` to `path`; `connect` makes a new authorised httplib2.Http.
+    """Fetch the file `stored` from `uri` to `path`.
 
     Only the chunk that broke is asked for again. Raises Gone when there is no such file, Damaged when another content
     arrived; `path` is untouched then.
     """
     with write_and_rename(path) as file:
-        md5 = _fetch(connect, uri, file, stored.size, backoff, progress)
+        md5 = _fetch(session, uri, file, stored.size, backoff, progress)
         verify(stored.name, stored.md5, md5, stored.size, file.tell())
 
 
-def _fetch(
-    connect: Callable[[], Any], uri: str, file: IO[bytes], size: int, backoff: Backoff, progress: Progress | None
-) -> str:
-    digest, done, http = hashlib.md5(usedforsecurity=False), 0, connect()
+def _fetch(session: Session, uri: str, file: IO[bytes], size: int, backoff: Backoff, progress: Progress | None) -> str:
+    digest, done = hashlib.md5(usedforsecurity=False), 0
     while done < size:
         try:
             with translated():
                 end = min(done + CHUNK_BYTES, size) - 1
-                reply, content = http.request(uri, headers={"Range": f"bytes={done}-{end}"})
+                reply, content = session.http.request(uri, headers={"Range": f"bytes={done}-{end}"})
                 if reply.status not in (200, 206):
                     raise reply_error(reply, content)
                 if not content:
@@ -49,7 +48,7 @@ def _fetch(
             raise
         except StorageUnavailable as error:
             backoff.failed(error)
-            http = connect()
+            session.reconnect()
             continue
         if reply.status == 200 and done:  # the range was ignored: these are the first bytes again
             file.seek(0)
@@ -65,7 +64,7 @@ def _fetch(
 
 
 def upload_content(
-    connect: Callable[[], Any],
+    session: Session,
     make_request: Callable[[Any], Any],
     file: IO[bytes],
     backoff: Backoff,
@@ -79,18 +78,24 @@ def upload_content(
     media = _chunks(file)
     with translated():
         request = make_request(media)
-    http, done = connect(), 0
+    done = 0
     while True:
         try:
             with translated():
-                _, stored = request.next_chunk(http=http)
+                _, stored = request.next_chunk(http=session.http)
                 if stored is None and request.resumable_progress <= done:
                     raise StorageUnavailable("Google Drive took nothing of a chunk")
         except Gone:
             raise
+        except BadRequestError as error:
+            if request.resumable_uri is None:
+                raise
+            # The HTTP library sends a chunk again when its answer was lost; next_chunk() now asks what has arrived.
+            backoff.failed(StorageUnavailable(str(error)))
+            continue
         except StorageUnavailable as error:
             backoff.failed(error)
-            http = connect()
+            session.reconnect()
             continue
         done = media.size() if stored is not None else request.resumable_progress
         backoff.progressed()

@@ -62,6 +62,7 @@ class ScriptedStorage(ExternalStorage):
 
 class ExporterTest(unittest.TestCase):
     def setUp(self) -> None:
+        logging.getLogger("hw_asr.storage").addHandler(logging.NullHandler())
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
         self.root = Path(directory.name)
