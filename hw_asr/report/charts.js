@@ -10,9 +10,9 @@ function barTable(groups, name) {
       const [low, high] = group.interval.map((value) => (100 * value) / top);
       bar.append(element("b", { style: `left:${low}%;width:${high - low}%` }));
     }
-    return [element("td", { dir: "auto" }, group.label), number(group.utterances), number(group.words), percent(group.wer, 1), bar];
+    return [element("td", { dir: "auto" }, group.label), number(group.utterances), element("td", { title: `${number(group.words)} words` }, percent(group.wer, 1)), bar];
   });
-  return element("div", { class: "tall scroll" }, table([name, "utterances", "words", "WER", "with 95 % interval"], rows));
+  return element("div", { class: "tall scroll" }, table([name, "utterances", "WER", "with 95 % interval"], rows, { class: "bars" }));
 }
 
 function ticks(low, high, wanted) {
@@ -26,7 +26,7 @@ function ticks(low, high, wanted) {
 
 // Axes of a plot of the given ranges; returns the picture and the maps from values to its coordinates.
 function plot(xRange, yRange, { width = 460, height = 250, showX = number, showY = number, logarithmic = false } = {}) {
-  const left = 52, right = 10, top = 10, bottom = 26;
+  const left = 52, right = 22, top = 10, bottom = 26;
   const warp = logarithmic ? Math.log10 : (value) => value;
   const [low, high] = yRange.map(warp);
   const x = (value) => left + ((value - xRange[0]) / (xRange[1] - xRange[0] || 1)) * (width - left - right);

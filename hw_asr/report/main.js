@@ -48,14 +48,14 @@ function analysis(list) {
   const holder = element("div", { id: "analysis" });
   const render = () => {
     const decoder = list.state.decoder;
-    const panels = element("div", { class: "panels" });
-    const figure = (title, content) => panels.append(element("div", { class: "panel" }, element("h3", {}, title), content));
+    const figures = element("div", { class: "panels wide" }), panels = element("div", { class: "panels" });
+    const figure = (title, content) => figures.append(element("div", { class: "panel" }, element("h3", {}, title), content));
     if (report.durations[decoder].length) figure("By length of the recording", barTable(report.durations[decoder], "length"));
     if (report.speakers[decoder].length) figure("By speaker", barTable(report.speakers[decoder], "speaker"));
     if (report.calibration) {
       const { error, words, right } = report.calibration;
       figure("Confidence of words against how often they are right", reliability(report.calibration));
-      last(Array.from(panels.children)).append(element("p", { class: "note" },
+      last(Array.from(figures.children)).append(element("p", { class: "note" },
         `${number(words)} words, ${percent(right, 1)} right; expected calibration error ${percent(error, 1)}. On the dashed line confidence means what it says.`));
     }
     const names = { replace: "Substituted", delete: "Deleted", insert: "Inserted" };
@@ -64,7 +64,7 @@ function analysis(list) {
         panels.append(confusionTable(`${names[kind]} ${unit}`, entries, list, report.unit + "s" === unit ? kind : null));
       }
     }
-    holder.replaceChildren(panels);
+    holder.replaceChildren(figures, panels);
   };
   const select = choice("decoder", report.decoders.map((name, index) => [String(index), name]), list.state.decoder, (value) => { list.set({ decoder: Number(value) }); render(); });
   select.id = "decoder";
@@ -73,7 +73,7 @@ function analysis(list) {
 }
 
 function training(data) {
-  const panels = element("div", { class: "panels" });
+  const panels = element("div", { class: "panels wide" });
   const draw = (logarithmic) => panels.replaceChildren(...data.charts.map((chart) => curves(chart, logarithmic)));
   const show = (value, line) => (line.is_rate ? percent(value) : number(value));
   const rows = data.bests.map((line) => [line.name, show(line.best, line), number(line.step), show(line.last, line)]);

@@ -96,7 +96,8 @@ function utteranceCard(row, rank, report, decoder) {
     if (!hypothesis) return;
     line(report.decoders[index], row.reference === null ? plain(hypothesis.text) : coloured(row.reference, hypothesis, report.unit));
   });
-  const name = row.href ? element("a", { class: "file", href: row.href, dir: "auto" }, row.path) : element("span", { class: "file", dir: "auto" }, row.path);
+  const label = { class: "file", dir: "auto", title: row.path };
+  const name = element(row.href ? "a" : "span", { ...label, href: row.href }, row.path.split(/[\\/]/).pop());
   const change = row.change ? element("span", { class: `badge ${row.change > 0 ? "bad" : "good"}` }, `${row.change > 0 ? "+" : "−"}${Math.abs(row.change)} errors`) : null;
   return element("article", { class: "utterance", "data-path": row.path },
     element("header", {}, element("span", {}, `${rank}.`), name, row.speaker === null ? null : element("span", { dir: "auto" }, `speaker ${row.speaker}`),
