@@ -74,10 +74,10 @@ def duration(path: Path) -> float:
                 _check_rate(path, sound.samplerate)
                 if 0 < sound.frames <= MAX_FRAMES_PER_BYTE * path.stat().st_size:
                     return float(sound.frames / sound.samplerate)
-        except soundfile.LibsndfileError:
+        except soundfile.LibsndfileError as error:
             from hw_asr.datasets.audio_ffmpeg import declared_duration
 
-            seconds = declared_duration(path)
+            seconds = declared_duration(path, error.error_string.rstrip("."))
             if seconds is not None:
                 return seconds
     recording = _decode(path)

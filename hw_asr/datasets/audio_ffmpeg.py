@@ -35,8 +35,8 @@ def decode(path: Path, refusal: str) -> Recording:
         raise _error(path, refusal, error) from error
 
 
-def declared_duration(path: Path) -> float | None:
-    """Return the seconds that the header declares, None when it does not.
+def declared_duration(path: Path, refusal: str) -> float | None:
+    """Return the seconds that the header declares, None when it does not; `refusal` is what libsndfile said.
 
     Raises AudioError.
     """
@@ -44,7 +44,7 @@ def declared_duration(path: Path) -> float | None:
         with _open(path) as container:
             return _declared(container) if container.streams.audio else None
     except (av.FFmpegError, ValueError) as error:
-        raise _error(path, "format not recognised", error) from error
+        raise _error(path, refusal, error) from error
 
 
 def _open(path: Path) -> Any:
