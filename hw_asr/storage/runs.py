@@ -78,6 +78,15 @@ class Run:
         log_dir = models_dir.parent / "log" / run.experiment / run.name if in_layout else model_dir / "log"
         return cls(run.experiment, run.name, model_dir, log_dir)
 
+    @classmethod
+    def all_below(cls, models_dir: Path) -> list[Run]:
+        """All runs in a directory of models, by experiment and name; costs one directory read per experiment."""
+        return [
+            cls.below(models_dir, RunId(experiment, name))
+            for experiment in _directories(models_dir)
+            for name in _directories(models_dir / experiment)
+        ]
+
     @property
     def id(self) -> RunId:
         """The run's name on an external storage."""
@@ -151,13 +160,8 @@ class Runs:
         return run
 
     def list(self) -> list[Run]:
-        """All runs, by experiment and name; costs one directory read per experiment."""
-        models = self.save_dir / "models"
-        return [
-            self.at(RunId(experiment, name))
-            for experiment in _directories(models)
-            for name in _directories(models / experiment)
-        ]
+        """All runs, by experiment and name."""
+        return Run.all_below(self.save_dir / "models")
 
     def find(self, run: RunId) -> Run:
         """Return an existing run; RunError that names the nearest when there is none."""
