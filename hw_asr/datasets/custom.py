@@ -8,7 +8,7 @@ from typing import Any
 
 from hw_asr.datasets.corpus import FilteredCorpus, existing_directory
 from hw_asr.datasets.folder import list_folder
-from hw_asr.datasets.index import indexed, measure
+from hw_asr.datasets.index import indexed, measure, path_of_index
 from hw_asr.datasets.manifest import UNREADABLE, parse_objects, read_objects
 from hw_asr.registry import DATASETS
 from hw_asr.types import Utterance
@@ -75,7 +75,7 @@ class CustomDirAudioDataset(FilteredCorpus):
     ) -> None:
         super().__init__(limit, max_audio_length, max_text_length)
         self._audio_dir, self._transcription_dir = audio_dir, transcription_dir
-        self._index_path = index_dir / f"{audio_dir.name}_index.jsonl" if index_dir else audio_dir / ".index.jsonl"
+        self._index_path = path_of_index(audio_dir, index_dir, audio_dir.name)
 
     @property
     def name(self) -> str:

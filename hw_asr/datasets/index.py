@@ -8,12 +8,14 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from tqdm import tqdm
 
 from hw_asr.datasets.audio import EXTENSIONS, AudioError, duration
 from hw_asr.datasets.manifest import UNREADABLE, parse_objects
+from hw_asr.download import waiting_lock
 from hw_asr.files import write_and_rename
 from hw_asr.types import Utterance
 
@@ -33,22 +35,30 @@ def indexed(
 ) -> list[Utterance]:
     """Return the utterances under `directory` with their durations, from the index where it is still true.
 
-    `scan` lists the utterances without durations; it is called, and the recordings' headers are read, when a file
-    under `directory`, or `texts_in`, was added, removed or changed since the index was written. The index holds paths
-    relative to `directory`, so both may be moved. Where it cannot be written the work is done each time.
+    `scan` lists the utterances without durations. It is called, and the recordings' headers are read, when a file was
+    added, removed or changed since the index was written: under `directory`, or of `texts_in`, a directory or file.
+    The index holds paths relative to `directory`, so both may be moved. Where it cannot be written the work is done
+    each time.
     """
     state = fingerprint(directory) + (fingerprint(texts_in) if texts_in is not None else "")
-    entries = _load(index_path, state)
-    if entries is not None:
-        return parse_objects(entries, directory, str(index_path))[0]
-    utterances = measure(list(scan(directory)), source)
-    try:
-        with write_and_rename(index_path, "w") as file:
-            file.write(json.dumps({"index": VERSION, "files": state}) + "\n")
-            file.writelines(json.dumps(_entry(each, directory)) + "\n" for each in utterances)
-    except OSError as error:
-        logger.warning("%s: the index is not kept, %s cannot be written: %s", source, index_path, error.strerror)
+    with _locked(index_path):
+        entries = _load(index_path, state)
+        if entries is not None:
+            return parse_objects(entries, directory, str(index_path))[0]
+        utterances = measure(list(scan(directory)), source)
+        try:
+            with write_and_rename(index_path, "w") as file:
+                file.write(json.dumps({"index": VERSION, "files": state}) + "\n")
+                file.writelines(json.dumps(_entry(each, directory)) + "\n" for each in utterances)
+        except OSError as error:
+            reason = f"{index_path} cannot be written: {error.strerror}"
+            logger.warning("%s: the index is not kept, %s; give index_dir", source, reason)
     return utterances
+
+
+def path_of_index(directory: Path, index_dir: Path | None, name: str) -> Path:
+    """Say where the index of what is in `directory` lies: in `index_dir`, or else hidden in the directory itself."""
+    return directory / f".{name}_index.jsonl" if index_dir is None else index_dir / f"{name}_index.jsonl"
 
 
 def measure(utterances: Sequence[Utterance], source: str) -> list[Utterance]:
@@ -65,13 +75,12 @@ def measure(utterances: Sequence[Utterance], source: str) -> list[Utterance]:
     ]
 
 
-def fingerprint(directory: Path) -> str:
-    """Return a digest of names, sizes and times of change of all files under a directory, hidden ones left out."""
+def fingerprint(path: Path) -> str:
+    """Return a digest of names, sizes and times of change: of a file, or of all under a directory but hidden ones."""
     digest = hashlib.sha1(usedforsecurity=False)
-    for entry in walk(directory):
-        stat = entry.stat()
-        name = os.path.relpath(entry.path, directory)
-        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    for name, stat in [("", path.stat())] if path.is_file() else ((each.path, each.stat()) for each in walk(path)):
+        line = f"{name.removeprefix(str(path))}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -89,6 +98,12 @@ def walk(directory: Path) -> Iterator[os.DirEntry[str]]:
 def audio_files(directory: Path) -> list[Path]:
     """Return the recordings under a directory, by extension, in the order of their names."""
     return [path for path in (Path(entry.path) for entry in walk(directory)) if path.suffix.lower() in EXTENSIONS]
+
+
+def _locked(index_path: Path) -> AbstractContextManager[None]:
+    """Of several processes, one makes the index; where nothing can be written there is nothing to wait for."""
+    directory = next((each for each in index_path.parents if each.exists()), Path())
+    return waiting_lock(index_path) if os.access(directory, os.W_OK) else nullcontext()
 
 
 def _duration(path: Path) -> float | AudioError:

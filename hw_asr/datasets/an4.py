@@ -1,0 +1,78 @@
+"""AN4, the CMU census database (Acero 1991): an hour of names, numbers and spelt words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from hw_asr.datasets.archive import Archive, describe, ensure
+from hw_asr.datasets.corpus import FilteredCorpus
+from hw_asr.datasets.index import audio_files, indexed, path_of_index
+from hw_asr.datasets.manifest import DataError
+from hw_asr.registry import DATASETS
+from hw_asr.types import Utterance
+
+ARCHIVE = Archive(
+    "https://dldata-public.s3.us-east-2.amazonaws.com/an4_sphere.tar.gz",
+    "an4",
+    0.07,
+    sha256="a0525579493735d32b60fb6fa5975dd0eaacde087b0a4eeb7f13b7ef33077b12",
+)
+_LINE = re.compile(r"(?:<s>)?\s*(?P<text>.*?)\s*(?:</s>)?\s*\((?P<id>\S+)\)\s*")
+
+
+@DATASETS.register()
+class AN4Dataset(FilteredCorpus):
+    """The train or the test split of AN4, as its authors made them.
+
+    `data_dir` is the directory with etc/ and wav/, by default `root_dir/an4`; what is not there is downloaded. The
+    index is kept in `index_dir`, by default in `data_dir`.
+    """
+
+    def __init__(
+        self,
+        split: Literal["train", "test"],
+        data_dir: Path | None = None,
+        index_dir: Path | None = None,
+        limit: int | None = None,
+        max_audio_length: float | None = None,
+        max_text_length: int | None = None,
+        root_dir: Path = Path("data"),
+    ) -> None:
+        super().__init__(limit, max_audio_length, max_text_length)
+        self._split = split
+        self._directory = data_dir or root_dir / "an4"
+        self._index_dir = index_dir
+
+    @property
+    def name(self) -> str:
+        """What messages call this corpus."""
+        return f"AN4 {self._split}"
+
+    def status(self) -> str:
+        """Say where it is, or from where it would be downloaded."""
+        return describe(self.name, self._directory, ARCHIVE)
+
+    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+        """Download it if it is missing and return the utterances of the split."""
+        directory = ensure(self._directory, ARCHIVE)
+        index_path = path_of_index(directory, self._index_dir, f"an4_{self._split}")
+        return indexed(directory, index_path, partial(_scan, self._split), self.name), {}
+
+
+def _scan(split: str, directory: Path) -> Iterator[Utterance]:
+    """Yield what etc/an4_SPLIT.transcription lists: `<s> TEXT </s> (ID)`; an id ends in -SPEAKER-b."""
+    path = directory / "etc" / f"an4_{split}.transcription"
+    if not path.is_file():
+        raise DataError(f"{directory}: AN4 was looked for here, but it has no etc/{path.name}")
+    recordings = {recording.stem: recording for recording in audio_files(directory)}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = _LINE.fullmatch(line)
+        if match is not None:
+            identifier = match["id"]
+            missing = directory / "wav" / f"{identifier}.sph"
+            speaker = identifier.split("-")[1] if "-" in identifier else None
+            yield Utterance(identifier, recordings.get(identifier, missing), match["text"], 0.0, speaker)

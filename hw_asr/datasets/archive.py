@@ -1,0 +1,48 @@
+"""Corpora that come as an archive from the web: present, or downloaded and unpacked once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from hw_asr.download import download, waiting_lock
+from hw_asr.unpack import unpack
+
+
+class Archive(NamedTuple):
+    """An archive on the web; what it holds under `inside` is the corpus."""
+
+    url: str
+    inside: str
+    gigabytes: float
+    """About how much is downloaded; the unpacked files take about as much again."""
+    md5: str | None = None
+    sha256: str | None = None
+
+
+def is_present(directory: Path) -> bool:
+    """Whether a directory has anything in it; unpacked ones appear only when they are whole."""
+    return directory.is_dir() and any(not path.name.startswith(".") for path in directory.iterdir())
+
+
+def ensure(directory: Path, archive: Archive) -> Path:
+    """Return the directory, downloaded and unpacked if there is nothing; several processes do it once.
+
+    The archive is removed afterwards. Raises DownloadError, UnpackError.
+    """
+    if is_present(directory):
+        return directory
+    with waiting_lock(directory):
+        if not is_present(directory):
+            path = directory.parent / archive.url.rsplit("/", 1)[-1]
+            download(archive.url, path, md5=archive.md5, sha256=archive.sha256)
+            unpack(path, directory, inside=archive.inside)
+            path.unlink()
+    return directory
+
+
+def describe(name: str, directory: Path, archive: Archive) -> str:
+    """Say in one line where a corpus is, or from where to where it would be downloaded."""
+    if is_present(directory):
+        return f"{name}: in {directory}"
+    return f"{name}: would be downloaded from {archive.url} to {directory}, about {archive.gigabytes:g} GB"

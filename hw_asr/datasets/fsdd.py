@@ -1,0 +1,87 @@
+"""The Free Spoken Digit Dataset (Jackson et al. 2018): 3000 spoken digits of six speakers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from hw_asr.datasets.archive import Archive, describe, ensure, is_present
+from hw_asr.datasets.corpus import FilteredCorpus
+from hw_asr.datasets.index import audio_files, indexed, path_of_index
+from hw_asr.datasets.manifest import DataError
+from hw_asr.registry import DATASETS
+from hw_asr.types import Utterance
+
+ARCHIVE = Archive(  # a zip: its members carry checksums, while GitHub promises none for the archive
+    "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip",
+    "free-spoken-digit-dataset-1.0.10",
+    0.02,
+)
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NUM_TEST_INDICES = 5
+_NAME = re.compile(r"(\d)_([^_]+)_(\d+)")
+
+
+@DATASETS.register()
+class FSDDDataset(FilteredCorpus):
+    """Spoken digits; the text is the digit as a word.
+
+    By the published convention `test` is each speaker's first five recordings of each digit, and `train` the others.
+    With `held_out_speaker`, `test` is all of that speaker and `train` all of the others. `data_dir` is the repository
+    or its recordings/, by default `root_dir/fsdd`; what is not there is downloaded.
+    """
+
+    def __init__(
+        self,
+        split: Literal["train", "test"],
+        data_dir: Path | None = None,
+        index_dir: Path | None = None,
+        held_out_speaker: str | None = None,
+        limit: int | None = None,
+        max_audio_length: float | None = None,
+        max_text_length: int | None = None,
+        root_dir: Path = Path("data"),
+    ) -> None:
+        super().__init__(limit, max_audio_length, max_text_length)
+        self._split, self._held_out_speaker = split, held_out_speaker
+        self._data_dir = data_dir or root_dir / "fsdd"
+        self._index_dir = index_dir
+
+    @property
+    def name(self) -> str:
+        """What messages call this corpus."""
+        return f"FSDD {self._split}"
+
+    def status(self) -> str:
+        """Say where it is, or from where it would be downloaded."""
+        return describe(self.name, self._data_dir, ARCHIVE)
+
+    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+        """Download it if it is missing and return the utterances of the split."""
+        directory = ensure(self._data_dir, ARCHIVE)
+        if is_present(directory / "recordings"):
+            directory = directory / "recordings"
+        found = indexed(directory, path_of_index(directory, self._index_dir, "fsdd"), _scan, "FSDD")
+        speakers = sorted({utterance.speaker or "" for utterance in found})
+        if self._held_out_speaker is not None and self._held_out_speaker not in speakers:
+            raise DataError(
+                f"{directory}: held_out_speaker {self._held_out_speaker!r} is not here; there are {', '.join(speakers)}"
+            )
+        return [each for each in found if self._is_test(each) == (self._split == "test")], {}
+
+    def _is_test(self, utterance: Utterance) -> bool:
+        if self._held_out_speaker is not None:
+            return utterance.speaker == self._held_out_speaker
+        return int(utterance.id.rsplit("_", 1)[1]) < NUM_TEST_INDICES
+
+
+def _scan(directory: Path) -> Iterator[Utterance]:
+    """Yield the recordings, named DIGIT_SPEAKER_INDEX.wav."""
+    named = [(path, _NAME.fullmatch(path.stem)) for path in audio_files(directory)]
+    if not any(match for _, match in named):
+        raise DataError(f"{directory}: recordings named DIGIT_SPEAKER_INDEX.wav were looked for here; there are none")
+    for path, match in named:
+        if match is not None:
+            yield Utterance(path.stem, path, DIGITS[int(match[1])], 0.0, match[2])

@@ -1,0 +1,74 @@
+"""LJSpeech 1.1 (Ito and Johnson 2017): 24 hours of one reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from hw_asr.datasets.archive import Archive, describe, ensure
+from hw_asr.datasets.corpus import FilteredCorpus
+from hw_asr.datasets.index import indexed, path_of_index
+from hw_asr.datasets.manifest import DataError
+from hw_asr.registry import DATASETS
+from hw_asr.types import Utterance
+
+ARCHIVE = Archive(
+    "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2",
+    "LJSpeech-1.1",
+    2.7,
+    sha256="be1a30453f28eb8dd26af4101ae40cbf2c50413b1bb21936cbcdc6fae3de8aa5",
+)
+TRAIN_SHARE = 0.85
+
+
+@DATASETS.register()
+class LJspeechDataset(FilteredCorpus):
+    """LJSpeech, or a part of it: in the order of the ids, `train` is the first 85 % of the utterances, `test` the rest.
+
+    `data_dir` is the directory with metadata.csv and wavs/, by default `root_dir/LJSpeech-1.1`; what is not there is
+    downloaded. The index is kept in `index_dir`, by default in `data_dir`. Texts are those with numbers spelt out.
+    """
+
+    def __init__(
+        self,
+        part: Literal["train", "test", "all"] = "all",
+        data_dir: Path | None = None,
+        index_dir: Path | None = None,
+        limit: int | None = None,
+        max_audio_length: float | None = None,
+        max_text_length: int | None = None,
+        root_dir: Path = Path("data"),
+    ) -> None:
+        super().__init__(limit, max_audio_length, max_text_length)
+        self._part = part
+        self._directory = data_dir or root_dir / "LJSpeech-1.1"
+        self._index_dir = index_dir
+
+    @property
+    def name(self) -> str:
+        """What messages call this corpus."""
+        return f"LJSpeech {self._part}"
+
+    def status(self) -> str:
+        """Say where it is, or from where it would be downloaded."""
+        return describe(self.name, self._directory, ARCHIVE)
+
+    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+        """Download it if it is missing and return the utterances of the part."""
+        directory = ensure(self._directory, ARCHIVE)
+        index_path = path_of_index(directory, self._index_dir, "ljspeech")
+        found = sorted(indexed(directory, index_path, _scan, "LJSpeech"), key=lambda utterance: utterance.id)
+        border = round(TRAIN_SHARE * len(found))
+        return {"train": found[:border], "test": found[border:], "all": found}[self._part], {}
+
+
+def _scan(directory: Path) -> Iterator[Utterance]:
+    """Yield what metadata.csv lists: `ID|text|text with numbers spelt out`, no quoting."""
+    path = directory / "metadata.csv"
+    if not path.is_file():
+        raise DataError(f"{directory}: LJSpeech was looked for here, but it has no metadata.csv")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        identifier, *texts = line.split("|")
+        if identifier and texts:
+            yield Utterance(identifier, directory / "wavs" / f"{identifier}.wav", texts[-1] or texts[0], 0.0, "LJ")
