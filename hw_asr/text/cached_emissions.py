@@ -53,13 +53,14 @@ class CachedEmissions:
     @classmethod
     def load(cls, path: Path) -> CachedEmissions:
         """Read a file that `save` wrote; nothing in it is executed. Raises CachedEmissionsError when it is another."""
+        remedy = "give the checkpoint with -r and another name, or delete the file, and it is made again"
+        if not zipfile.is_zipfile(path):
+            raise CachedEmissionsError(f"{path}: not an .npz file, or one that was cut short; {remedy}")
         try:
             with np.load(path, allow_pickle=False) as archive:
                 log_probs, lengths, references, alphabet, origin, checkpoint = (archive[name] for name in _FIELDS)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise CachedEmissionsError(
-                f"{path}: no log-probabilities of a split ({error}); delete it, and it is made again"
-            ) from error
+        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise CachedEmissionsError(f"{path}: holds no log-probabilities of a split ({error}); {remedy}") from error
         rows = np.split(log_probs, np.cumsum(lengths)[:-1])
         return cls(rows, references.tolist(), tuple(alphabet.tolist()), tuple(origin.tolist()), str(checkpoint.item()))
 

@@ -60,7 +60,9 @@ def write_tokens(lines: Iterable[str], alphabet: Collection[str], path: Path) ->
         reader.flush(ids, file)
         progress.update(len(ids))
     if not reader.counts[SENTENCE_END]:
-        raise NgramError(f"the text has no words over the alphabet {''.join(sorted(alphabet))!r}; is it in a script?")
+        raise NgramError(
+            f"the text has no words over the alphabet {''.join(sorted(alphabet))!r}; is it written in another script?"
+        )
     return TokenFile(path, list(reader.vocabulary), reader.counts)
 
 

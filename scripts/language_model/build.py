@@ -74,8 +74,11 @@ def main(argv: list[str] | None = None) -> int:
         characters = alphabet(args.alphabet, args.apostrophe, config)
         lines = read_lines(args.text, config, args.split)
         statistics = build_language_model(lines, args.output, characters, options)
-    except (UserError, ValueError, OSError) as error:
+    except (UserError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     print(table(statistics))
     print(f"wrote {args.output} ({args.output.stat().st_size / 1e6:.1f} MB)")

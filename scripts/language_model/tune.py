@@ -73,8 +73,11 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
     try:
         return run(args)
-    except (UserError, ValueError, OSError) as error:
+    except (UserError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
 
 

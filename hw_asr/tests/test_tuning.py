@@ -1,0 +1,226 @@
+"""Tuning of decoding: the search finds what brute force finds, the cache keeps what it was given, the command works."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import unittest
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hw_asr.text.cached_emissions import CachedEmissions, CachedEmissionsError
+from hw_asr.text.ngram_build import NgramOptions, build_language_model
+from hw_asr.text.tuning import Setting, Trial, evaluate, overlay, table, tune
+from hw_asr.types import CTCDecoder, Hypothesis
+from scripts.language_model import tune as command
+
+ALPHABET = ("^", *"abcdefgh ")
+WORDS = ["bad", "bed", "cab", "dad", "fed", "had", "head", "egg"]
+
+
+def made_emissions(num_utterances: int = 12, noise: float = 2.0) -> CachedEmissions:
+    """Frames of random sentences: each character twice, then a blank, under noise."""
+    generator = np.random.default_rng(0)
+    rows, references = [], []
+    for _ in range(num_utterances):
+        text = " ".join(generator.choice(WORDS, 4))
+        path = [symbol for character in text for symbol in (ALPHABET.index(character),) * 2 + (0,)]
+        logits = generator.normal(0, noise, (len(path), len(ALPHABET)))
+        logits[np.arange(len(path)), path] += 4
+        rows.append(torch.tensor(logits).log_softmax(-1).numpy().astype(np.float32))
+        references.append(text)
+    return CachedEmissions(rows, references, ALPHABET, ("val", "dev-clean"), "run/best 1 2")
+
+
+class _Pretender:
+    """A decoder whose errors are a known function of its setting: so many words of each reference are wrong."""
+
+    name = "lm_beam_search"
+
+    def __init__(self, setting: Setting, references: dict[int, str]) -> None:
+        self._references = references
+        off = 3 * abs(setting.alpha - 0.7) + 0.5 * abs(setting.beta - 3.1)
+        off += 0.3 * (setting.unknown_word_offset != -15) + 40 / setting.beam_size
+        self._rate = min(off / 10, 1.0)
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+        texts = [self._references[round(float(row[0, 0]))] for row in log_probs]
+        wrong = [text[: round(len(text) * (1 - self._rate))] for text in texts]
+        return [[Hypothesis(text, 0.0, 0.0)] for text in wrong]
+
+
+class TestSearch(unittest.TestCase):
+    def setUp(self) -> None:
+        references = {index: " ".join("abcdefgh"[index] * 400) for index in range(4)}
+        rows = [np.full((2, len(ALPHABET)), index, np.float32) for index in references]
+        self.emissions = CachedEmissions(rows, list(references.values()), ALPHABET, ("val",))
+        self.made: list[Setting] = []
+
+        def make(setting: Setting) -> CTCDecoder:
+            self.made.append(setting)
+            return _Pretender(setting, references)
+
+        self.make = make
+
+    def test_coarse_to_fine_comes_close_to_the_optimum(self) -> None:
+        grids = ([0.0, 0.4, 0.8, 1.2], [-2.0, 0.0, 2.0])  # the best beta lies outside
+        start = Setting(0, 0, -10.0, 50)
+        found = tune(self.emissions, self.make, start, *grids, [-20.0, -15.0, -10.0], [400, 10, 100, 200], 4)
+        best = found.best.setting
+        self.assertAlmostEqual(0.7, best.alpha, delta=0.051)
+        self.assertAlmostEqual(3.1, best.beta, delta=0.26)
+        self.assertEqual(-15.0, best.unknown_word_offset)
+        self.assertEqual(400, best.beam_size)
+        self.assertEqual(len(set(self.made)), len(self.made), "a setting was tried twice")
+        self.assertEqual([10, 100, 200, 400], [trial.setting.beam_size for trial in found.beams])
+        self.assertTrue(all(setting.alpha >= 0 for setting in self.made))
+
+    def test_the_smallest_sufficient_width_is_chosen(self) -> None:
+        start = Setting(0, 0, -15.0, 50)
+        found = tune(self.emissions, self.make, start, [0.7], [3.0], [], [10, 100, 200, 400], 2, tolerance=0.035)
+        self.assertEqual((0.7, 3.0, -15.0, 100), tuple(found.best.setting))
+        self.assertIn("0.7", table(found))
+
+    def test_overlay(self) -> None:
+        made = overlay(Setting(0.5, 2.0, -10.0, 64), Path("lms/lm.arpa"))
+        arguments = {"language_model": "lms/lm.arpa", "alpha": 0.5, "beta": 2.0, "unknown_word_offset": -10.0}
+        self.assertEqual(
+            [
+                {"type": "argmax"},
+                {"type": "beam_search", "args": {"beam_size": 64}},
+                {"type": "lm_beam_search", "args": {**arguments, "beam_size": 64}},
+            ],
+            made["decoders"],
+        )
+
+    def test_rates_are_those_of_the_corpus(self) -> None:
+        def decoder(log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+            texts = {2: "a b c d", 1: ""}
+            return [[Hypothesis(texts[int(length)], 0.0, 0.0)] for length in lengths]
+
+        rows = [np.zeros((length, 3), np.float32) for length in (2, 1)]
+        emissions = CachedEmissions(rows, ["a x c d", "b"], ("^", "a", "b"), ("val",))
+        trial = evaluate(emissions, decoder, Setting(1, 1, 0, 1))  # type: ignore[arg-type]
+        self.assertEqual((2 / 5, 2 / 8, (1 / 4 + 1) / 2), (trial.wer, trial.cer, trial.mean_wer))
+        self.assertIsInstance(trial, Trial)
+
+
+class TestCache(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name, "val.npz")
+
+    def test_round_trip(self) -> None:
+        made = made_emissions(5)
+        made.save(self.path)
+        read = CachedEmissions.load(self.path)
+        for before, after in zip(made.log_probs, read.log_probs, strict=True):
+            np.testing.assert_array_equal(before, after)
+        self.assertEqual(
+            (made.references, made.alphabet, made.origin, made.checkpoint),
+            (read.references, read.alphabet, read.origin, read.checkpoint),
+        )
+
+    def test_batches_hold_everything_once_with_its_own_length(self) -> None:
+        made = made_emissions(7)
+        seen = []
+        for log_probs, lengths, references in made.batches(3):
+            for row, length, reference in zip(log_probs, lengths.tolist(), references, strict=True):
+                index = made.references.index(reference)
+                np.testing.assert_array_equal(made.log_probs[index], row[:length].numpy())
+                seen.append(index)
+        self.assertEqual(list(range(7)), sorted(seen))
+
+    def test_head_is_a_fixed_sample(self) -> None:
+        made = made_emissions(9)
+        self.assertEqual(made.head(4).references, made.head(4).references)
+        self.assertEqual(4, len(made.head(4).log_probs))
+        self.assertEqual(made.references, made.head(100).references)
+
+    def test_other_files(self) -> None:
+        self.path.write_bytes(b"PK no")
+        with self.assertRaisesRegex(CachedEmissionsError, "not an .npz file"):
+            CachedEmissions.load(self.path)
+        np.savez(self.path, other=np.zeros(3))
+        with self.assertRaisesRegex(CachedEmissionsError, "holds no log-probabilities"):
+            CachedEmissions.load(self.path)
+
+
+class TestCommand(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+        self.cache, self.lm = self.directory / "val.npz", self.directory / "lm.arpa"
+        generator = np.random.default_rng(1)
+        text = [" ".join(generator.choice(WORDS, 4)) for _ in range(300)]
+        build_language_model(text, self.lm, "abcdefgh ", NgramOptions(2, discount_fallback=(0.5, 1.0, 1.5)))
+
+    def run_command(self, *arguments: str) -> tuple[int, str]:
+        output = io.StringIO()
+        with redirect_stdout(output), redirect_stderr(output):
+            status = command.main(["--lm", str(self.lm), "-o", str(self.directory / "best.json"), *arguments])
+        return status, output.getvalue()
+
+    def test_from_cached_log_probabilities(self) -> None:
+        emissions = made_emissions()
+        emissions.save(self.cache)
+        status, output = self.run_command(
+            "--log-probs", str(self.cache), "--alphas", "0", "1", "0.5", "--betas", "0", "2", "1", "--beams", "5", "20",
+            "--refinements", "1", "--unknown", "-10",
+        )  # fmt: skip
+        self.assertEqual(0, status, output)
+        self.assertIn("12 utterances of val, dev-clean", output)
+        spec = json.loads((self.directory / "best.json").read_text())["decoders"][2]
+        self.assertEqual("lm_beam_search", spec["type"])
+        self.assertEqual(b"\x89PNG", (self.directory / "best.png").read_bytes()[:4])
+        values = {name: value for name, value in spec["args"].items() if name != "language_model"}
+        found = Setting(**values)
+        make = command.decoder_factory(self.lm, ALPHABET)
+        least = evaluate(emissions, make(found), found).wer
+        for alpha in (0.0, 0.5, 1.0):
+            for beta in (0.0, 1.0, 2.0):
+                setting = Setting(alpha, beta, -10.0, 50)
+                self.assertLessEqual(least, evaluate(emissions, make(setting), setting).wer + 0.0005)
+
+    def test_test_data_is_refused(self) -> None:
+        made = made_emissions(2)
+        for origin in (("test",), ("val", "dev-clean", "test-other")):
+            cached = CachedEmissions(made.log_probs, made.references, ALPHABET, origin)
+            cached.save(self.cache)
+            status, output = self.run_command("--log-probs", str(self.cache))
+            self.assertEqual(1, status)
+            self.assertRegex(output, "is test data .*--i-know")
+        self.assertFalse((self.directory / "best.json").exists())
+        quick = ("--alphas", "0", "1", "1", "--betas", "0", "0", "1", "--refinements", "0", "--beams", "5")
+        self.assertEqual(0, self.run_command("--log-probs", str(self.cache), "--i-know", *quick)[0])
+
+    def test_faults_are_one_clear_line(self) -> None:
+        made_emissions(2).save(self.cache)
+        cache = ("--log-probs", str(self.cache))
+        for arguments, message in (
+            ((), "nothing to tune on"),
+            ((*cache, "--alphas", "1", "0", "0.1"), "--alphas: expected FIRST <= LAST"),
+            ((*cache, "--alphas", "-1", "0", "0.1"), "--alphas: expected weights of 0 or more"),
+            ((*cache, "--betas", "0", "nan", "1"), "--betas"),
+            ((*cache, "--beams", "0"), "--beams"),
+            ((*cache, "--limit", "0"), "--limit: expected at least 1"),
+            ((*cache, "-r", str(self.directory / "none.pth")), "none.pth: No such file"),
+            ((*cache, "-r", str(self.lm)), "another checkpoint"),
+            ((*cache, "--lm", "none.arpa"), "no such file"),
+        ):
+            with self.subTest(arguments):
+                status, output = self.run_command(*arguments)
+                self.assertEqual(1, status)
+                self.assertIn(message, output)
+                self.assertEqual(1, output.count("\n"), output)
+
+
+if __name__ == "__main__":
+    unittest.main()
