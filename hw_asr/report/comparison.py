@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hw_asr.report.evaluation import evaluation_data
-from hw_asr.report.results import PREFIX, ReportError, Result, best_text, decoders_of
+from hw_asr.report.results import LABELS, PREFIX, ReportError, Result, best_text, decoders_of
 from hw_asr.report.statistics import Difference, compare
 
 
@@ -24,7 +24,7 @@ def comparison_data(
     out. `decoders` default to the most elaborate one that both outputs have.
     """
     chosen = _choose(first, second, names, decoders)
-    labels = [f"{name}: {decoder}" for name, decoder in zip(names, chosen, strict=True)]
+    labels = [f"{name}: {LABELS.get(decoder, decoder)}" for name, decoder in zip(names, chosen, strict=True)]
     pairs, left_out = _pair(first, second)
     if not pairs:
         raise ReportError(f"{names[0]} and {names[1]} have no recording in common; nothing can be compared")

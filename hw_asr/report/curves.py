@@ -26,7 +26,7 @@ def curves_data(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ordered = sorted(charts.items(), key=lambda item: _importance(item[0]))
     return {
         "charts": [{"title": title, "series": lines} for title, lines in ordered],
-        "bests": [_best(name, points) for name, points in series.items() if _SPLIT_METRIC.fullmatch(name)],
+        "bests": [_best(name, points) for name, points in series.items() if _is_evaluation(name)],
         "facts": _facts(records),
     }
 
@@ -54,6 +54,11 @@ def _place(name: str) -> tuple[str, str]:
     if metric.endswith(_CORPUS):
         return metric.removesuffix(_CORPUS), split + _CORPUS
     return metric, split
+
+
+def _is_evaluation(name: str) -> bool:
+    match = _SPLIT_METRIC.fullmatch(name)
+    return match is not None and match["split"] != "train"
 
 
 def _importance(title: str) -> tuple[int, str]:

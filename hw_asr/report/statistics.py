@@ -67,8 +67,9 @@ def compare(errors_a: Array, errors_b: Array, lengths: Array, resamples: int = 1
     rates = resampled_rates(errors, both_lengths, resamples)
     changes = rates[:, 1] - rates[:, 0]
     low, high = np.percentile(changes, [2.5, 97.5])
-    one_sided = min(np.mean(changes <= 0), np.mean(changes >= 0))
-    return Difference(difference, [float(low), float(high)], min(1.0, 2 * float(one_sided)), matched)
+    fewer = min(int((changes <= 0).sum()), int((changes >= 0).sum()))
+    p = min(1.0, 2 * (fewer + 1) / (resamples + 1))  # never 0: so many resamples can show no less
+    return Difference(difference, [float(low), float(high)], p, matched)
 
 
 def _matched_pairs(differences: Array) -> float:

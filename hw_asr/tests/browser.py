@@ -31,7 +31,9 @@ class Browser:
             [str(DRIVER), "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         assert self._driver.stdout is not None
-        port = next(match[1] for line in self._driver.stdout if (match := re.search(r"successfully on port (\d+)", line)))
+        port = next(
+            match[1] for line in self._driver.stdout if (match := re.search(r"successfully on port (\d+)", line))
+        )
         self._url = f"http://127.0.0.1:{port}/session"
         flags = [*FLAGS, f"--window-size={width},{height}", f"--user-data-dir={self._profile.name}"]
         options = {"args": flags, "binary": CHROMIUM, "perfLoggingPrefs": {"enableNetwork": True}}

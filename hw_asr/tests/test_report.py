@@ -1,0 +1,242 @@
+"""The numbers behind the report, against counts by hand and closed forms."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import random
+import tempfile
+import unittest
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from hw_asr.metrics import char_errors, word_errors
+from hw_asr.report.alignment import align, count_confusions, tokens
+from hw_asr.report.comparison import comparison_data, summary
+from hw_asr.report.curves import MAX_POINTS, curves_data
+from hw_asr.report.evaluation import evaluation_data
+from hw_asr.report.results import ReportError, read_results
+from hw_asr.report.statistics import compare, interval
+from scripts.report import main
+
+
+def result(path: str, reference: str | None, *texts: str, **more: Any) -> dict[str, Any]:
+    """An entry of output.json with up to two decoders."""
+    entry: dict[str, Any] = {"audio_path": path, "duration": 3.0}
+    if reference is not None:
+        entry["ground_truth"] = reference
+    if texts:
+        entry["pred_text_argmax"] = texts[0]
+    if len(texts) > 1:
+        entry["pred_text_beam_search"] = [[texts[1], 0.5], ["other", 0.1]]
+    return entry | more
+
+
+class AlignmentTest(unittest.TestCase):
+    def test_edits_turn_the_hypothesis_into_the_reference(self) -> None:
+        generator = random.Random(0)
+        for _ in range(300):
+            reference = [generator.choice("abc") for _ in range(generator.randrange(8))]
+            hypothesis = [generator.choice("abc") for _ in range(generator.randrange(8))]
+            alignment = align(reference, hypothesis)
+            rebuilt = list(hypothesis)
+            for _, start, end, from_, to in reversed(alignment.edits):
+                rebuilt[from_:to] = reference[start:end]
+            self.assertEqual(reference, rebuilt)
+            self.assertEqual(word_errors(" ".join(reference), " ".join(hypothesis)).edits, alignment.num_errors)
+            self.assertEqual(alignment.num_errors, len(list(alignment.confusions())))
+            wrong = sum(kind != "delete" for kind, _, _ in alignment.confusions())
+            self.assertEqual(len(hypothesis) - wrong, sum(alignment.matched()))
+
+    def test_confusions_are_counted_most_frequent_first(self) -> None:
+        pairs = [("to be or", "do be or"), ("to go", "do go now"), ("or not", "not")]
+        found = count_confusions([align(a.split(), b.split()) for a, b in pairs], most=5)
+        self.assertEqual([("to", "do", 2)], found["replace"])
+        self.assertEqual([("or", "", 1)], found["delete"])
+        self.assertEqual([("", "now", 1)], found["insert"])
+
+    def test_scripts_without_spaces_are_aligned_by_characters(self) -> None:
+        self.assertEqual(["a", "b"], list(tokens("a  b", by_word=True)))
+        data = evaluation_data([result("1", "今天天气很好", "今天气很好吗"), result("2", "好", "好")])
+        self.assertEqual("character", data["unit"])
+        self.assertEqual(2, data["utterances"][0]["hypotheses"][0]["errors"])
+
+
+class StatisticsTest(unittest.TestCase):
+    def test_the_interval_is_that_of_the_normal_approximation(self) -> None:
+        generator = np.random.default_rng(1)
+        lengths = np.full((2000, 1), 10.0)
+        errors = generator.binomial(10, 0.2, size=(2000, 1)).astype(float)
+        found = interval(errors, lengths)[0]
+        assert found is not None
+        half = 1.96 * float(errors.std()) / 10 / math.sqrt(2000)
+        centre = float(errors.mean()) / 10
+        self.assertAlmostEqual(centre - half, found[0], delta=half / 10)
+        self.assertAlmostEqual(centre + half, found[1], delta=half / 10)
+
+    def test_a_handful_of_utterances_has_no_interval(self) -> None:
+        self.assertEqual([None], interval(np.ones((4, 1)), np.ones((4, 1))))
+
+    def test_matched_pairs_and_bootstrap_agree_with_the_normal_distribution(self) -> None:
+        generator = np.random.default_rng(2)
+        a = generator.binomial(10, 0.2, 1000).astype(float)
+        b = np.maximum(0, a - generator.binomial(1, 0.06, 1000) + generator.binomial(1, 0.045, 1000))
+        found = compare(a, b, np.full(1000, 10.0))
+        differences = b - a
+        z = float(differences.mean()) / (float(differences.std(ddof=1)) / math.sqrt(1000))
+        self.assertAlmostEqual(2 * NormalDist().cdf(-abs(z)), found.matched_pairs_p, places=9)
+        assert found.bootstrap_p is not None
+        self.assertAlmostEqual(found.matched_pairs_p, found.bootstrap_p, delta=0.03)
+        self.assertAlmostEqual(float(differences.sum()) / 10_000, found.difference)
+
+    def test_equal_systems_do_not_differ(self) -> None:
+        errors = np.arange(10.0)
+        found = compare(errors, errors, np.full(10, 10.0))
+        self.assertEqual((0.0, 1.0, 1.0), (found.difference, found.bootstrap_p, found.matched_pairs_p))
+
+
+class EvaluationTest(unittest.TestCase):
+    def test_rates_are_those_of_the_counts(self) -> None:
+        results = [
+            result("a", "one two three", "one too three", "one two three", speaker="x"),
+            result("b", "four", "for four", "four", speaker="y", duration=25.0),
+            result("c", None, "hello", "hello"),
+            {"audio_path": "d", "duration": None, "error": "the file is empty"},
+        ]
+        data = evaluation_data(results)
+        self.assertEqual(["argmax", "beam search"], data["decoders"])
+        self.assertEqual(2, data["num_scored"])
+        argmax, beam = data["headline"]
+        self.assertEqual([1, 0, 1, 4], argmax["wer"]["counts"])
+        self.assertAlmostEqual(2 / 4, argmax["wer"]["corpus"])
+        self.assertAlmostEqual((1 / 3 + 1) / 2, argmax["wer"]["mean"])
+        edits = char_errors("one two three", "one too three").edits + char_errors("four", "for four").edits
+        self.assertAlmostEqual(edits / 17, argmax["cer"]["corpus"])
+        self.assertEqual((0.0, 1.0), (beam["wer"]["corpus"], beam["perfect"]))
+        self.assertEqual(["2–4 s", "20–30 s"], [group["label"] for group in data["durations"][0]])
+        self.assertEqual([("y", 1.0), ("x", 1 / 3)], [(each["label"], each["wer"]) for each in data["speakers"][0]])
+        self.assertEqual([("two", "too", 1)], data["confusions"][0]["words"]["replace"])
+        self.assertEqual("the file is empty", data["utterances"][3]["error"])
+
+    def test_calibration_bins(self) -> None:
+        words = [
+            {"word": word, "start": 0.0, "end": 0.1, "confidence": confidence}
+            for word, confidence in (("a", 0.95), ("b", 0.95), ("x", 0.15), ("d", None))
+        ]
+        data = evaluation_data([result("1", "a b c d", "a b x d", words=words)])["calibration"]
+        low, high = data["bins"]
+        self.assertEqual((0.0, 1), (low["right"], low["count"]))
+        self.assertEqual((1.0, 2), (high["right"], high["count"]))
+        self.assertAlmostEqual((0.15 + 2 * 0.05) / 3, data["error"])
+
+    def test_words_of_an_unknown_text_are_not_calibrated(self) -> None:
+        words = [{"word": "z", "start": 0.0, "end": 0.1, "confidence": 0.9}]
+        self.assertIsNone(evaluation_data([result("1", "a", "a", words=words)])["calibration"])
+
+    def test_nothing_at_all(self) -> None:
+        for results in ([], [result("a", None)], [{"audio_path": "d", "error": "empty"}], [result("a", "", "", "")]):
+            with self.subTest(results=results):
+                json.dumps(evaluation_data(results))
+
+
+class ComparisonTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.first = [result(str(i), "a b c d", "a b c d" if i % 2 else "a x c d") for i in range(20)]
+        self.second = [result(str(i), "a b c d", "a b c d") for i in range(20)]
+
+    def test_pairs_by_path_in_any_order(self) -> None:
+        data = comparison_data(self.first, self.second[::-1])
+        found = data["comparison"]
+        self.assertEqual((10, 0, 10), (found["better"], found["worse"], found["same"]))
+        self.assertAlmostEqual(-10 / 80, found["differences"]["words"]["difference"])
+        self.assertLess(found["differences"]["words"]["bootstrap_p"], 0.01)
+        self.assertIn("WER -12.50 points", summary(data))
+
+    def test_what_cannot_be_paired_is_counted(self) -> None:
+        second = [*self.second[1:], result("new", "a", "a")]
+        second[0] = result("1", "another reference", "a")
+        found = comparison_data(self.first, second)["comparison"]
+        self.assertEqual([1, 1, 1], list(found["left_out"].values()))
+
+    def test_faults_are_explained(self) -> None:
+        with self.assertRaisesRegex(ReportError, "no recording in common"):
+            comparison_data(self.first, [result("new", "a", "a")])
+        with self.assertRaisesRegex(ReportError, "B has no decoder 'beam_search'; it has argmax"):
+            comparison_data([result("1", "a", "a", "a")], self.second, decoders=("argmax", "beam_search"))
+
+
+class CurvesTest(unittest.TestCase):
+    def test_one_chart_for_a_metric_of_all_splits(self) -> None:
+        records = [{"step": 10 * i, "time": i, "train_loss": 1.0 / i, "train_grad_norm": None} for i in range(1, 2001)]
+        records += [
+            {"step": 100 * i, "time": 2000, "epoch": i, "val_loss": abs(i - 3), "test_other_WER (argmax) corpus": 0.1}
+            for i in range(1, 6)
+        ]
+        data = curves_data(records)
+        titles = {chart["title"]: [line["label"] for line in chart["series"]] for chart in data["charts"]}
+        self.assertEqual(["train", "val"], titles["loss"])
+        self.assertEqual(["test_other corpus"], titles["WER (argmax)"])
+        train = data["charts"][0]["series"][0]["points"]
+        self.assertLessEqual(len(train), MAX_POINTS)
+        self.assertAlmostEqual((1 + 1 / 2 + 1 / 3) / 3, train[0][1])
+        best = {line["name"]: (line["best"], line["step"], line["last"]) for line in data["bests"]}
+        self.assertEqual((0, 300, 2), best["val_loss"])
+
+    def test_an_empty_record(self) -> None:
+        self.assertEqual([], curves_data([])["charts"])
+
+
+class ScriptTest(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def run_script(self, *arguments: object) -> tuple[int, str]:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            code = main([str(each) for each in arguments])
+        return code, printed.getvalue()
+
+    def test_a_run_is_found_by_either_of_its_directories(self) -> None:
+        log = self.folder / "saved" / "log" / "exp" / "run"
+        models = self.folder / "saved" / "models" / "exp" / "run"
+        log.mkdir(parents=True)
+        models.mkdir(parents=True)
+        (log / "metrics.jsonl").write_text('{"step": 1, "time": 0, "train_loss": 2.0}\n')
+        for given in (log, models):
+            self.assertEqual((0, f"written: {log / 'report.html'}\n"), self.run_script(given))
+            self.assertIn("<title>exp: run</title>", (log / "report.html").read_text(encoding="utf-8"))
+            (log / "report.html").unlink()
+        code, printed = self.run_script(self.folder)
+        self.assertEqual(1, code)
+        self.assertIn("no metrics.jsonl here", printed)
+
+    def test_outputs(self) -> None:
+        a, b = self.folder / "a.json", self.folder / "b.json"
+        a.write_text(json.dumps([result("1", "a b", "a c")]))
+        b.write_text(json.dumps([result("1", "a b", "a b")]))
+        self.assertEqual(0, self.run_script(a)[0])
+        self.assertTrue((self.folder / "a.html").exists())
+        code, printed = self.run_script("--compare", a, b, "-o", self.folder / "both.html")
+        self.assertEqual(0, code)
+        self.assertIn("WER -50.00 points", printed)
+
+    def test_what_is_no_output_is_refused(self) -> None:
+        path = self.folder / "a.json"
+        for text, message in (("{", "is not JSON"), ('{"a": 1}', "the output of test.py")):
+            path.write_text(text)
+            with self.assertRaisesRegex(ReportError, message):
+                read_results(path)
+        self.assertEqual(
+            (1, f"error: {path}x.json: cannot be read: No such file or directory\n"), self.run_script(f"{path}x.json")
+        )
+
+
+if __name__ == "__main__":
+    unittest.main()

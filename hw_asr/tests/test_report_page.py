@@ -1,0 +1,280 @@
+"""The page itself: what stands in the file, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import tempfile
+import unittest
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from hw_asr.report.page import write_comparison, write_report, write_training_report
+from hw_asr.tests.browser import CHROMIUM, DRIVER, MISSING, Browser
+
+HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=\'document.title="owned"\'>'
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "by", "the", "river"]
+
+
+def results(folder: Path, num: int, num_recordings: int = 0) -> list[dict[str, Any]]:
+    """Entries whose number of errors is index % 5; the first `num_recordings` have audio."""
+    entries = []
+    for index in range(num):
+        path = folder / f"utterance_{index:04d}.wav"
+        if index < num_recordings:
+            soundfile.write(path, 0.1 * np.sin(np.arange(8000) / 9), 16000)
+        reference = WORDS[: 5 + index % 7]
+        heard = ["wrong"] * (index % 5) + reference[index % 5 :]
+        timed = [
+            {"word": word, "start": i / 10, "end": (i + 1) / 10, "confidence": 0.8} for i, word in enumerate(heard)
+        ]
+        entries.append({
+            "audio_path": str(path), "duration": 0.5 + index % 9, "speaker": f"s{index % 3}",
+            "ground_truth": " ".join(reference), "pred_text_argmax": " ".join(heard),
+            "pred_text_beam_search": [[" ".join(heard), 0.5], ["second best", 0.1]], "words": timed,
+        })  # fmt: skip
+    return entries
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+class PageCase(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.page = self.folder / "out" / "report.html"
+
+    def write(self, entries: list[dict[str, Any]], **options: Any) -> str:
+        write_report(entries, self.page, **({"title": "demo", "totals": {}} | options))
+        return self.page.read_text(encoding="utf-8")
+
+    def data(self, page: str) -> Any:
+        found = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', page, re.DOTALL)
+        assert found is not None
+        return json.loads(found[1])
+
+
+class FileTest(PageCase):
+    def test_nothing_comes_from_outside(self) -> None:
+        parser = Tags()
+        parser.feed(self.write(results(self.folder, 3, 1)))
+        self.assertFalse([tag for tag, attributes in parser.tags if tag == "link" or {"src", "href"} & set(attributes)])
+        policy = next(attributes["content"] for tag, attributes in parser.tags if "http-equiv" in attributes)
+        assert policy is not None
+        self.assertIn("default-src 'none'", policy)
+        self.assertNotRegex(policy, r"https?:|\*")
+
+    def test_no_text_becomes_markup(self) -> None:
+        entry = {
+            "audio_path": HOSTILE, "duration": 1.0, "speaker": HOSTILE,
+            "ground_truth": HOSTILE, "pred_text_argmax": HOSTILE,
+            "words": [{"word": HOSTILE, "start": 0.0, "end": 1.0, "confidence": math.nan}],
+        }  # fmt: skip
+        page = self.write([entry, {"audio_path": "\udc80", "error": HOSTILE}], title=HOSTILE, totals={HOSTILE: HOSTILE})
+        parser = Tags()
+        parser.feed(page)
+        self.assertNotIn("img", [tag for tag, _ in parser.tags])
+        self.assertEqual(2, sum(tag == "script" for tag, _ in parser.tags))
+        self.assertEqual(HOSTILE, self.data(page)["utterances"][0]["reference"])
+
+    def test_recordings_are_embedded_worst_first_up_to_the_limit(self) -> None:
+        entries = results(self.folder, 10, 10)
+        everything = self.data(self.write(entries))
+        self.assertTrue(all("clip" in row for row in everything["utterances"]))
+        page = self.write(entries, audio_limit_mb=0.005)
+        clips = re.findall(r'id="(clip-\d+)">data:audio/mpeg;base64,', page)
+        data = self.data(page)
+        self.assertTrue(1 <= len(clips) <= 4, clips)
+        self.assertEqual("clip-4", clips[0])
+        self.assertIn(f"{len(clips)} utterances", data["audio_note"])
+        self.assertEqual("../utterance_0000.wav", data["utterances"][0]["href"])
+
+    def test_a_recording_that_is_gone_has_no_player(self) -> None:
+        row = self.data(self.write(results(self.folder, 1)))["utterances"][0]
+        self.assertFalse({"href", "clip"} & set(row))
+
+
+@unittest.skipUnless(CHROMIUM and DRIVER, MISSING)
+class BrowserTest(PageCase):
+    browser: Browser
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.browser = Browser()
+        cls.addClassCleanup(cls.browser.__exit__)
+
+    def open(self) -> None:
+        self.browser.requests()
+        self.browser.complaints()
+        self.browser.open(self.page)
+
+    def choose(self, control: str, value: str) -> None:
+        self.browser.run(
+            "const node = document.getElementById(arguments[0]); node.value = arguments[1];"
+            "node.dispatchEvent(new Event(node.tagName === 'INPUT' ? 'input' : 'change'));", control, value
+        )  # fmt: skip
+        self.settle()
+
+    def settle(self) -> None:
+        self.browser.run_async("requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30)))")
+
+    def shown(self) -> list[int]:
+        paths = self.browser.run(
+            "return Array.from(document.querySelectorAll('.utterance'), (node) => node.dataset.path)"
+        )
+        return [int(path[-8:-4]) for path in paths]
+
+    def count(self) -> str:
+        return str(self.browser.run("return document.getElementById('count').textContent"))
+
+    def test_five_thousand_utterances_are_sorted_and_filtered(self) -> None:
+        self.write(results(self.folder, 5000))
+        self.open()
+        self.settle()
+        self.assertEqual("5,000 of 5,000", self.count())
+        shown = self.shown()
+        self.assertTrue(0 < len(shown) <= 100, len(shown))
+        self.assertEqual({4}, {index % 5 for index in shown})
+        self.choose("order", "longest")
+        self.assertEqual({8}, {index % 9 for index in self.shown()})
+        self.choose("filter", "perfect")
+        self.assertEqual("1,000 of 5,000", self.count())
+        self.assertEqual({0}, {index % 5 for index in self.shown()})
+        self.choose("search", "Utterance_0045")
+        self.assertEqual([45], self.shown())
+        self.choose("search", "no such text")
+        self.assertEqual("0 of 5,000", self.count())
+        self.choose("search", "")
+        self.choose("filter", "all")
+        self.choose("order", "input")
+        self.browser.run("scrollTo(0, document.documentElement.scrollHeight)")
+        self.settle()
+        self.settle()
+        self.assertIn(4999, self.shown())
+        self.assertLess(len(self.shown()), 150)
+        self.assertEqual([], self.browser.complaints())
+        self.assertEqual([self.page.absolute().as_uri()], self.browser.requests())
+
+    def test_a_confusion_shows_its_utterances(self) -> None:
+        self.write(results(self.folder, 35))
+        self.open()
+        self.browser.run("document.querySelector('.confusion').click()")
+        self.settle()
+        chosen = self.browser.run("return document.querySelector('.controls button').textContent")
+        self.assertEqual("the → wrong  ×", chosen)
+        self.assertEqual("28 of 35", self.count())
+        self.assertTrue(all(index % 5 for index in self.shown()))
+
+    def test_alignments_players_and_words(self) -> None:
+        self.write(results(self.folder, 5, 5))
+        self.open()
+        self.settle()
+        text = "return document.querySelector('.utterance .transcript:nth-of-type(4)').textContent"
+        self.assertEqual("thewrong quickwrong brownwrong foxwrong jumps over a lazy dog ", self.browser.run(text))
+        self.assertEqual(
+            4,
+            self.browser.run("return document.querySelectorAll('.utterance')[0].querySelectorAll('.replace').length")
+            // 2,
+        )
+        self.browser.run("document.querySelector('details').open = true")
+        self.settle()
+        self.assertEqual("wrong0.00 s · 80 %", self.browser.run("return document.querySelector('.word').textContent"))
+        length = self.browser.run_async(
+            "const audio = document.querySelector('audio'); audio.onloadedmetadata = () => done(audio.duration);"
+            "audio.onerror = () => done('error'); audio.load();"
+        )
+        self.assertAlmostEqual(0.5, length, delta=0.15)
+
+    def test_hostile_and_right_to_left_texts(self) -> None:
+        arabic = "مرحبا بالعالم كيف حالك"
+        entries = [
+            {"audio_path": HOSTILE, "duration": 1.0, "ground_truth": HOSTILE, "pred_text_argmax": "x"},
+            {"audio_path": "b.wav", "duration": 1.0, "ground_truth": arabic, "pred_text_argmax": arabic[6:]},
+            {"audio_path": "c.wav", "duration": 1.0, "ground_truth": "ελληνικά ไทย", "pred_text_argmax": "ไทย"},
+        ]
+        self.write(entries, title=HOSTILE)
+        self.open()
+        self.settle()
+        self.assertEqual(HOSTILE, self.browser.run("return document.title"))
+        self.assertEqual(0, self.browser.run("return document.images.length"))
+        direction = (
+            "return getComputedStyle(document.querySelectorAll('[data-path=\"b.wav\"] .transcript')[0]).direction"
+        )
+        self.assertEqual("rtl", self.browser.run(direction))
+        self.assertEqual([], self.browser.complaints())
+
+    def test_light_dark_and_print(self) -> None:
+        self.write(results(self.folder, 60, 2))
+        brightness = {}
+        for scheme in ("light", "dark"):
+            self.browser.prefer(scheme)
+            self.open()
+            brightness[scheme] = mean_brightness(self.browser.screenshot())
+        self.assertGreater(brightness["light"], 200)
+        self.assertLess(brightness["dark"], 60)
+        self.assertTrue(self.browser.print_pdf().startswith(b"%PDF"))
+
+    def test_empty_outputs(self) -> None:
+        for entries in (
+            [],
+            [{"audio_path": "a", "error": "the file is empty"}],
+            [{"audio_path": "a", "pred_text_argmax": "b"}],
+        ):
+            with self.subTest(entries=entries):
+                self.write(entries)
+                self.open()
+                self.assertEqual([], self.browser.complaints())
+                self.assertIn("No utterance has a reference", self.browser.run("return document.body.textContent"))
+
+    def test_comparison(self) -> None:
+        first = results(self.folder, 20)
+        second = [entry | {"pred_text_beam_search": [[entry["ground_truth"], 0.9]]} for entry in first]
+        write_comparison(first, second, self.page, names=("old", "new"))
+        self.open()
+        self.settle()
+        self.assertEqual("16 of 20", self.count())
+        self.assertIn(
+            "−", self.browser.run("return document.getElementById('differences').rows[1].cells[1].textContent")
+        )
+        self.choose("filter", "worse")
+        self.assertEqual("0 of 20", self.count())
+        self.assertEqual([], self.browser.complaints())
+
+    def test_training_curves(self) -> None:
+        record = self.folder / "metrics.jsonl"
+        lines = [
+            {"step": i, "time": i, "train_loss": 1 / i if i % 10 else None, "val_loss": 2 / i} for i in range(1, 100)
+        ]
+        record.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_training_report(record, self.page, title="exp: run")
+        self.open()
+        self.assertEqual(2, self.browser.run("return document.querySelectorAll('.chart path').length"))
+        self.browser.run("document.getElementById('logarithmic').click()")
+        self.assertEqual(2, self.browser.run("return document.querySelectorAll('.chart path').length"))
+        self.assertIn("val 0.0202", self.browser.run("return document.querySelector('.legend').textContent"))
+        self.assertEqual([], self.browser.complaints())
+
+
+def mean_brightness(png: bytes) -> float:
+    """Return the mean grey of a picture, 0 to 255."""
+    from PIL import Image
+
+    return float(np.asarray(Image.open(io.BytesIO(png)).convert("L")).mean())
+
+
+if __name__ == "__main__":
+    unittest.main()
