@@ -70,22 +70,21 @@ class _Recurrence(torch.autograd.Function):
         hidden = weight_hh.shape[1]
         gates_in, new_in = _inputs(rows, weight_ih, bias_ih, bias_hh)
         recurrent = weight_hh.t().contiguous()
-        state = nothing = rows.new_zeros(0, hidden)
-        before, after, new = [nothing] * len(sizes), [nothing] * len(sizes), [nothing] * len(sizes)
-        gates = [gates_in[:0]] * len(sizes)
-        pieces = zip(range(len(sizes)), torch.split(gates_in, sizes), torch.split(new_in, sizes), strict=True)
-        for step, gate_in, candidate_in in reversed(list(pieces)) if reverse else pieces:
-            state = before[step] = _resized(state, sizes[step])
-            gate = gates[step] = matmul(state, recurrent, gate_in)
+        new, after = torch.empty_like(new_in), torch.empty_like(new_in)
+        nothing, no_gates = new[:0], gates_in[:0]
+        state, before, gates = nothing, [nothing] * len(sizes), [no_gates] * len(sizes)
+        for frame, gate_in, candidate_in, candidate, result in _steps(sizes, reverse, gates_in, new_in, new, after):
+            state = before[frame] = _resized(state, sizes[frame])
+            gate = gates[frame] = matmul(state, recurrent, gate_in)
             gate.narrow(1, 0, 2 * hidden).sigmoid_()
             reset, update, product = gate.chunk(3, dim=1)
-            candidate = new[step] = torch.addcmul(candidate_in, reset, product).tanh_()
-            state = after[step] = torch.lerp(candidate, state, update)
+            torch.addcmul(candidate_in, reset, product, out=candidate).tanh_()
+            state = torch.lerp(candidate, state, update, out=result)
         if any(ctx.needs_input_grad):
-            saved = (torch.cat([nothing, *before]), torch.cat([gates_in[:0], *gates]), torch.cat([nothing, *new]))
+            saved = (torch.cat([nothing, *before]), torch.cat([no_gates, *gates]), new)
             ctx.save_for_backward(rows, weight_ih, weight_hh, *saved)
             ctx.sizes, ctx.reverse = sizes, reverse
-        return torch.cat([nothing, *after])
+        return after
 
     @staticmethod
     @once_differentiable
@@ -127,19 +126,20 @@ def _backward_recurrence(
     """Return the loss's derivatives by the states (N, H) and by the arguments of the gates (N, 3H).
 
     `grad` (N, H) are those by the layer's outputs, `slopes` (N, 3, H) the derivatives of a state by its gates'
-    arguments, of which the third is taken by the recurrent product.
+    arguments, of which the third is taken by the recurrent product; they are overwritten.
     """
-    hidden = grad.shape[1]
-    carried = nothing = grad.new_zeros(0, hidden)
-    state_grads, gate_grads = [nothing] * len(sizes), [slopes[:0].flatten(1)] * len(sizes)
-    pieces = zip(
-        range(len(sizes)), torch.split(grad, sizes), torch.split(slopes, sizes), torch.split(update, sizes), strict=True
-    )
-    for step, grad_here, slope, kept in pieces if reverse else reversed(list(pieces)):
-        state_grad = state_grads[step] = grad_here + _resized(carried, sizes[step])
-        gate_grad = gate_grads[step] = (slope * state_grad[:, None]).flatten(1)
+    carried, state_grads = grad[:0], torch.empty_like(grad)
+    for frame, grad_here, slope, kept, state_grad in _steps(sizes, not reverse, grad, slopes, update, state_grads):
+        torch.add(grad_here, _resized(carried, sizes[frame]), out=state_grad)
+        gate_grad = slope.mul_(state_grad[:, None]).flatten(1)
         carried = matmul(gate_grad, weight_hh, state_grad * kept)
-    return torch.cat([nothing, *state_grads]), torch.cat([slopes[:0].flatten(1), *gate_grads])
+    return state_grads, slopes.flatten(1)
+
+
+def _steps(sizes: list[int], reverse: bool, *tensors: Tensor) -> list[tuple[Any, ...]]:
+    """Return (t, rows of frame t of each tensor) in the order of a recurrence."""
+    pieces = list(zip(range(len(sizes)), *(torch.split(each, sizes) for each in tensors), strict=True))
+    return pieces[::-1] if reverse else pieces
 
 
 def _resized(state: Tensor, num_rows: int) -> Tensor:
