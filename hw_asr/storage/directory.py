@@ -93,7 +93,7 @@ class DirectoryStorage(ExternalStorage):
         except FileNotFoundError as error:
             raise StorageError(f"external storage {self._root}: no file {error.filename}") from error
         except OSError as error:
-            raise StorageUnavailable(f"external storage {self._root}: {error.strerror}: {error.filename}") from error
+            raise StorageUnavailable(f"external storage {self._root}: {error.strerror or error}") from error
 
 
 def _visible(path: Path) -> list[os.DirEntry[str]]:

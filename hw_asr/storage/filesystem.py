@@ -35,18 +35,24 @@ _MD5_SUFFIX = ".md5"
 class FsspecStorage(ExternalStorage):
     """Keeps URL/EXPERIMENT/RUN/files, and the MD5 of each in a hidden file `.NAME.md5` beside it.
 
-    `options` go to the file system; a value "$NAME" is taken from the environment, and secrets must be.
+    `options` go to the file system; a value "$NAME" is taken from the environment, and secrets must be. A transfer is
+    tried `attempts` times, with waits from `first_wait` seconds on.
     """
 
-    def __init__(self, url: str, options: dict[str, Any] | None = None, attempts: int = 4) -> None:
+    def __init__(
+        self, url: str, options: dict[str, Any] | None = None, attempts: int = 4, first_wait: float = 1.0
+    ) -> None:
         if "://" not in url:
             raise ValueError(f"url: expected PROTOCOL://PLACE, for example s3://bucket/runs, got {url!r}")
         if re.search(r"://[^/]*:[^/]*@", url):
             raise ValueError("url: holds a password, and would be copied into every run; use options with $NAME")
         if attempts < 1:
             raise ValueError(f"attempts: expected at least 1, got {attempts}")
+        if first_wait < 0:
+            raise ValueError(f"first_wait: expected seconds, got {first_wait}")
         forbid_secrets(options or {}, "options")
         self._url, self._options, self._attempts = url.rstrip("/"), options or {}, attempts
+        self._first_wait = first_wait
         self._opened: tuple[Any, str] | None = None
 
     def __repr__(self) -> str:
@@ -88,7 +94,7 @@ class FsspecStorage(ExternalStorage):
                 md5 = copy_stream(source, target, size, progress)
                 verify(name, self._stored_md5(place.removeprefix(root)), md5, size, target.tell())
 
-        Backoff(self._attempts).retry(attempt)
+        Backoff(self._attempts, self._first_wait).retry(attempt)
 
     def upload(self, path: Path, run: RunId, name: str, progress: Progress | None = None) -> None:
         """Stream a file to a hidden name, read it back, and rename it; starts over when broken."""
@@ -111,7 +117,7 @@ class FsspecStorage(ExternalStorage):
                     if fs.exists(part):
                         fs.rm_file(part)
 
-        Backoff(self._attempts).retry(attempt)
+        Backoff(self._attempts, self._first_wait).retry(attempt)
 
     def _replace(self, fs: Any, part: str, place: str, md5: str) -> None:
         # Without an MD5 beside it a file is checked by size alone, so none must outlive the content it is for.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from hw_asr.storage.external import (
 )
 from hw_asr.storage.gdrive_auth import Login
 from hw_asr.storage.gdrive_errors import Gone
-from hw_asr.storage.gdrive_session import ENDPOINT, FOLDER, Session, quote
+from hw_asr.storage.gdrive_session import ENDPOINT, FOLDER, IS_FOLDER, Session, quote
 from hw_asr.storage.gdrive_transfer import download_content, upload_content
 from hw_asr.storage.runs import RunId, is_safe_name
 from hw_asr.storage.secrets import require_encrypted
@@ -62,28 +64,21 @@ class GDriveStorage(ExternalStorage):
         self._attempts, self._first_wait = attempts, first_wait
         self._endpoint = endpoint.rstrip("/") + "/"
         self._sessions: dict[bool, Session] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"GDriveStorage({self._folder!r})"
 
     def check_writable(self) -> None:
         """Raise StorageError when the folder is missing or read-only for this login, or its storage is full."""
-        session = self._session(write=True)
-        account = session.call(
-            session.about.get(fields="user(emailAddress),quotaType,quotaBytesTotal,quotaBytesUsedAggregate")
-        )
-        user = account.get("user", {}).get("emailAddress", "this account")
-        try:
-            folder = session.call(
-                session.files.get(
-                    fileId=self._folder,
-                    fields="id,mimeType,driveId,labels(trashed),capabilities(canAddChildren)",
-                    supportsAllDrives=True,
-                )
-            )
-        except Gone:
-            raise StorageError(f"Google Drive folder {self._folder}: not found, or not shared with {user}") from None
+        with self._session(write=True) as session:
+            account = session.account()
+            user = account.get("user", {}).get("emailAddress", "this account")
+            try:
+                folder = session.folder(self._folder)
+            except Gone:
+                message = f"Google Drive folder {self._folder}: not found, or not shared with {user}"
+                raise StorageError(message) from None
         if folder.get("mimeType") != FOLDER or folder.get("labels", {}).get("trashed"):
             raise StorageError(f"Google Drive folder {self._folder}: is no folder, or lies in the trash")
         if not folder.get("capabilities", {}).get("canAddChildren"):
@@ -101,47 +96,48 @@ class GDriveStorage(ExternalStorage):
 
     def runs(self) -> list[RemoteRun]:
         """All runs; one request per 1000 experiments and per 1000 runs, or little more."""
-        session = self._session()
-        only_folders = f"mimeType = {quote(FOLDER)}"
-        experiments = {item["id"]: item["title"] for item in session.children([self._folder], only_folders)}
         found: dict[RunId, float] = {}
-        for item in session.children(list(experiments), only_folders):
-            for parent in item["parents"]:
-                run = RunId(experiments.get(parent["id"], ""), item["title"])
-                if is_safe_name(run.experiment) and is_safe_name(run.name):
-                    found[run] = max(found.get(run, 0.0), _modified(item))
+        with self._session() as session:
+            experiments = {item["id"]: item["title"] for item in session.children([self._folder], IS_FOLDER)}
+            for item in session.children(list(experiments), IS_FOLDER):
+                for parent in item["parents"]:
+                    run = RunId(experiments.get(parent["id"], ""), item["title"])
+                    if is_safe_name(run.experiment) and is_safe_name(run.name):
+                        found[run] = max(found.get(run, 0.0), _modified(item))
         return [RemoteRun(run, modified) for run, modified in sorted(found.items())]
 
     def files(self, run: RunId) -> list[RemoteFile]:
         """The files of a run; of several with one name the newest."""
-        return [_described(item) for _, item in sorted(self._items(run).items())]
+        with self._session() as session:
+            return [_described(item) for _, item in sorted(self._items(session, run).items())]
 
     def download(self, run: RunId, name: str, path: Path, progress: Progress | None = None) -> None:
         """Fetch a file in chunks, verified by size and MD5."""
-        session = self._session()
+        with self._session() as session:
 
-        def attempt() -> None:
-            items = self._items(run)
-            if name not in items:
-                raise StorageError(f"Google Drive: run {run} has no file {name}")
-            uri = session.files.get_media(fileId=items[name]["id"], supportsAllDrives=True).uri
-            download_content(session, uri, path, _described(items[name]), self._backoff(), progress)
+            def attempt() -> None:
+                items = self._items(session, run)
+                if name not in items:
+                    raise StorageError(f"Google Drive: run {run} has no file {name}")
+                uri = session.media_uri(items[name]["id"])
+                download_content(session, uri, path, _described(items[name]), self._backoff(), progress)
 
-        self._backoff(_ATTEMPTS_FOR_A_WHOLE_FILE).retry(attempt, on=(Gone, Damaged))
+            self._backoff(_ATTEMPTS_FOR_A_WHOLE_FILE).retry(attempt, on=(Gone, Damaged))
 
     def upload(self, path: Path, run: RunId, name: str, progress: Progress | None = None) -> None:
         """Send a file in chunks; one that is there already keeps its id and gets the content.
 
         A new file has a hidden name until size and MD5 are verified, and so gets one whose content proves damaged.
         """
-        with self._lock:
-            session = self._session(write=True)
+        with self._session(write=True) as session:
             self._backoff(_ATTEMPTS_FOR_A_WHOLE_FILE).retry(
                 lambda: self._upload(session, path, run, name, progress), on=(Gone, Damaged)
             )
 
     def _upload(self, session: Session, path: Path, run: RunId, name: str, progress: Progress | None) -> None:
-        folder = self._make_folder(session, self._make_folder(session, self._folder, run.experiment), run.name)
+        folder = self._folder
+        for title in run:
+            folder = session.first_folder(title, folder) or session.make_folder(title, folder)
         hidden = f".{name}.part"
         titles = f"(title = {quote(name)} or title = {quote(hidden)})"
         present = sorted(session.children([folder], titles), key=lambda item: (item["title"] == name, _modified(item)))
@@ -169,33 +165,27 @@ class GDriveStorage(ExternalStorage):
             except StorageError as error:
                 logger.warning("%s of run %s: a second file of that name stays on Google Drive: %s", name, run, error)
 
-    def _make_folder(self, session: Session, parent: str, title: str) -> str:
-        """Return the id of a folder, the first made where there are several of a name."""
-
-        condition = f"mimeType = {quote(FOLDER)} and title = {quote(title)}"
-        present = [(item["createdDate"], item["id"]) for item in session.children([parent], condition)]
-        return min(present)[1] if present else session.make_folder(title, parent)
-
-    def _items(self, run: RunId) -> dict[str, dict[str, Any]]:
-        session = self._session()
+    def _items(self, session: Session, run: RunId) -> dict[str, dict[str, Any]]:
         folders = [self._folder]
         for title in run:
-            condition = f"mimeType = {quote(FOLDER)} and title = {quote(title)}"
-            folders = [item["id"] for item in session.children(folders, condition)]
+            folders = [item["id"] for item in session.children(folders, f"{IS_FOLDER} and title = {quote(title)}")]
         items = session.children(folders, f"mimeType != {quote(FOLDER)}")
         whole = [item for item in items if is_safe_name(item["title"]) and "fileSize" in item]
         return {item["title"]: item for item in sorted(whole, key=_modified)}
 
-    def _session(self, write: bool = False) -> Session:
-        """Log in when it is needed; a login for writing serves for reading as well."""
+    @contextmanager
+    def _session(self, write: bool = False) -> Iterator[Session]:
+        """Log in when it is needed; a login for writing serves for reading as well. One thread at a time."""
         with self._lock:
-            for able_to_write in (True, False):
-                if able_to_write in self._sessions and able_to_write >= write:
-                    return self._sessions[able_to_write]
-            session = Session(self._login.authorize(write), self._endpoint, self._backoff)
-            session.open()
-            self._sessions[write] = session
-            return session
+            session = self._sessions.get(True) or self._sessions.get(write)
+            if session is None:
+                session = Session(self._login.authorize(write), self._endpoint, self._backoff)
+                session.open()
+                self._sessions[write] = session
+            try:
+                yield session
+            finally:
+                session.http.close()  # its sockets; the next request opens new ones
 
     def _backoff(self, attempts: int | None = None) -> Backoff:
         return Backoff(attempts or self._attempts, self._first_wait)

@@ -13,6 +13,7 @@ from hw_asr.storage.gdrive_errors import ExistsError, Unreachable, translated
 
 ENDPOINT = "https://www.googleapis.com/"
 FOLDER = "application/vnd.google-apps.folder"
+IS_FOLDER = f"mimeType = '{FOLDER}'"
 _ITEM_FIELDS = "id,title,mimeType,fileSize,md5Checksum,createdDate,modifiedDate,parents(id)"
 _MAX_PARENTS = 40  # in one query, whose length is limited
 
@@ -82,6 +83,26 @@ class Session:
                 page_token = page.get("nextPageToken")
                 if not page_token:
                     break
+
+    def account(self) -> Any:
+        """Who is logged in, and the account's quota."""
+        fields = "user(emailAddress),quotaType,quotaBytesTotal,quotaBytesUsedAggregate"
+        return self.call(self.about.get(fields=fields))
+
+    def folder(self, folder_id: str) -> Any:
+        """What a folder is, and whether this login may add to it."""
+        fields = "id,mimeType,driveId,labels(trashed),capabilities(canAddChildren)"
+        return self.call(self.files.get(fileId=folder_id, fields=fields, supportsAllDrives=True))
+
+    def first_folder(self, title: str, parent: str) -> str | None:
+        """Return the id of the folder of this name, the oldest where there are several; None where there is none."""
+        found = self.children([parent], f"{IS_FOLDER} and title = {quote(title)}")
+        return min(((item["createdDate"], item["id"]) for item in found), default=("", None))[1]
+
+    def media_uri(self, file_id: str) -> str:
+        """Where the content of a file is fetched."""
+        uri: str = self.files.get_media(fileId=file_id, supportsAllDrives=True).uri
+        return uri
 
     def make_folder(self, title: str, parent: str) -> str:
         """Return the id of a new folder, of which there is one even when the request is sent again."""

@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 import unittest
+import warnings
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -46,6 +47,10 @@ class DriveCase(unittest.TestCase):
         ):
             patch.start()
             self.addCleanup(patch.stop)
+        quiet = warnings.catch_warnings()
+        quiet.__enter__()
+        self.addCleanup(quiet.__exit__, None, None, None)
+        warnings.filterwarnings("ignore", "sign\\(\\) is deprecated", DeprecationWarning)  # oauth2client's own
         for name in ("hw_asr.storage", "googleapiclient", "oauth2client"):
             logging.getLogger(name).addHandler(logging.NullHandler())
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import tracemalloc
 import unittest
 from pathlib import Path
 from unittest import mock
 
 from hw_asr.registry import STORAGES
+from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import Damaged, StorageUnavailable, md5_of
 from hw_asr.storage.gdrive import GDriveStorage
 from hw_asr.storage.runs import RunId
@@ -188,13 +190,10 @@ class GDriveTest(DriveCase):
     def test_retry_after_is_heeded(self) -> None:
         storage = self.storage()
         self.drive.fail(429, "GET", "/files$", Retry_After="7")
-        with (
-            mock.patch("hw_asr.storage.backoff.time.sleep"),
-            mock.patch.object(storage, "_backoff", wraps=storage._backoff),
-        ):
-            waits: list[float] = []
-            with mock.patch("hw_asr.storage.gdrive.Backoff", lambda *args: _recording(waits, *args)):
-                storage.runs()
+        waits: list[float] = []
+        patient = functools.partial(Backoff, wait=waits.append)
+        with mock.patch("hw_asr.storage.gdrive.Backoff", patient):
+            storage.runs()
         self.assertEqual(waits, [7.0])
 
     def test_many_runs_over_many_pages_take_few_requests(self) -> None:
@@ -220,7 +219,6 @@ class GDriveTest(DriveCase):
 
     def test_no_network_is_said_at_once(self) -> None:
         self.drive.close()
-        self.drive.close = lambda: None  # type: ignore[method-assign]
         storage = self.storage(attempts=50, first_wait=5.0)
         with self.assertRaisesRegex(StorageUnavailable, "^Google Drive: no connection .*network") as caught:
             storage.runs()
@@ -231,7 +229,7 @@ class GDriveTest(DriveCase):
 
         storage = self.storage()
         storage.upload(self.file(100), RUN, "best.pth")
-        session = storage._session(write=True)
+        session = storage._sessions[True]
         auth = session._auth
         with mock.patch.object(type(auth), "service", mock.Mock(files=lambda: session.files)):
             client = GoogleDrive(auth)
@@ -243,6 +241,7 @@ class GDriveTest(DriveCase):
             made = client.CreateFile({"title": "config.json", "parents": [{"id": folder}]})
             made.SetContentString('{"name": "stock"}')
             made.Upload()
+            auth.thread_local.http.close()
         storage.download(RUN, "config.json", self.directory / "config.json")
         self.assertEqual((self.directory / "config.json").read_text(), '{"name": "stock"}')
 
@@ -273,12 +272,6 @@ class ConfigTest(unittest.TestCase):
 
 def names_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
-
-
-def _recording(waits: list[float], *args: float) -> object:
-    from hw_asr.storage.backoff import Backoff
-
-    return Backoff(int(args[0]), args[1], wait=waits.append)
 
 
 if __name__ == "__main__":

@@ -199,9 +199,7 @@ class DriveLoaderTest(DriveCase):
         self.assertEqual(md5_of(path.with_name("config.json")), md5_of(PUBLISHED / "config.json"))
 
     def test_no_network(self) -> None:
-        with contextlib.suppress(OSError):
-            self.drive._server.shutdown()
-            self.drive._server.server_close()
+        self.drive.close()
         status, _, said = call("list", "-c", self.config)
         self.assertEqual((status, said.count("\n")), (1, 1))
         self.assertRegex(said, "^error: Google Drive: no connection .* network")

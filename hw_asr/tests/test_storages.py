@@ -1,0 +1,145 @@
+"""The one interface over a directory and over fsspec URLs, and where secrets may stand."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import unittest
+import uuid
+from pathlib import Path
+from unittest import mock
+
+import fsspec
+
+from hw_asr.registry import STORAGES
+from hw_asr.storage.directory import DirectoryStorage
+from hw_asr.storage.external import Damaged, ExternalStorage, StorageError, StorageUnavailable, md5_of
+from hw_asr.storage.filesystem import FsspecStorage
+from hw_asr.storage.runs import RunId
+
+RUN = RunId("it's+ü", "one")
+
+
+class InterfaceTest(unittest.TestCase):
+    """What holds for every storage; Google Drive's has tests of its own."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+        (self.directory / "plain").mkdir()
+        self.memory_root = f"/{uuid.uuid4().hex}"
+        self.storages: list[ExternalStorage] = [
+            DirectoryStorage(self.directory / "plain"),
+            FsspecStorage(f"memory:/{self.memory_root}", attempts=2, first_wait=0.0),
+            FsspecStorage(f"file://{self.directory}/by-url", attempts=2, first_wait=0.0),
+        ]
+
+    def file(self, content: bytes = b"weights" * 400_000) -> Path:
+        path = self.directory / "source.pth"
+        path.write_bytes(content)
+        return path
+
+    def test_round_trip(self) -> None:
+        for storage in self.storages:
+            with self.subTest(storage):
+                storage.check_writable()
+                self.assertEqual((storage.runs(), storage.files(RUN)), ([], []))
+                for content in (b"", b"{}", b"weights" * 400_000):
+                    path, seen = self.file(content), []
+                    storage.upload(path, RUN, "best.pth", lambda done, total, seen=seen: seen.append((done, total)))
+                    self.assertEqual(seen[-1:], [(len(content), len(content))] if content else [])
+                    (stored,) = storage.files(RUN)
+                    self.assertEqual((stored.name, stored.size, stored.md5), ("best.pth", len(content), md5_of(path)))
+                    storage.download(RUN, "best.pth", self.directory / "down.pth")
+                    self.assertTrue(stored.is_copied_to(self.directory / "down.pth"))
+                    self.assertGreater(stored.modified, 1e9)
+                storage.upload(self.file(b"other"), RunId("a", "b"), "config.json")
+                self.assertEqual([run.id for run in storage.runs()], [RunId("a", "b"), RUN])
+                with self.assertRaises(StorageError):
+                    storage.download(RUN, "absent.pth", self.directory / "absent.pth")
+                self.assertFalse((self.directory / "absent.pth").exists())
+
+    def test_a_broken_upload_leaves_what_was_there(self) -> None:
+        for storage in self.storages:
+            with self.subTest(storage):
+                storage.upload(self.file(b"old"), RUN, "best.pth")
+                module = type(storage).__module__
+                with (
+                    mock.patch(f"{module}.copy_stream", side_effect=OSError("the disk is full")),
+                    self.assertRaises(StorageUnavailable),
+                ):
+                    storage.upload(self.file(b"new"), RUN, "best.pth")
+                with mock.patch(f"{module}.copy_stream", return_value="0" * 32), self.assertRaises(Damaged):
+                    storage.upload(self.file(b"new"), RUN, "best.pth")
+                storage.download(RUN, "best.pth", self.directory / "down.pth")
+                self.assertEqual((self.directory / "down.pth").read_bytes(), b"old")
+                self.assertEqual([file.name for file in storage.files(RUN)], ["best.pth"])
+        leftovers = [path.name for path in self.directory.rglob("*") if path.name.endswith(".part")]
+        self.assertEqual(leftovers, [])
+
+    def test_a_damaged_copy_is_not_brought(self) -> None:
+        storage = FsspecStorage(f"memory:/{self.memory_root}", attempts=1)
+        storage.upload(self.file(b"good"), RUN, "best.pth")
+        fsspec.filesystem("memory").pipe_file(f"{self.memory_root}/{RUN.experiment}/{RUN.name}/best.pth", b"evil")
+        with self.assertRaisesRegex(Damaged, "damaged on the way"):
+            storage.download(RUN, "best.pth", self.directory / "down.pth")
+        self.assertFalse((self.directory / "down.pth").exists())
+
+    def test_a_passing_failure_is_tried_again(self) -> None:
+        storage = FsspecStorage(f"memory:/{self.memory_root}", attempts=3, first_wait=0.0)
+        real = fsspec.filesystem("memory").open
+        failures = [ConnectionError("planted"), TimeoutError("planted")]
+
+        def flaky(*args: object, **kwargs: object) -> object:
+            if failures:
+                raise failures.pop()
+            return real(*args, **kwargs)
+
+        with mock.patch.object(fsspec.filesystem("memory"), "open", flaky):
+            storage.upload(self.file(), RUN, "best.pth")
+        self.assertEqual(failures, [])
+        self.assertEqual(len(storage.files(RUN)), 1)
+
+    def test_read_only_or_missing_directory(self) -> None:
+        with self.assertRaisesRegex(StorageError, "no such directory; make it, or mount"):
+            DirectoryStorage(self.directory / "absent").runs()
+        with mock.patch("os.access", return_value=False), self.assertRaisesRegex(StorageError, "is read-only"):
+            self.storages[0].check_writable()
+        with (
+            mock.patch.object(fsspec.filesystem("memory"), "pipe_file", side_effect=PermissionError("planted")),
+            self.assertRaisesRegex(StorageError, "cannot write to it: PermissionError$"),
+        ):
+            self.storages[1].check_writable()
+
+
+class SecretsTest(unittest.TestCase):
+    def test_secrets_must_come_from_the_environment(self) -> None:
+        for options in ({"secret": "planted"}, {"client_kwargs": {"aws_session_token": "planted"}}, {"password": "p"}):
+            with self.subTest(options), self.assertRaisesRegex(ValueError, "^options.*looks like a secret") as caught:
+                FsspecStorage("memory://x", options=options)
+            self.assertNotIn("planted", str(caught.exception))
+        with self.assertRaisesRegex(ValueError, "^url: holds a password") as caught:
+            FsspecStorage("sftp://me:planted@host/runs")
+        self.assertNotIn("planted", str(caught.exception))
+        storage = FsspecStorage("memory://x", options={"secret": "$PLANTED_NAME"})
+        with self.assertRaisesRegex(StorageError, "PLANTED_NAME is not set"):
+            storage.runs()
+        with mock.patch.dict(os.environ, {"PLANTED_NAME": "planted-value"}):
+            storage.runs()
+        self.assertEqual(repr(storage), "FsspecStorage('memory://x')")
+
+    def test_unknown_protocol_is_explained(self) -> None:
+        with self.assertRaisesRegex(StorageError, "nonsense"):
+            FsspecStorage("nonsense://bucket").runs()
+
+    def test_registered(self) -> None:
+        for name in ("DirectoryStorage", "FsspecStorage", "GDriveStorage"):
+            self.assertIn(name, STORAGES.names())
+        spec = {"type": "FsspecStorage", "args": {"url": "s3://bucket/runs", "options": {"anon": True}}}
+        self.assertEqual(STORAGES.check(spec, "storage"), [])
+        STORAGES.build(spec)  # connects to nothing, and needs no package for s3
+
+
+if __name__ == "__main__":
+    unittest.main()
