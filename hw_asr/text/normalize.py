@@ -19,8 +19,9 @@ def normalize(text: str, alphabet: Collection[str]) -> str:
     """
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
     text = _fold_case(text, alphabet)
-    kept = [_known(character, alphabet) for character in text]
-    return _SPACES.sub(" ", "".join(kept)).strip()
+    if not set(text).issubset(alphabet):
+        text = "".join([_known(character, alphabet) for character in text])
+    return _SPACES.sub(" ", text).strip()
 
 
 def _fold_case(text: str, alphabet: Collection[str]) -> str:
