@@ -47,7 +47,7 @@ class RandomNoise:
             min_snr_in_db = max_snr_in_db = -20 * math.log10(amplitude)
         self.p = p
         self._snrs = (min_snr_in_db, max_snr_in_db)
-        self._recordings = None if noise_dir is None else Recordings(noise_dir, sample_rate)
+        self._recordings = None if noise_dir is None else Recordings("noise_dir", noise_dir, sample_rate)
 
     def __call__(self, samples: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Add noise to the chosen rows of (B, T) samples."""

@@ -18,16 +18,17 @@ _log = logging.getLogger(__name__)
 
 
 class RecordingsError(UserError):
-    """A directory of recordings is missing or holds none that can be used."""
+    """A directory of recordings holds none that can be decoded."""
 
 
 class Recordings:
     """The recordings under a directory, decoded when they are first asked for.
 
-    Raises RecordingsError when there are none; a broken one is named in the log once and passed over.
+    Raises ValueError, which starts with the `argument` that the directory was given for, when there are none; a
+    broken one is named in the log once and passed over.
     """
 
-    def __init__(self, directory: Path, sample_rate: int) -> None:
+    def __init__(self, argument: str, directory: Path, sample_rate: int) -> None:
         self._directory = directory
         self._sample_rate = sample_rate
         self._paths = sorted(path for path in directory.rglob("*") if path.suffix.lower() in EXTENSIONS)
@@ -35,7 +36,9 @@ class Recordings:
         self._cached_samples = 0
         self._broken: set[Path] = set()
         if not self._paths:
-            raise RecordingsError(f"{directory}: expected a directory with recordings (wav, flac, ...), found none")
+            raise ValueError(
+                f"{argument}: expected a directory with recordings (wav, flac, ...), found none in {directory}"
+            )
 
     def pick(self, position: float) -> Tensor:
         """Return the (T,) samples of the recording at `position` in [0, 1) of the list, or the next that is whole."""

@@ -52,7 +52,7 @@ class RoomImpulseResponse:
         self._rt60s = (min_rt60, max_rt60)
         self._drrs = (min_drr_in_db, max_drr_in_db)
         self._sample_rate = sample_rate
-        self._recordings = None if ir_dir is None else Recordings(ir_dir, sample_rate)
+        self._recordings = None if ir_dir is None else Recordings("ir_dir", ir_dir, sample_rate)
 
     def __call__(self, samples: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Reverberate the chosen rows of (B, T) samples."""

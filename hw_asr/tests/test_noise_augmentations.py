@@ -97,12 +97,10 @@ class RecordedNoiseTest(unittest.TestCase):
         self.assertIn("a.wav", log.output[0])
 
     def test_no_recordings_is_an_error(self) -> None:
-        for augmentation in (
-            lambda: RandomNoise(noise_dir=self.directory / "none"),
-            lambda: RoomImpulseResponse(ir_dir=self.directory),
-        ):
-            with self.assertRaisesRegex(RecordingsError, "found none"):
-                augmentation()
+        with self.assertRaisesRegex(ValueError, "^noise_dir: expected .* found none in .*missing"):
+            RandomNoise(noise_dir=self.directory / "missing")
+        with self.assertRaisesRegex(ValueError, "^ir_dir: expected .* found none"):
+            RoomImpulseResponse(ir_dir=self.directory)
         (self.directory / "a.wav").write_bytes(b"no audio")
         with self.assertRaisesRegex(RecordingsError, "can be decoded"), self.assertLogs("hw_asr"):
             RandomNoise(1.0, noise_dir=self.directory)(torch.ones(1, 50), torch.tensor([50]), seeded())
