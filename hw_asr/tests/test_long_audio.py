@@ -1,0 +1,103 @@
+"""Long recordings in chunks, against the same network on the whole recording."""
+
+from __future__ import annotations
+
+import itertools
+import unittest
+
+import torch
+from torch import Tensor, nn
+
+from hw_asr.long_audio import chunk_bounds, find_seam, stitched_log_probs
+from hw_asr.text.encoder import CTCCharTextEncoder
+
+RATE = 1000
+HOP = 10
+
+
+class Recurrent(nn.Module):
+    """A small CTC network over framed samples, with a stride of two frames and an odd padding, like the real ones."""
+
+    def __init__(self, bidirectional: bool) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv = nn.Conv1d(HOP, 16, kernel_size=3, stride=2, padding=1)
+        self.gru = nn.GRU(16, 16, batch_first=True, bidirectional=bidirectional)
+        self.out = nn.Linear(32 if bidirectional else 16, 5)
+        self.longest = 0
+
+    @torch.no_grad()
+    def forward(self, samples: Tensor) -> Tensor:
+        self.longest = max(self.longest, samples.shape[1])
+        frames = samples.shape[1] // HOP + 1
+        padded = nn.functional.pad(samples, (HOP // 2, frames * HOP - samples.shape[1]))
+        features = padded[:, : frames * HOP].reshape(1, frames, HOP).transpose(1, 2)
+        hidden = self.gru(self.conv(features).transpose(1, 2))[0]
+        result: Tensor = (8 * self.out(hidden)).log_softmax(-1)[0]
+        return result
+
+
+def stitch(network: Recurrent, samples: Tensor, **options: float) -> Tensor:
+    return stitched_log_probs(samples, network, 2 * HOP, RATE, **options)
+
+
+class StitchingTest(unittest.TestCase):
+    def test_a_network_with_memory_gives_what_it_gives_in_one_piece(self) -> None:
+        for bidirectional in (False, True):
+            for length in (1, 999, 30_000, 30_001, 61_234, 100_000):
+                with self.subTest(bidirectional=bidirectional, length=length):
+                    network = Recurrent(bidirectional)
+                    samples = torch.randn(length, generator=torch.Generator().manual_seed(length))
+                    found = stitch(network, samples, chunk_seconds=10.0, overlap_seconds=4.0)
+                    self.assertLessEqual(network.longest, 10_000)
+                    torch.testing.assert_close(found, network(samples[None]), atol=1e-4, rtol=0)
+
+    def test_the_text_is_that_of_one_piece_although_chunks_disagree_in_time(self) -> None:
+        encoder = CTCCharTextEncoder("ab ")
+        generator = torch.Generator().manual_seed(0)
+        path = torch.zeros(6000, dtype=torch.int64)
+        for position in range(3, 5990, 4):
+            path[position] = int(torch.randint(0, 4, (), generator=generator))
+        samples = path.repeat_interleave(HOP).float()
+
+        chunks = []
+
+        def shifting(chunk: Tensor) -> Tensor:
+            """Read the path off the samples: a frame late in every other chunk, and nothing near the ends."""
+            frames = chunk[0, ::HOP].long().roll(len(chunks) % 2)
+            chunks.append(len(frames))
+            frames[:20], frames[-20:] = 0, 0
+            return nn.functional.one_hot(frames, 4).float().mul(20).log_softmax(-1)
+
+        found = stitched_log_probs(samples, shifting, HOP, RATE, chunk_seconds=5.0, overlap_seconds=1.0)
+        expected = encoder.collapse(path[20:-20].tolist())
+        self.assertGreater(len(chunks), 10)
+        self.assertEqual(expected, encoder.collapse(found.argmax(-1).tolist()))
+
+    def test_bounds_cover_everything(self) -> None:
+        for length in range(1, 400):
+            bounds = list(chunk_bounds(length, 100, 20, 10))
+            self.assertEqual((0, length), (bounds[0][0], bounds[-1][1]))
+            for (start, end), (next_start, _) in itertools.pairwise(bounds):
+                self.assertLess(start, next_start)
+                self.assertLessEqual(next_start, end - 20)
+                self.assertEqual(0, next_start % 10)
+
+    def test_the_seam_is_where_both_are_silent(self) -> None:
+        probabilities = torch.full((40, 3), 0.1)
+        probabilities[:, 1] = 0.8
+        silent = probabilities.clone()
+        silent[24:27] = torch.tensor([0.9, 0.05, 0.05])
+        only_earlier = silent.clone()
+        only_earlier[12:15] = torch.tensor([0.9, 0.05, 0.05])
+        self.assertEqual(25, find_seam(only_earlier.log(), silent.log()))
+        self.assertEqual(20, find_seam(probabilities.log(), probabilities.log()))
+        self.assertEqual(0, find_seam(probabilities[:1].log(), probabilities[:1].log()))
+
+    def test_too_long_an_overlap_is_refused(self) -> None:
+        with self.assertRaisesRegex(ValueError, "overlap_seconds: expected more than 0 and less than half"):
+            stitch(Recurrent(False), torch.zeros(100), chunk_seconds=10.0, overlap_seconds=5.0)
+
+
+if __name__ == "__main__":
+    unittest.main()
