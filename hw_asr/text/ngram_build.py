@@ -93,7 +93,7 @@ def build_language_model(
 ) -> list[OrderStatistics]:
     """Estimate a modified Kneser-Ney model from sentences and write it to `path` (.arpa or .arpa.gz).
 
-    Temporary files, about 60 bytes per word of the text and more for orders above 3, lie beside `path` meanwhile.
+    Temporary files, up to about 100 bytes for every different n-gram, lie beside `path` meanwhile.
     Raises NgramError when the text allows no model.
     """
     options = options or NgramOptions()
