@@ -175,6 +175,19 @@ class CompanyTest(unittest.TestCase):
         self.assertTrue(all(bool(each.grad.isfinite().all()) for each in model.parameters()))
 
 
+class PrecisionTest(unittest.TestCase):
+    def test_bfloat16_training_stays_near(self) -> None:
+        generator = torch.Generator().manual_seed(5)
+        batch, lengths = batch_of([torch.randn(NUM_FEATS, size, generator=generator) for size in (30, 11)])
+        model = make("two", bidirectional=True, lookahead=2)
+        expected = model(batch, lengths)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(batch, lengths)
+        logits.float().sum().backward()
+        self.assertLess((logits.float() - expected).abs().max().item(), 0.2)
+        self.assertTrue(all(bool(each.grad.isfinite().all()) for each in model.parameters()))
+
+
 class LengthsTest(unittest.TestCase):
     def test_lengths_1_to_500(self) -> None:
         lengths = torch.arange(1, 501)
