@@ -76,7 +76,7 @@ def _blocks(source: Path, description: str) -> Iterator[bytes]:
     size = source.stat().st_size
     with (
         source.open("rb") as raw,
-        tqdm(total=size, unit="B", unit_scale=True, desc=description, disable=None) as progress,
+        tqdm(total=size, unit="B", unit_scale=True, desc=description, delay=1, disable=None) as progress,
     ):
         file: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if source.suffix == ".gz" else raw
         while block := file.read(_BLOCK):

@@ -43,7 +43,9 @@ class ArpaSections:
         """Write the model to `path`, compressed if that ends in .gz; `words` are the words by id."""
         with (
             ExitStack() as stack,
-            tqdm(total=sum(self._counts), unit="n-gram", unit_scale=True, desc="writing", disable=None) as progress,
+            tqdm(
+                total=sum(self._counts), unit="n-gram", unit_scale=True, desc="writing", delay=1, disable=None
+            ) as progress,
         ):
             file: IO[bytes] = stack.enter_context(write_and_rename(path))
             if path.suffix == ".gz":

@@ -33,7 +33,7 @@ from hw_asr.text.ngram_sort import Array, Buckets, bucket_bounds
 
 MAX_ORDER = 6
 _BYTES_PER_ROW = 120
-"""Working memory per n-gram and order while a bucket is sorted, measured."""
+"""Working memory per n-gram and order while a bucket is sorted; a generous bound."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Estimation:
         """Count, adjust, and send every order on to be normalised by context."""
         order = self._options.order
         counted = count_ngrams(self._tokens, order, self._directory, self._bounds, self._options.rows_in_memory)
-        for bucket in tqdm(range(len(counted)), desc="adjusting", unit="part", disable=None):
+        for bucket in tqdm(range(len(counted)), desc="adjusting", unit="part", delay=1, disable=None):
             for adjusted in adjust_counts(merge_counts(counted.take(bucket), self._num_types)):
                 self._collect(adjusted.words, adjusted.occurrences, adjusted.counts)
 
@@ -163,13 +163,15 @@ class _Estimation:
         contexts = {order: self._buckets(f"gamma.{order}", context_type(order)) for order in self._higher}
         for order in self._higher:
             buckets = self._by_context[order]
-            for bucket in tqdm(range(len(buckets)), desc=f"normalising {order}-grams", unit="part", disable=None):
+            for bucket in tqdm(
+                range(len(buckets)), desc=f"normalising {order}-grams", unit="part", delay=1, disable=None
+            ):
                 weighted, found = normalize_contexts(buckets.take(bucket), discounts[order - 1], self._num_types)
                 by_suffix[order].add(weighted, weighted["words"][:, -1])
                 contexts[order].add(found, found["words"][:, -1])
         unigrams = unigram_probabilities(self._unigram_counts, discounts[0])
         sections = ArpaSections(self._directory, self._options.order)
-        for bucket in tqdm(range(len(self._bounds) - 1), desc="interpolating", unit="part", disable=None):
+        for bucket in tqdm(range(len(self._bounds) - 1), desc="interpolating", unit="part", delay=1, disable=None):
             first, end = self._bounds[bucket : bucket + 2]
             interpolation = Interpolation(int(first), unigrams[first:end], self._num_types)
             following = contexts[2].take(bucket) if self._higher else None

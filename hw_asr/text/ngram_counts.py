@@ -46,7 +46,7 @@ def write_tokens(lines: Iterable[str], alphabet: Collection[str], path: Path) ->
     Raises NgramError when no words remain, or one of them has a meaning of its own (<s>).
     """
     reader = _Reader(alphabet)
-    with path.open("wb") as file, tqdm(unit="word", unit_scale=True, desc="reading", disable=None) as progress:
+    with path.open("wb") as file, tqdm(unit="word", unit_scale=True, desc="reading", delay=1, disable=None) as progress:
         ids: list[int] = []
         for line in lines:
             sentence = reader.ids(line)
@@ -127,7 +127,9 @@ def count_ngrams(tokens: TokenFile, order: int, directory: Path, bounds: Array, 
     """Count the n-grams of one order into buckets by last word; equal ones of different blocks are not yet merged."""
     dtype = row_type(order, count="<i8")
     buckets = Buckets(directory, "counted", dtype, bounds)
-    with tqdm(total=tokens.num_tokens, unit="word", unit_scale=True, desc="counting", disable=None) as progress:
+    with tqdm(
+        total=tokens.num_tokens, unit="word", unit_scale=True, desc="counting", delay=1, disable=None
+    ) as progress:
         for block in windows(tokens, order, rows_in_memory):
             rows = np.empty(len(block), dtype=dtype)
             rows["words"], rows["count"] = block, 1
