@@ -40,7 +40,7 @@ def estimate_discounts(
             return first, second, third
     if fallback is None:
         raise NgramError(
-            f"cannot estimate Kneser-Ney discounts: {fault}. Is the text small or artificial? "
+            f"cannot estimate Kneser-Ney discounts: {fault}. Is the text small, artificial, or given twice? "
             f"Give more text, or fixed discounts with --discount-fallback (as lmplz: {' '.join(map(str, FALLBACK))})"
         )
     first, second, third = fallback
