@@ -46,10 +46,12 @@ def stitched_log_probs(
         if start == 0:
             held = log_probs
             continue
-        shared = held_start + len(held) - first
-        seam = find_seam(held[-shared:], log_probs[:shared])
-        parts.append(held[: first + seam - held_start])
-        held, held_start = log_probs[seam:], first + seam
+        shared = max(first, held_start)  # the last chunk may begin before the previous seam
+        seam = shared + find_seam(
+            held[shared - held_start :], log_probs[shared - first : held_start + len(held) - first]
+        )
+        parts.append(held[: seam - held_start])
+        held, held_start = log_probs[seam - first :], seam
     return torch.cat([*parts, held])
 
 
