@@ -86,13 +86,16 @@ class GDriveStorage(ExternalStorage):
                 f"Google Drive folder {self._folder}: {user} may only read it; share it with {user} as Editor, or set "
                 "client_credentials_filepath to log in as an account that may write"
             )
-        free = int(account.get("quotaBytesTotal", 0)) - int(account.get("quotaBytesUsedAggregate", 0))
-        if account.get("quotaType") == "LIMITED" and free <= 0 and "driveId" not in folder:
-            reason = "a service account has none of its own" if self._login.uses_service_account else "it is full"
+        if "driveId" in folder:
+            return  # on a shared drive the organisation's quota counts
+        if self._login.uses_service_account:
             raise StorageError(
-                f"Google Drive: {user} has no storage left for uploads ({reason}); log in with a personal account by "
-                "client_credentials_filepath, or use a folder on a shared drive"
+                f"Google Drive: {user} is a service account, which has no storage of its own to upload into; log in "
+                "with a personal account by client_credentials_filepath, or use a folder on a shared drive"
             )
+        free = int(account.get("quotaBytesTotal", 0)) - int(account.get("quotaBytesUsedAggregate", 0))
+        if account.get("quotaType") == "LIMITED" and free <= 0:
+            raise StorageError(f"Google Drive: the storage of {user} is full; empty its trash or use another account")
 
     def runs(self) -> list[RemoteRun]:
         """All runs; one request per 1000 experiments and per 1000 runs, or little more."""
@@ -178,11 +181,12 @@ class GDriveStorage(ExternalStorage):
         """Log in when it is needed; a login for writing serves for reading as well. One thread at a time."""
         with self._lock:
             session = self._sessions.get(True) or self._sessions.get(write)
-            if session is None:
-                session = Session(self._login.authorize(write), self._endpoint, self._backoff)
-                session.open()
-                self._sessions[write] = session
+            is_new = session is None
+            session = session or Session(self._login.authorize(write), self._endpoint, self._backoff)
             try:
+                if is_new:
+                    session.open()
+                    self._sessions[write] = session
                 yield session
             finally:
                 session.http.close()  # its sockets; the next request opens new ones

@@ -6,6 +6,7 @@ in the browser.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import urllib.parse
@@ -129,11 +130,12 @@ class Login:
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(answer).query)
         if "error" in query or not answer:
             raise StorageError("Google Drive: no consent was given")
+        import httplib2
         from oauth2client.client import FlowExchangeError
 
-        with translated():
+        with translated(), contextlib.closing(httplib2.Http(timeout=self._timeout)) as http:
             try:
-                return auth.flow.step2_exchange(query.get("code", [answer])[0])
+                return auth.flow.step2_exchange(query.get("code", [answer])[0], http)
             except FlowExchangeError:
                 raise StorageError("Google Drive: the code is not valid (any more); try again") from None
 

@@ -92,6 +92,7 @@ def _fetch(url: str, what: str, host: str) -> str:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as reply:
             content: bytes = reply.read(1 << 20)
     except urllib.error.HTTPError as error:
+        error.close()
         raise StorageError(f"{what}: {host} answered {error.code}") from None
     except OSError as error:
         raise StorageUnavailable(f"{what}: cannot reach {host}: {type(error).__name__}") from None

@@ -39,6 +39,7 @@ class AuthTest(DriveCase):
         return mock.patch("sys.stdin", Terminal(answer + "\n"))
 
     def test_scope_is_no_wider_than_needed(self) -> None:
+        self.drive.items[ROOT]["driveId"] = "shared drive"
         storage = self.storage()
         storage.runs()
         self.assertEqual(set(self.drive.tokens.values()), {READ_SCOPE})
@@ -126,9 +127,14 @@ class AuthTest(DriveCase):
         self.drive.can_write = False
         with self.assertRaisesRegex(StorageError, "robot@example.com may only read it; share it .* as Editor"):
             Exporter(self.storage(), run)
-        self.drive.can_write, self.drive.quota = True, 0
-        with self.assertRaisesRegex(StorageError, "service account has none of its own"):
+        self.drive.can_write = True
+        with self.assertRaisesRegex(StorageError, "is a service account, which has no storage of its own"):
             Exporter(self.storage(), run)
+        with self.consent(self.drive.code):
+            Exporter(self.personal(), run)
+        self.drive.quota = 0
+        with self.assertRaisesRegex(StorageError, "the storage of robot@example.com is full"):
+            Exporter(self.personal(), run)
         self.drive.items[ROOT]["driveId"] = "shared drive"
         Exporter(self.storage(), run)
         self.drive.items[ROOT]["mimeType"] = "text/plain"
@@ -158,6 +164,7 @@ class AuthTest(DriveCase):
         run = Runs(self.directory / "saved").create("exp", "one")
         with self.consent(self.drive.code), mock.patch("sys.stderr", io.StringIO()) as stderr:
             self.personal().check_writable()
+        self.drive.items[ROOT]["driveId"] = "shared drive"
         for storage in (self.storage(attempts=2), self.personal(attempts=2)):
             self.drive.faults.clear()
             said += [repr(storage), str(storage)]

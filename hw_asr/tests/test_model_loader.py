@@ -205,6 +205,8 @@ class DriveLoaderTest(DriveCase):
         self.assertRegex(said, "^error: Google Drive: no connection .* network")
 
     def test_login_says_whether_uploads_are_possible(self) -> None:
+        self.assertRegex(call("login", "-c", self.config)[2], "is a service account")
+        self.drive.items[ROOT]["driveId"] = "shared drive"
         self.assertEqual(call("login", "-c", self.config)[:2], (0, "Uploads to this storage are possible.\n"))
         self.drive.can_write = False
         self.assertRegex(call("login", "-c", self.config)[2], "may only read it")
