@@ -19,22 +19,29 @@ class CustomAudioDataset(FilteredCorpus):
     """Recordings listed in the config or in a manifest (JSON, JSONL, CSV, TSV).
 
     `data` is a list of objects with `path` and, optionally, `text`, `duration` (seconds), `id` and `speaker`, or the
-    path of a file with such objects. Paths are relative to `data_dir`, by default the manifest's directory or, for a
-    list in the config, the current one. Durations that are missing are read from the recordings.
+    path of a file with such objects, below the current directory or, if it is not there, below the config's
+    data.root_dir. Paths are relative to `data_dir`, by default the manifest's directory or, for a list in the config,
+    the current one. Durations that are missing are read from the recordings.
     """
 
     def __init__(
         self,
         data: list[dict[str, Any]] | Path,
         data_dir: Path | None = None,
+        root_dir: Path = Path(),
         limit: int | None = None,
         max_audio_length: float | None = None,
         max_text_length: int | None = None,
     ) -> None:
         super().__init__(limit, max_audio_length, max_text_length)
-        self._manifest = None if isinstance(data, list) else Path(data)
-        self._objects = data if isinstance(data, list) else None
-        self._directory = data_dir or (self._manifest.parent if self._manifest else Path())
+        self._data, self._data_dir, self._root_dir = data, data_dir, root_dir
+
+    @property
+    def _manifest(self) -> Path | None:
+        if isinstance(self._data, list):
+            return None
+        below_root = self._root_dir / self._data
+        return below_root if below_root.is_file() and not Path(self._data).is_file() else Path(self._data)
 
     @property
     def name(self) -> str:
@@ -43,14 +50,17 @@ class CustomAudioDataset(FilteredCorpus):
 
     def status(self) -> str:
         """Say whether the manifest is there."""
-        if self._manifest is None:
-            return f"CustomAudioDataset: {len(self._objects or [])} recordings listed in the config"
+        if isinstance(self._data, list):
+            return f"CustomAudioDataset: {len(self._data)} recordings listed in the config"
+        assert self._manifest is not None
         return f"CustomAudioDataset: {self._manifest}{'' if self._manifest.is_file() else ' (missing)'}"
 
     def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
         """Return what is listed; entries that cannot be utterances are counted."""
-        objects = read_objects(self._manifest) if self._manifest is not None else self._objects or []
-        utterances, malformed = parse_objects(objects, self._directory, self.name)
+        manifest = self._manifest
+        objects = read_objects(manifest) if manifest is not None else self._data
+        directory = self._data_dir or (manifest.parent if manifest is not None else Path())
+        utterances, malformed = parse_objects(objects, directory, self.name)
         unknown = [number for number, each in enumerate(utterances) if each.duration == UNREADABLE]
         for number, utterance in zip(unknown, measure([utterances[n] for n in unknown], self.name), strict=True):
             utterances[number] = utterance
