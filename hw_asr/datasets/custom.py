@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,21 @@ class CustomAudioDataset(FilteredCorpus):
         max_text_length: int | None = None,
     ) -> None:
         super().__init__(limit, max_audio_length, max_text_length)
-        self._data, self._data_dir, self._root_dir = data, data_dir, root_dir
+        self._data: list[dict[str, Any]] | Path = Path(data) if isinstance(data, str) else data
+        self._data_dir, self._root_dir = data_dir, root_dir
 
     @property
     def _manifest(self) -> Path | None:
         if isinstance(self._data, list):
             return None
         below_root = self._root_dir / self._data
-        return below_root if below_root.is_file() and not Path(self._data).is_file() else Path(self._data)
+        return below_root if below_root.is_file() and not self._data.is_file() else self._data
+
+    def _objects(self) -> Sequence[Any]:
+        if isinstance(self._data, list):
+            return self._data
+        assert self._manifest is not None
+        return read_objects(self._manifest)
 
     @property
     def name(self) -> str:
@@ -58,9 +65,8 @@ class CustomAudioDataset(FilteredCorpus):
     def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
         """Return what is listed; entries that cannot be utterances are counted."""
         manifest = self._manifest
-        objects = read_objects(manifest) if manifest is not None else self._data
         directory = self._data_dir or (manifest.parent if manifest is not None else Path())
-        utterances, malformed = parse_objects(objects, directory, self.name)
+        utterances, malformed = parse_objects(self._objects(), directory, self.name)
         unknown = [number for number, each in enumerate(utterances) if each.duration == UNREADABLE]
         for number, utterance in zip(unknown, measure([utterances[n] for n in unknown], self.name), strict=True):
             utterances[number] = utterance
