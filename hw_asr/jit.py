@@ -18,7 +18,8 @@ Scalar = Any
 def kernel(signature: str, inner: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a function at once for one Numba signature, release the GIL in it and keep the machine code on disk.
 
-    An `inner` kernel is called by kernels only, which saves compiling a way in from Python.
+    Kernels neither make arrays nor count references to them, which costs more than the work on a few numbers does.
+    An `inner` kernel is called by kernels only: it is inlined, and no way in from Python is compiled.
     Modules that use this decorator cost an import of numba (0.3 s): import them inside the constructor that needs them.
     """
     numba: Any = importlib.import_module("numba")
@@ -32,6 +33,8 @@ def kernel(signature: str, inner: bool = False) -> Callable[[Callable[..., Any]]
             error_model="numpy",
             no_cfunc_wrapper=True,
             no_cpython_wrapper=inner,
+            forceinline=inner,
+            _nrt=False,
         )(function)
         return compiled
 

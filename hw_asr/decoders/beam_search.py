@@ -46,8 +46,8 @@ class BeamSearchDecoder:
         check_range("n_best", n_best, 1, math.inf)
         check_range("symbol_floor", -math.inf if symbol_floor is None else symbol_floor, -math.inf, 0)
         check_range("beam_threshold", math.inf if beam_threshold is None else beam_threshold, 0, math.inf)
-        self._text_encoder = text_encoder
         self._num_classes = len(text_encoder.alphabet)
+        self._character = text_encoder.alphabet.__getitem__
         self._beam_size, self._n_best = beam_size, n_best
         self._floor = 0.0 if symbol_floor is None else math.exp(symbol_floor)
         self._threshold = 0.0 if beam_threshold is None else math.exp(-beam_threshold)
@@ -55,10 +55,10 @@ class BeamSearchDecoder:
         self._hotwords = read_hotwords(hotwords, hotword_weight, text_encoder)
         self._fused = bool(self._hotwords)
         self._fusion = no_language_model(text_encoder.alphabet, self._hotwords)
-        from hw_asr.decoders import ctc_forward, fusion, prefix_search  # the first import compiles
+        from hw_asr.decoders import ctc_forward, fusion, prefix_search, prefix_tree  # the first import compiles
 
         self._search, self._log_likelihood = prefix_search.search_texts, ctc_forward.log_likelihood
-        self._fused_score = fusion.fused_score
+        self._fused_score, self._num_columns = fusion.fused_score, prefix_tree.COLUMNS
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first.
@@ -71,20 +71,19 @@ class BeamSearchDecoder:
         peaks = log_probs.max(axis=1) if len(log_probs) else np.zeros(0)
         probs = np.exp(log_probs - peaks[:, None])
         floors = self._floor * np.exp(-peaks)
-        log_scale = float(peaks.sum())
+        totals, log_scale = probs.sum(axis=1), float(peaks.sum())
         hypotheses = []
         found = self._search(probs, floors, self._beam_size, self._threshold, self._fused, self._fusion)
         for labels in islice(found, self._n_best):
-            log_prob = self._log_likelihood(probs, log_scale, labels)
+            log_prob = self._log_likelihood(probs, totals, log_scale, labels)
             score = log_prob + self._language_score(labels)
-            hypotheses.append(Hypothesis(self._text_encoder.decode(labels.tolist()), log_prob, score))
+            hypotheses.append(Hypothesis("".join(map(self._character, labels.tolist())), log_prob, score))
         return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
 
     def _language_score(self, labels: NDArray[np.int32]) -> float:
         if not self._fused:
             return 0.0
-        nodes, row = np.zeros((2, 8), np.int32), np.zeros((1, self._num_classes))
-        return float(self._fused_score(labels, nodes, row, self._fusion))
+        return float(self._fused_score(labels, np.zeros((2, self._num_columns), np.int32), self._fusion))
 
 
 def no_language_model(alphabet: Sequence[str], boosts: Mapping[str, float]) -> tuple[Any, ...]:
@@ -92,7 +91,7 @@ def no_language_model(alphabet: Sequence[str], boosts: Mapping[str, float]) -> t
     integers, singles, doubles = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0)
     space = list(alphabet).index(" ") if " " in alphabet else -1
     return (
-        np.zeros(3),
+        np.zeros(4),
         np.array([space, -1, 0, 0], np.int32),
         (integers, integers, integers, doubles, doubles, doubles),
         (singles, singles, integers, integers, np.zeros(2, np.uint64), integers),

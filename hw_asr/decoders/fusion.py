@@ -15,8 +15,9 @@ from hw_asr.decoders.prefix_tree import HOT, STATE, WORD
 from hw_asr.jit import Array, Scalar, kernel
 from hw_asr.text.lm_table import NGRAMS, advance
 
-ALPHA, BETA, UNKNOWN_PENALTY = range(3)
-"""Weights; the penalty is what an unknown word gets when the n-grams say nothing of it, a natural logarithm."""
+ALPHA, BETA, UNKNOWN_PENALTY, SPACE_BOUND = range(4)
+"""Weights; the penalty is what an unknown word gets when the n-grams say nothing of it, a natural logarithm; the bound
+times the weight of leaving the trie is at least the weight of the space, both linear."""
 SPACE, START, END, UNKNOWN = range(4)
 """Ids: the class of the space or -1, the n-gram state before the first word, the words </s> and <unk>."""
 WEIGHTS = "float64[::1]"
@@ -30,18 +31,26 @@ FUSION = f"Tuple(({WEIGHTS}, {IDS}, {TRIE}, {NGRAMS}, {HOTWORDS}))"
 AFTER_WORD, IN_USE = range(2)
 """Columns of the state of a row of weights: n-gram state after the word that a space would end, whether it is taken."""
 OUT_OF_TRIE = -1
-PENDING = -1.0
 SMALLEST = 1e-200
+
+
+@kernel("float64(int32[:, ::1], int64, " + FUSION + ")", inner=True)
+def look_ahead(nodes: Array, node: int, fusion: tuple[Any, ...]) -> Scalar:
+    """Return what a prefix has been given in advance for its unfinished word, in nats."""
+    place = nodes[node, WORD]
+    if place == 0:
+        return 0.0
+    return fusion[2][3][place] if place > 0 else fusion[0][UNKNOWN_PENALTY]
 
 
 @kernel("Tuple((float64, int64))(int32[:, ::1], int64, " + FUSION + ")", inner=True)
 def finish_word(nodes: Array, node: int, fusion: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return what the end of the unfinished word adds to the logarithm of a prefix's weight, and the state after."""
-    weights, ids, (_, _, words, lookahead, _, _), ngrams, _ = fusion
+    weights, ids, (_, _, words, _, _, _), ngrams, _ = fusion
     place, state = nodes[node, WORD], np.int64(nodes[node, STATE])
     if place == 0:
         return 0.0, state
-    ahead = lookahead[place] if place > 0 else weights[UNKNOWN_PENALTY]
+    ahead = look_ahead(nodes, node, fusion)
     word = words[place] if place > 0 else np.int32(-1)
     if word >= 0:
         log_prob, state = advance(ngrams, state, word)
@@ -89,53 +98,54 @@ def start_node(
 
 @kernel("void(int32[:, ::1], int64, float64[:, ::1], int64, " + FUSION + ")", inner=True)
 def fill_row(nodes: Array, node: int, rows: Array, row: int, fusion: tuple[Any, ...]) -> None:
-    """Write the weight of every class after a prefix to a row of (W, V); that of the space waits until it is needed."""
-    _, ids, (first, classes, _, _, gains, exits), _, (_, hot_gains, _) = fusion
+    """Write the weight of every class after a prefix to a row of (W, V).
+
+    That of the space waits for `finish_space`: until then minus a bound of it stands there.
+    """
+    weights, ids, (first, classes, _, _, gains, exits), _, (_, hot_gains, _) = fusion
     place, hot = nodes[node, WORD], nodes[node, HOT]
     in_trie = first.size > 0 and place >= 0
+    base = exits[place] if in_trie else 1.0
     for symbol in range(rows.shape[1]):
-        rows[row, symbol] = exits[place] * hot_gains[hot, symbol] if in_trie else hot_gains[hot, symbol]
+        rows[row, symbol] = base * hot_gains[hot, symbol]
     if in_trie:
         for child in range(first[place], first[place + 1]):
             rows[row, classes[child]] = gains[child] * hot_gains[hot, classes[child]]
     if first.size > 0:
-        rows[row, ids[SPACE]] = PENDING
+        bound = base * weights[SPACE_BOUND] if place != 0 else 1.0
+        rows[row, ids[SPACE]] = -bound * hot_gains[hot, ids[SPACE]]
 
 
-@kernel("void(int32[:, ::1], int32[:, ::1], int64, float64[:, ::1], int32[:, ::1], " + FUSION + ")", inner=True)
-def finish_words(
-    nodes: Array, beam: Array, num_beam: int, rows: Array, row_states: Array, fusion: tuple[Any, ...]
-) -> None:
-    """Compute the weights of the space that still wait, and the states after it; beam slots are (node, class, row)."""
+@kernel("float64(int32[:, ::1], int64, float64[:, ::1], int64, int32[:, ::1], " + FUSION + ")", inner=True)
+def finish_space(nodes: Array, node: int, rows: Array, row: int, row_states: Array, fusion: tuple[Any, ...]) -> Scalar:
+    """Write the weight of the space to a prefix's row, note the state after it, and return the weight."""
+    log_weight, state = finish_word(nodes, node, fusion)
+    weight = math.exp(log_weight)
     space = fusion[1][SPACE]
-    hot_gains = fusion[4][1]
-    for slot in range(num_beam):
-        node, row = beam[slot, 0], beam[slot, 2]
-        if rows[row, space] == PENDING:
-            log_weight, state = finish_word(nodes, node, fusion)
-            weight = math.exp(log_weight)
-            rows[row, space] = (weight if weight > SMALLEST else SMALLEST) * hot_gains[nodes[node, HOT], space]
-            row_states[row, AFTER_WORD] = state
+    rows[row, space] = (weight if weight > SMALLEST else SMALLEST) * fusion[4][1][nodes[node, HOT], space]
+    row_states[row, AFTER_WORD] = state
+    return rows[row, space]
 
 
-@kernel("float64(int32[::1], int32[:, ::1], float64[:, ::1], " + FUSION + ")")
-def fused_score(labels: Array, nodes: Array, row: Array, fusion: tuple[Any, ...]) -> Scalar:
+@kernel("float64(int32[::1], int32[:, ::1], " + FUSION + ")")
+def fused_score(labels: Array, nodes: Array, fusion: tuple[Any, ...]) -> Scalar:
     """Return the logarithm of the weight that language model and hotwords give a whole text, as classes.
 
-    nodes (2, ...) and row (1, V) are room to work in, zeros.
+    nodes (2, ...) is room to work in, zeros.
     """
     nodes[0, STATE] = fusion[1][START]
-    hot_gains = fusion[4][1]
-    log_weight = 0.0
+    hot_next, hot_gains, _ = fusion[4]
+    has_model, log_weight = fusion[2][0].size > 0, 0.0
     for place in range(labels.size):
         symbol, state = labels[place], np.int64(0)
-        fill_row(nodes, 0, row, 0, fusion)
-        if row[0, symbol] == PENDING:
+        if has_model and symbol == fusion[1][SPACE]:
             word_end, state = finish_word(nodes, 0, fusion)
-            log_weight += word_end + math.log(hot_gains[nodes[0, HOT], symbol])
-        else:
-            log_weight += math.log(row[0, symbol])
+            log_weight += word_end + look_ahead(nodes, 0, fusion)
+        if hot_next.shape[0] > 1:
+            log_weight += math.log(hot_gains[nodes[0, HOT], symbol])
         start_node(nodes, 1, 0, symbol, state, fusion)
         for column in range(nodes.shape[1]):
             nodes[0, column] = nodes[1, column]
+    if has_model:
+        log_weight += look_ahead(nodes, 0, fusion)
     return log_weight + finish_text(nodes, 0, fusion)

@@ -79,7 +79,7 @@ def language_model_arrays(
     gains = np.ones(len(classes))
     gains[1:] = linear(lookahead[1:] - lookahead[parents])
     return (
-        np.array([alpha, beta, penalty]),
+        np.array([alpha, beta, penalty, linear(np.array(beta + 2 * max(0.0, unknown_word_offset) - penalty))]),
         np.array([model.alphabet.index(" "), model.ngrams[3][start], end, unknown], np.int32),
         (first, classes, words, lookahead, gains, linear(penalty - lookahead)),
         model.ngrams,

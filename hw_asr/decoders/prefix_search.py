@@ -10,22 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_asr.decoders.base import Matrix
-from hw_asr.decoders.fusion import (
-    AFTER_WORD,
-    FUSION,
-    IN_USE,
-    SPACE,
-    START,
-    fill_row,
-    finish_text,
-    finish_words,
-    start_node,
-)
+from hw_asr.decoders.fusion import AFTER_WORD, FUSION, IN_USE, START, fill_row, finish_text, start_node
 from hw_asr.decoders.prefix_step import (
+    CLASS_MASK,
     ENDS_IN_BLANK,
     ENDS_IN_SYMBOL,
     NODE,
     ROW,
+    SLOT_SHIFT,
     choose_classes,
     commit,
     expand,
@@ -35,26 +27,26 @@ from hw_asr.decoders.prefix_tree import STATE, compact, empty_tree, grow, trace
 from hw_asr.jit import Array, Scalar, kernel
 
 NUM_NODES, NUM_BEAM, HALF = range(3)
-SCRATCH = "Tuple((float64[::1], int32[::1], int32[:, ::1], float64[:, ::1], float64[::1], int32[::1]))"
+SCRATCH = "Tuple((float64[::1], int32[::1], int32[:, ::1], float64[:, ::1], float64[::1], int64[::1]))"
 """Probabilities of a frame, its active classes, which extensions exist as prefixes, masses of those that stay, and
 scores and ids of candidates."""
 
 
 @kernel(
-    "void(int32[::1], int64, int64, int32[:, ::1], int32[:, ::1], int32[:, ::1], float64[:, ::1], int32[:, ::1], "
+    "void(int64[::1], int64, int32[:, ::1], int32[:, ::1], int32[:, ::1], float64[:, ::1], int32[:, ::1], "
     + FUSION
     + ")",
     inner=True,
 )
 def weigh(
-    ids: Array, count: int, num_classes: int, nodes: Array, beam: Array, new_beam: Array, rows: Array,
+    ids: Array, count: int, nodes: Array, beam: Array, new_beam: Array, rows: Array,
     row_states: Array, fusion: tuple[Any, ...],
 ) -> None:  # fmt: skip
     """Give every prefix that is new in the beam its state of the language model and a row of weights."""
     for row in range(rows.shape[0]):
         row_states[row, IN_USE] = 0
     for place in range(count):
-        slot, symbol = ids[place] // num_classes, ids[place] % num_classes
+        slot, symbol = ids[place] >> SLOT_SHIFT, ids[place] & CLASS_MASK
         if symbol == 0:
             row_states[new_beam[place, ROW], IN_USE] = 1
         else:
@@ -62,7 +54,7 @@ def weigh(
             start_node(nodes, new_beam[place, NODE], beam[slot, NODE], symbol, state, fusion)
     free = 0
     for place in range(count):
-        if ids[place] % num_classes != 0:
+        if ids[place] & CLASS_MASK != 0:
             while row_states[free, IN_USE]:
                 free += 1
             new_beam[place, ROW] = free
@@ -85,7 +77,7 @@ def search(
     and masses (2, W, 2) is the current one.
     """
     p, active, taken, stays, scores, ids = scratch
-    num_classes, beam_size, space = p.size, beams.shape[1], fusion[1][SPACE]
+    beam_size = beams.shape[1]
     if fused and frame == 0:
         fill_row(nodes, 0, rows, 0, fusion)
     while frame < probs.shape[0]:
@@ -102,21 +94,34 @@ def search(
             counts[NUM_NODES] = compact(nodes, table, counts[NUM_NODES], beam, num_beam)
             if 2 * (counts[NUM_NODES] + beam_size) > nodes.shape[0]:
                 return frame
-        if fused and space >= 0 and p[space] > 0.0:
-            finish_words(nodes, beam, num_beam, rows, row_states, fusion)
         count, best = expand(
-            p, active, num_active, nodes, beam, mass, num_beam, rows, taken, frame, threshold, stays, scores, ids
+            p,
+            active,
+            num_active,
+            nodes,
+            beam,
+            mass,
+            num_beam,
+            rows,
+            row_states,
+            taken,
+            frame,
+            threshold,
+            stays,
+            scores,
+            ids,
+            fusion,
         )
         count = select(scores, ids, count, best * threshold, beam_size)
         counts[HALF] = 1 - counts[HALF]
         new_beam, new_mass = beams[counts[HALF]], masses[counts[HALF]]
         counts[NUM_NODES] = commit(
-            scores, ids, count, num_classes, 1.0 / best, stays, nodes, table, counts[NUM_NODES],
+            scores, ids, count, 1.0 / best, stays, nodes, table, counts[NUM_NODES],
             beam, mass, num_beam, new_beam, new_mass,
         )  # fmt: skip
         counts[NUM_BEAM] = count
         if fused:
-            weigh(ids, count, num_classes, nodes, beam, new_beam, rows, row_states, fusion)
+            weigh(ids, count, nodes, beam, new_beam, rows, row_states, fusion)
         frame += 1
     return frame
 
@@ -135,7 +140,7 @@ def search_texts(
 ) -> Iterator[NDArray[np.int32]]:
     """Yield the classes of the texts that the search finds, best first; for the arguments see `search`."""
     num_classes = probs.shape[1]
-    nodes, table = empty_tree(8 * beam_size + 1024)
+    nodes, table = empty_tree(16 * beam_size + 2048)
     beams, masses = np.zeros((2, beam_size, 3), np.int32), np.zeros((2, beam_size, 2))
     counts = np.array([1, 1, 0])
     scratch = (
@@ -144,7 +149,7 @@ def search_texts(
         np.full((beam_size, num_classes), -1, np.int32),
         np.empty((beam_size, 2)),
         np.empty(beam_size * num_classes),
-        np.empty(beam_size * num_classes, np.int32),
+        np.empty(beam_size * num_classes, np.int64),
     )
     rows, row_states = np.ones((beam_size if fused else 1, num_classes)), np.zeros((beam_size, 2), np.int32)
     nodes[0, STATE], masses[0, 0, ENDS_IN_BLANK] = fusion[1][START], 1.0

@@ -7,8 +7,11 @@ reached both from itself and from its parent is one candidate, which is what kee
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from hw_asr.decoders.fusion import FUSION, finish_space
 from hw_asr.decoders.prefix_tree import PARENT, SLOT, find_or_add
 from hw_asr.jit import Array, Scalar, kernel
 
@@ -16,6 +19,8 @@ NODE, LAST, ROW = range(3)
 """Columns of a beam slot: node of the prefix, its last class, its row of weights."""
 ENDS_IN_BLANK, ENDS_IN_SYMBOL = range(2)
 """Columns of a mass."""
+SLOT_SHIFT, CLASS_MASK = 32, (1 << 32) - 1
+"""How a candidate's id holds slot and class."""
 
 
 @kernel("int64(float64[:, ::1], int64, float64, float64[::1], int32[::1])", inner=True)
@@ -36,19 +41,21 @@ def choose_classes(probs: Array, frame: int, floor: float, p: Array, active: Arr
 
 @kernel(
     "Tuple((int64, float64))(float64[::1], int32[::1], int64, int32[:, ::1], int32[:, ::1], float64[:, ::1], int64, "
-    "float64[:, ::1], int32[:, ::1], int64, float64, float64[:, ::1], float64[::1], int32[::1])",
+    "float64[:, ::1], int32[:, ::1], int32[:, ::1], int64, float64, float64[:, ::1], float64[::1], int64[::1], "
+    + FUSION
+    + ")",
     inner=True,
 )
 def expand(
     p: Array, active: Array, num_active: int, nodes: Array, beam: Array, masses: Array, num_beam: int, rows: Array,
-    taken: Array, frame: int, threshold: float, stays: Array, scores: Array, ids: Array,
+    row_states: Array, taken: Array, frame: int, threshold: float, stays: Array, scores: Array, ids: Array,
+    fusion: tuple[Any, ...],
 ) -> tuple[Scalar, Scalar]:  # fmt: skip
     """List what the prefixes of the beam can become in a frame; return how many candidates and the best score.
 
     p (V,) are the probabilities of the classes, `active` those of them that are not the blank and not 0. A candidate
-    `id` is slot * V + class, class 0 for staying the same prefix, whose new masses go to `stays` (W, 2).
+    `id` is slot and class, class 0 for staying the same prefix, whose new masses go to `stays` (W, 2).
     """
-    num_classes = p.size
     best, worst = 0.0, np.inf
     for slot in range(num_beam):
         last = beam[slot, LAST]
@@ -59,12 +66,15 @@ def expand(
             mass = masses[above, ENDS_IN_BLANK]
             if beam[above, LAST] != last:
                 mass += masses[above, ENDS_IN_SYMBOL]
-            from_itself += mass * p[last] * rows[beam[above, ROW], last]
+            weight = rows[beam[above, ROW], last]
+            if weight < 0.0:
+                weight = finish_space(nodes, beam[above, NODE], rows, beam[above, ROW], row_states, fusion)
+            from_itself += mass * p[last] * weight
             taken[above, last] = frame
         stays[slot, ENDS_IN_BLANK] = (masses[slot, ENDS_IN_BLANK] + masses[slot, ENDS_IN_SYMBOL]) * p[0]
         stays[slot, ENDS_IN_SYMBOL] = from_itself
         scores[slot] = stays[slot, ENDS_IN_BLANK] + from_itself
-        ids[slot] = slot * num_classes
+        ids[slot] = slot << SLOT_SHIFT
         if scores[slot] > best:
             best = scores[slot]
         if scores[slot] < worst:
@@ -80,16 +90,18 @@ def expand(
             symbol = active[place]
             mass = masses[slot, ENDS_IN_BLANK] if symbol == last else total
             score = mass * p[symbol] * rows[row, symbol]
+            if score < -cut:  # a space that has not been weighed and may be worth it
+                score = mass * p[symbol] * finish_space(nodes, beam[slot, NODE], rows, row, row_states, fusion)
             if score > cut and taken[slot, symbol] != frame:
                 scores[count] = score
-                ids[count] = slot * num_classes + symbol
+                ids[count] = (slot << SLOT_SHIFT) | np.int64(symbol)
                 count += 1
                 if score > best:
                     best = score
     return count, best
 
 
-@kernel("int64(float64[::1], int32[::1], int64, float64, int64)", inner=True)
+@kernel("int64(float64[::1], int64[::1], int64, float64, int64)", inner=True)
 def select(scores: Array, ids: Array, count: int, limit: float, width: int) -> Scalar:
     """Move the `width` best of `count` candidates that reach `limit` to the front, in no order; return how many."""
     kept = 0
@@ -121,19 +133,19 @@ def select(scores: Array, ids: Array, count: int, limit: float, width: int) -> S
 
 
 @kernel(
-    "int64(float64[::1], int32[::1], int64, int64, float64, float64[:, ::1], int32[:, ::1], int32[::1], int64, "
+    "int64(float64[::1], int64[::1], int64, float64, float64[:, ::1], int32[:, ::1], int32[::1], int64, "
     "int32[:, ::1], float64[:, ::1], int64, int32[:, ::1], float64[:, ::1])",
     inner=True,
 )
 def commit(
-    scores: Array, ids: Array, count: int, num_classes: int, scale: float, stays: Array, nodes: Array, table: Array,
+    scores: Array, ids: Array, count: int, scale: float, stays: Array, nodes: Array, table: Array,
     num_nodes: int, beam: Array, masses: Array, num_beam: int, new_beam: Array, new_masses: Array,
 ) -> Scalar:  # fmt: skip
     """Make the chosen candidates the new beam, without rows for new prefixes; return the number of nodes then."""
     for slot in range(num_beam):
         nodes[beam[slot, NODE], SLOT] = -1
     for place in range(count):
-        slot, symbol = ids[place] // num_classes, ids[place] % num_classes
+        slot, symbol = ids[place] >> SLOT_SHIFT, ids[place] & CLASS_MASK
         if symbol == 0:
             for column in range(3):
                 new_beam[place, column] = beam[slot, column]
