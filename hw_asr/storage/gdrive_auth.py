@@ -51,9 +51,8 @@ class Login:
             return self._personal_account(Path(str(client)).expanduser(), scope)
         given = " or ".join(str(reference) for reference in (key, client) if reference is not None)
         raise StorageError(
-            f"Google Drive: no credentials at {given}; {_HELP}"
-            if given
-            else f"Google Drive: needs service_account_key_filepath or client_credentials_filepath; {_HELP}"
+            (f"Google Drive: no credentials at {given}" if given else "Google Drive: no credentials are configured")
+            + f"; {_HELP}; training without exports has trainer.external_storage null"
         )
 
     def _service_account(self, reference: str, scope: str) -> Any:

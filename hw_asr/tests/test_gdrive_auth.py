@@ -66,7 +66,7 @@ class AuthTest(DriveCase):
         broken_key = self.directory / "broken.json"
         broken_key.write_text(json.dumps({**json.loads(self.key_path.read_text()), "private_key": "planted-key-id"}))
         cases = {
-            "needs service_account_key_filepath or client_credentials_filepath": {},
+            "no credentials are configured; docs/gdrive_storage.md .* null": {},
             r"no credentials at \$NOWHERE or absent.json": {
                 "service_account_key_filepath": "$NOWHERE",
                 "client_credentials_filepath": Path("absent.json"),
