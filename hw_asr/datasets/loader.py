@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from hw_asr.datasets.manifest import DataError
 from hw_asr.datasets.samplers import BatchSampler
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.types import Batch, Example, Failure
+
+_HAS_SIGNAL_MASKS = hasattr(signal, "sigwaitinfo")
+"""True on Linux, not on macOS and Windows."""
 
 
 def make_loader(
@@ -43,7 +47,8 @@ class SpeechLoader(DataLoader[Example | Failure]):
     """A DataLoader that says what to do when one of its workers dies."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # collate makes batches of examples
-        iterator: Any = super().__iter__()
+        with _signals_held():
+            iterator: Any = super().__iter__()
         while True:
             try:
                 batch: Batch = next(iterator)
@@ -60,13 +65,26 @@ class SpeechLoader(DataLoader[Example | Failure]):
             yield batch
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM; workers started meanwhile do so until they are prepared to hear them."""
+    if not _HAS_SIGNAL_MASKS:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _prepare_worker(_: int) -> None:
     """One thread per worker; Ctrl-C, and a SIGTERM to the whole process group, are for the parent to answer."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    if _HAS_SIGNAL_MASKS:
+        signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM})
         threading.Thread(target=_wait_for_the_parent_to_end_it, daemon=True).start()
     gc.freeze()  # a collection would write to, and so copy, every page inherited from the parent
 
