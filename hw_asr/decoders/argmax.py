@@ -35,7 +35,7 @@ class ArgmaxDecoder:
 
     def _labellings(self, log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
         check_shapes(log_probs, lengths, len(self._text_encoder.alphabet))
-        if log_probs.shape[1] == 0:
+        if log_probs.numel() == 0:
             return [[] for _ in log_probs]
         peaks, path = (values.cpu() for values in log_probs.detach().max(dim=2))
         changed = torch.ones_like(path, dtype=torch.bool)
@@ -51,7 +51,7 @@ class ArgmaxDecoder:
 
 def _log_likelihoods(log_probs: Tensor, lengths: Tensor, labellings: list[list[int]]) -> list[float]:
     """Return the CTC log-probability of one labelling per utterance; that of nothing in no frames is 0."""
-    if log_probs.shape[1] == 0:
+    if log_probs.numel() == 0:
         return [0.0] * len(labellings)
     device = log_probs.device
     losses = ctc_loss(

@@ -1,0 +1,97 @@
+"""Word times against enumeration and torchaudio's aligner."""
+
+from __future__ import annotations
+
+import itertools
+import unittest
+
+import numpy as np
+import torch
+import torchaudio
+
+from hw_asr.decoders.alignment import AlignmentError, align, align_characters, words
+from hw_asr.tests.test_beam_search import random_log_probs
+from hw_asr.text.encoder import CTCCharTextEncoder
+
+
+def best_by_enumeration(log_probs: np.ndarray, labels: list[int]) -> float:
+    paths = itertools.product(range(log_probs.shape[1]), repeat=len(log_probs))
+    return max(
+        sum(log_probs[frame, symbol] for frame, symbol in enumerate(path))
+        for path in paths
+        if [symbol for symbol, _ in itertools.groupby(path) if symbol] == labels
+    )
+
+
+class PathTest(unittest.TestCase):
+    def score(self, log_probs: np.ndarray, labels: list[int], path: np.ndarray) -> float:
+        """Check that a path gives the labels and return its log-probability."""
+        symbols = [labels[state >> 1] if state & 1 else 0 for state in path]
+        self.assertTrue(all(step in (0, 1, 2) for step in np.diff(path)))
+        self.assertEqual([symbol for symbol, _ in itertools.groupby(symbols) if symbol], labels)
+        return float(sum(log_probs[frame, symbol] for frame, symbol in enumerate(symbols)))
+
+    def test_best_of_all_paths(self) -> None:
+        for seed, labels in enumerate(([1], [1, 1], [1, 2], [2, 1, 2], [1, 1, 2], [])):
+            log_probs = random_log_probs((6, 3), seed).numpy()
+            path = align_characters(log_probs, labels)
+            self.assertAlmostEqual(self.score(log_probs, labels, path), best_by_enumeration(log_probs, labels))
+
+    def test_torchaudio_finds_paths_as_good(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        for seed in range(40):
+            labels = torch.randint(1, 4 if seed % 2 else 28, (1 + seed,), generator=generator)
+            log_probs = random_log_probs((2 * len(labels) + seed, 28), seed)
+            _, scores = torchaudio.functional.forced_align(log_probs[None], labels[None], blank=0)
+            path = align_characters(log_probs.numpy(), labels.tolist())
+            self.assertAlmostEqual(self.score(log_probs.numpy(), labels.tolist(), path), scores.sum().item(), places=6)
+
+
+class WordTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.encoder = CTCCharTextEncoder("abc ")
+
+    def log_probs(self, path: str) -> torch.Tensor:
+        """Give each frame's character in `path` the probability 0.6, `^` is the blank."""
+        log_probs = torch.full((len(path), 5), 0.1)
+        for frame, character in enumerate(path):
+            log_probs[frame, self.encoder.alphabet.index(character)] = 0.6
+        return log_probs.log()
+
+    def test_frames_and_seconds(self) -> None:
+        log_probs = self.log_probs("^^aa^b^ ^^c^cc^")
+        spans = align(log_probs, "ab cc", self.encoder)
+        self.assertEqual([span[:3] for span in spans], [("ab", 2, 6), ("cc", 10, 14)])
+        placed = words(torch.nn.functional.pad(log_probs, (0, 0, 0, 9)), 15, "ab cc", self.encoder, 0.02)
+        for word, (text, start, end) in zip(placed, (("ab", 0.04, 0.12), ("cc", 0.2, 0.28)), strict=True):
+            self.assertEqual(word.word, text)
+            self.assertAlmostEqual(word.start, start)
+            self.assertAlmostEqual(word.end, end)
+            self.assertAlmostEqual(word.confidence, 0.6, places=6)
+
+    def test_times_are_monotone_and_inside(self) -> None:
+        for seed in range(10):
+            log_probs = random_log_probs((60, 5), seed)
+            placed = words(log_probs, 50, " ab  c abc b ", self.encoder, 0.01)
+            self.assertEqual([word.word for word in placed], ["ab", "c", "abc", "b"])
+            times = [time for word in placed for time in (word.start, word.end)]
+            self.assertEqual(times, sorted(times))
+            self.assertTrue(all(0 <= time <= 0.5 for time in times))
+            self.assertTrue(all(0 <= word.confidence <= 1 for word in placed))
+
+    def test_nothing_to_place(self) -> None:
+        for text in ("", " ", "  "):
+            self.assertEqual(words(self.log_probs("^^"), 2, text, self.encoder, 0.01), [])
+        self.assertEqual(words(self.log_probs("^"), 0, "", self.encoder, 0.01), [])
+
+    def test_what_cannot_be(self) -> None:
+        with self.assertRaisesRegex(AlignmentError, "at least 3 are needed"):
+            align(self.log_probs("aa"), "aa", self.encoder)
+        impossible = self.log_probs("^^^^")
+        impossible[:, 1] = -torch.inf
+        with self.assertRaisesRegex(AlignmentError, "probability 0"):
+            align(impossible, "a", self.encoder)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,192 @@
+"""Beam search and argmax against enumeration, ctc_loss and themselves."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+import unittest
+
+import numpy as np
+import torch
+
+from hw_asr.decoders.argmax import ArgmaxDecoder
+from hw_asr.decoders.base import DecodingError
+from hw_asr.decoders.beam_search import BeamSearchDecoder
+from hw_asr.text.encoder import CTCCharTextEncoder
+
+
+def enumerate_texts(log_probs: np.ndarray, alphabet: str) -> dict[str, float]:
+    """Sum the probabilities of all alignments of every text; alphabet[0] is the blank."""
+    texts: dict[str, float] = {}
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        text = "".join(alphabet[symbol] for symbol, _ in itertools.groupby(path) if symbol)
+        probability = math.exp(sum(log_probs[frame, symbol] for frame, symbol in enumerate(path)))
+        texts[text] = texts.get(text, 0.0) + probability
+    return {text: probability for text, probability in texts.items() if probability > 0}
+
+
+def random_log_probs(shape: tuple[int, ...], seed: int, scale: float = 2.0, zeros: float = 0.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(shape, generator=generator, dtype=torch.float64) * scale
+    impossible = torch.rand(shape, generator=generator) < zeros
+    impossible[..., 0] = False
+    return torch.log_softmax(logits.masked_fill(impossible, -torch.inf), -1)
+
+
+def exact(alphabet: str, **arguments: int) -> BeamSearchDecoder:
+    return BeamSearchDecoder(
+        CTCCharTextEncoder(alphabet), 4000, n_best=4000, symbol_floor=None, beam_threshold=None, **arguments
+    )
+
+
+class EnumerationTest(unittest.TestCase):
+    def test_every_text_and_probability(self) -> None:
+        for case in range(60):
+            num_frames, num_classes = case % 7, 2 + case % 3
+            alphabet = "ab "[: num_classes - 1]
+            log_probs = random_log_probs((num_frames, num_classes), case, [0.1, 1, 5][case % 3], 0.3 * (case % 2))
+            found = exact(alphabet)(log_probs[None], torch.tensor([num_frames]))[0]
+            expected = enumerate_texts(log_probs.numpy(), "^" + alphabet)
+            self.assertEqual({each.text for each in found}, set(expected))
+            for each in found:
+                self.assertAlmostEqual(math.exp(each.log_prob), expected[each.text], delta=1e-9)
+                self.assertEqual(each.log_prob, each.score)
+            self.assertEqual(found, sorted(found, key=lambda each: -each.log_prob))
+
+    def test_texts_that_alignments_kept_apart_would_lose(self) -> None:
+        log_probs = torch.tensor([[[0.3, 0.2, 0.5], [0.6, 0.4, 0.0]]]).log()
+        decoder = BeamSearchDecoder(CTCCharTextEncoder("ab"), 4, symbol_floor=None, beam_threshold=None)
+        found = decoder(log_probs, torch.tensor([2]))[0]
+        self.assertEqual([each.text for each in found], ["a", "b", "ba", ""])
+        for each, probability in zip(found, (0.32, 0.30, 0.20, 0.18), strict=True):
+            self.assertAlmostEqual(math.exp(each.log_prob), probability, places=6)
+
+
+class LongTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.encoder = CTCCharTextEncoder()
+        self.log_probs = random_log_probs((6, 180, 28), 3, 3.0)
+        self.log_probs[1] = random_log_probs((180, 28), 4, 9.0)
+        self.lengths = torch.tensor([180, 150, 0, 1, 37, 180])
+
+    def test_probability_is_that_of_ctc_loss(self) -> None:
+        for decoder in (ArgmaxDecoder(self.encoder), BeamSearchDecoder(self.encoder, 20)):
+            for index, found in enumerate(decoder(self.log_probs, self.lengths)):
+                for each in found if self.lengths[index] else []:
+                    loss = torch.nn.functional.ctc_loss(
+                        self.log_probs[index, : self.lengths[index], None],
+                        torch.tensor([self.encoder.encode(each.text)]),
+                        self.lengths[index : index + 1],
+                        torch.tensor([len(each.text)]),
+                        reduction="sum",
+                    )
+                    self.assertAlmostEqual(each.log_prob, -loss.item(), delta=1e-7)
+
+    def test_improbable_texts_have_exact_probabilities_too(self) -> None:
+        from hw_asr.decoders.ctc_forward import log_likelihood
+
+        for seed, scale in itertools.product(range(8), (1.0, 30.0, 200.0)):
+            log_probs = random_log_probs((40, 6), seed, scale, zeros=0.2 * (seed % 2))
+            targets = torch.randint(1, 6, (1, 5 * (seed + 1) if seed < 6 else 19), generator=torch.Generator())
+            loss = torch.nn.functional.ctc_loss(
+                log_probs[:, None], targets, torch.tensor([40]), torch.tensor([targets.shape[1]]), reduction="sum"
+            )
+            peaks = log_probs.amax(1)
+            probs = (log_probs - peaks[:, None]).exp().numpy()
+            labels = targets[0].numpy().astype(np.int32)
+            result = log_likelihood(probs, probs.sum(axis=1), peaks.sum().item(), labels)
+            if result > -700:  # below that the probabilities of single classes vanish
+                self.assertAlmostEqual(result, -loss.item(), delta=1e-8 * max(1, abs(result)))
+
+    def test_results_depend_on_nothing_but_the_utterance(self) -> None:
+        reference = BeamSearchDecoder(self.encoder, 30, num_threads=1)(self.log_probs, self.lengths)
+        threaded = BeamSearchDecoder(self.encoder, 30, num_threads=4)
+        self.assertEqual(threaded(self.log_probs, self.lengths), reference)
+        order = torch.tensor([5, 2, 0, 4, 1, 3])
+        self.assertEqual(threaded(self.log_probs[order], self.lengths[order]), [reference[index] for index in order])
+        alone = [threaded(self.log_probs[[index]], self.lengths[[index]])[0] for index in range(6)]
+        self.assertEqual(alone, reference)
+        padded = torch.nn.functional.pad(self.log_probs, (0, 0, 0, 20), value=torch.nan)
+        self.assertEqual(threaded(padded, self.lengths), reference)
+
+    def test_small_trees_are_cleaned_up_without_a_trace(self) -> None:
+        from hw_asr.decoders import prefix_search
+
+        reference = BeamSearchDecoder(self.encoder, 30)(self.log_probs, self.lengths)
+        original = prefix_search.empty_tree
+        sizes = []
+
+        def small_tree(num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+            sizes.append(num_nodes)
+            return original(40)
+
+        prefix_search.empty_tree = small_tree
+        self.addCleanup(setattr, prefix_search, "empty_tree", original)
+        self.assertEqual(BeamSearchDecoder(self.encoder, 30)(self.log_probs, self.lengths), reference)
+        self.assertTrue(sizes)
+
+    def test_other_types_and_layouts(self) -> None:
+        decoder = BeamSearchDecoder(self.encoder, 30)
+        reference = decoder(self.log_probs, self.lengths)
+        transposed = self.log_probs.transpose(0, 1).contiguous().transpose(0, 1)
+        self.assertEqual(decoder(transposed, self.lengths), reference)
+        for dtype, tolerance in ((torch.float32, 1e-3), (torch.float16, 2.0)):
+            found = decoder(self.log_probs.to(dtype), self.lengths)
+            for one, other in zip(found, reference, strict=True):
+                self.assertAlmostEqual(one[0].log_prob, other[0].log_prob, delta=tolerance)
+
+
+class EdgeTest(unittest.TestCase):
+    def test_no_frames_and_one(self) -> None:
+        log_probs = torch.tensor([[[0.2, 0.5, 0.3]]]).log()
+        for decoder in (exact("ab"), ArgmaxDecoder(CTCCharTextEncoder("ab"))):
+            self.assertEqual(decoder(log_probs, torch.tensor([0]))[0][0].text, "")
+            self.assertEqual(decoder(log_probs, torch.tensor([0]))[0][0].log_prob, 0.0)
+            self.assertEqual(decoder(log_probs[:, :0], torch.tensor([0]))[0][0].text, "")
+            self.assertEqual(decoder(log_probs, torch.tensor([1]))[0][0].text, "a")
+            self.assertEqual(decoder(log_probs[:0], torch.zeros(0, dtype=torch.long)), [])
+
+    def test_all_blank_and_uniform(self) -> None:
+        blank = torch.full((1, 50, 3), -torch.inf)
+        blank[..., 0] = 0
+        found = exact("ab")(blank, torch.tensor([50]))[0]
+        self.assertEqual([(each.text, each.log_prob) for each in found], [("", 0.0)])
+        uniform = torch.full((1, 5, 3), -math.log(3))
+        found = exact("ab")(uniform, torch.tensor([5]))[0]
+        expected = enumerate_texts(uniform[0].double().numpy(), "^ab")
+        self.assertAlmostEqual(math.exp(found[0].log_prob), max(expected.values()), places=6)
+
+    def test_frames_that_are_no_distribution_are_named(self) -> None:
+        for value, reason in (
+            (torch.nan, "nan"),
+            (torch.inf, "inf"),
+            (-torch.inf, "probability 0"),
+            (3.0, "log_softmax"),
+        ):
+            log_probs = random_log_probs((3, 9, 3), 0)
+            log_probs[1, 4] = value
+            for decoder in (exact("ab"), ArgmaxDecoder(CTCCharTextEncoder("ab"))):
+                with self.subTest(value=value), self.assertRaisesRegex(DecodingError, reason) as caught:
+                    decoder(log_probs, torch.tensor([9, 9, 9]))
+                self.assertEqual(caught.exception.index, 1)
+                decoder(log_probs, torch.tensor([9, 4, 9]))
+
+    def test_arguments(self) -> None:
+        encoder = CTCCharTextEncoder("ab")
+        wrong = ({"beam_size": 0}, {"n_best": 0}, {"symbol_floor": 1.0}, {"beam_threshold": -1.0}, {"num_threads": 0})
+        for arguments in (*wrong, {"beam_threshold": math.nan}, {"hotwords": ["?"]}, {"hotwords": {"a": math.nan}}):
+            with self.subTest(arguments), self.assertRaisesRegex(ValueError, f"^{next(iter(arguments))}:"):
+                BeamSearchDecoder(encoder, **arguments)
+        for log_probs, lengths in (((2, 3, 4), (3, 3)), ((2, 3, 3), (3,)), ((2, 3, 3), (3, 4)), ((3, 3), (3,))):
+            with self.assertRaises(ValueError):
+                exact("ab")(torch.zeros(log_probs), torch.tensor(lengths))
+
+    def test_import_is_cheap(self) -> None:
+        code = "import sys, hw_asr.decoders; sys.exit('numba' in sys.modules)"
+        self.assertEqual(subprocess.run([sys.executable, "-c", code], check=False).returncode, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

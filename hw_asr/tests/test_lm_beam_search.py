@@ -1,0 +1,131 @@
+"""Fused search and hotwords against enumeration with an independent scorer."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import unittest
+from pathlib import Path
+
+import torch
+
+from hw_asr.decoders.beam_search import BeamSearchDecoder
+from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
+from hw_asr.tests.arpa_example import ArpaExample, all_words
+from hw_asr.tests.test_beam_search import enumerate_texts, random_log_probs
+from hw_asr.text.arpa import LanguageModelError
+from hw_asr.text.encoder import CTCCharTextEncoder
+
+ALPHABET = "ab "
+
+
+def occurrences(phrase: str, text: str) -> int:
+    """Count how often the words of a phrase follow each other in a text, overlaps included."""
+    padded = f" {text} "
+    return sum(padded.startswith(f" {phrase} ", place) for place in range(len(padded)))
+
+
+class FusionTest(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+        self.encoder = CTCCharTextEncoder(ALPHABET)
+
+    def decoder(self, model: ArpaExample, **arguments: object) -> LanguageModelBeamSearchDecoder:
+        path = model.write(self.directory / f"{model.order}-{len(model.log_probs)}.arpa")
+        common = {"beam_size": 4000, "n_best": 4000, "symbol_floor": None, "beam_threshold": None}
+        return LanguageModelBeamSearchDecoder(self.encoder, path, **{**common, **arguments})
+
+    def test_scores_are_those_of_the_formula(self) -> None:
+        hotwords = {"ab": 1.5, "a b": -0.7, "b a": 2.0}
+        for case in range(8):
+            alpha, beta, offset = 0.3 + 0.2 * case, 1.5 - 0.5 * case, -2.0 * (case % 3)
+            words = [word for word in all_words("ab", 3) if hash_free(word, case)]
+            model = ArpaExample(words, 1 + case % 4, case)
+            boosts = hotwords if case % 2 else {}
+            decoder = self.decoder(
+                model, alpha=alpha, beta=beta, unknown_word_offset=offset, hotwords=dict(boosts) or None
+            )
+            log_probs = random_log_probs((5, 4), case)
+            found = decoder(log_probs[None], torch.tensor([5]))[0]
+            expected = {}
+            for text, probability in enumerate_texts(log_probs.numpy(), "^" + ALPHABET).items():
+                unknown = [word for word in text.split() if word not in words]
+                score = math.log(probability) + alpha * model.score(text.split()) + beta * len(text.split())
+                score += offset * len(unknown)
+                for phrase, boost in boosts.items():
+                    spared = offset * sum(word not in words for word in phrase.split())
+                    score += (boost - spared) * occurrences(phrase, text)
+                expected[text] = score
+            self.assertEqual({each.text for each in found}, set(expected))
+            for each in found:
+                self.assertAlmostEqual(each.score, expected[each.text], delta=2e-4)
+            self.assertEqual(found, sorted(found, key=lambda each: -each.score))
+
+    def test_a_narrow_beam_ranks_by_the_same_scores(self) -> None:
+        model = ArpaExample(all_words("ab", 3), 3, 5)
+        same = 0
+        for seed in range(20):
+            log_probs, lengths = random_log_probs((1, 30, 4), seed, 4.0), torch.tensor([30])
+            wide = self.decoder(model, beam_size=2000)(log_probs, lengths)[0]
+            scores = {each.text: each.score for each in wide}
+            narrow = self.decoder(model, beam_size=100, n_best=1, symbol_floor=-8.0, beam_threshold=12.0)
+            best = narrow(log_probs, lengths)[0][0]
+            self.assertLessEqual(best.score, wide[0].score + 1e-9)
+            self.assertAlmostEqual(best.score, scores.get(best.text, best.score), delta=1e-9)
+            same += best.text == wide[0].text
+        self.assertGreaterEqual(same, 18)
+
+    def test_language_model_chooses_between_words_that_sound_alike(self) -> None:
+        path = self.directory / "two.arpa"
+        path.write_text(
+            "\\data\\\nngram 1=5\nngram 2=2\n\n\\1-grams:\n-99\t<s>\t0\n-1\t</s>\n-5\t<unk>\n-1\tab\t0\n-1\taa\t0\n\n"
+            "\\2-grams:\n-0.1\tab aa\n-4\tab ab\n\n\\end\\\n"
+        )
+        log_probs = torch.full((1, 11, 4), -20.0)
+        for frame, symbol in enumerate([1, 0, 2, 0, 3, 0, 1, 0, 2, 0, 0]):
+            log_probs[0, frame, symbol] = 0.0
+        log_probs[0, 8, 1] = -0.8
+        log_probs = log_probs.log_softmax(-1)
+        lengths = torch.tensor([11])
+        self.assertEqual(BeamSearchDecoder(self.encoder)(log_probs, lengths)[0][0].text, "ab ab")
+        fused = LanguageModelBeamSearchDecoder(self.encoder, path, alpha=1.0, beta=0.0)
+        self.assertEqual(fused(log_probs, lengths)[0][0].text, "ab aa")
+
+    def test_arguments(self) -> None:
+        model = ArpaExample(["a", "b"], 2, 0)
+        for name in ("alpha", "beta", "unknown_word_offset"):
+            with self.assertRaisesRegex(ValueError, f"^{name}: expected a number .* got nan"):
+                self.decoder(model, **{name: math.nan})
+        with self.assertRaisesRegex(LanguageModelError, "no space"):
+            LanguageModelBeamSearchDecoder(CTCCharTextEncoder("ab"), model.write(self.directory / "m.arpa"))
+
+
+class HotwordTest(unittest.TestCase):
+    def test_scores_count_occurrences(self) -> None:
+        encoder = CTCCharTextEncoder(ALPHABET)
+        hotwords = {"a": 0.9, "aa": 2.0, "a b": 3.0, "b a": 1.1, "a b a": -1.0}
+        decoder = BeamSearchDecoder(encoder, 4000, 4000, None, None, hotwords=hotwords)
+        log_probs = random_log_probs((6, 4), 1)
+        found = decoder(log_probs[None], torch.tensor([6]))[0]
+        self.assertEqual(len(found), len(enumerate_texts(log_probs.numpy(), "^" + ALPHABET)))
+        for each in found:
+            expected = sum(boost * occurrences(phrase, each.text) for phrase, boost in hotwords.items())
+            self.assertAlmostEqual(each.score - each.log_prob, expected, delta=1e-9)
+
+    def test_a_listed_word_wins_over_a_likelier_one(self) -> None:
+        log_probs = torch.tensor([[[0.01, 0.98, 0.005, 0.005], [0.01, 0.585, 0.4, 0.005], [0.98, 0.01, 0.005, 0.005]]])
+        lengths = torch.tensor([3])
+        encoder = CTCCharTextEncoder(ALPHABET)
+        self.assertEqual(BeamSearchDecoder(encoder)(log_probs.log(), lengths)[0][0].text, "a")
+        self.assertEqual(BeamSearchDecoder(encoder, hotwords=["AB"])(log_probs.log(), lengths)[0][0].text, "ab")
+
+
+def hash_free(word: str, case: int) -> bool:
+    """Leave some words out, the same ones in every run."""
+    return (sum(map(ord, word)) * 7 + case) % 4 != 0
+
+
+if __name__ == "__main__":
+    unittest.main()
