@@ -68,12 +68,12 @@ def _spike(character: str, difficulty: float, generator: np.random.Generator) ->
         groups = [group for group in CONFUSABLE if character in group]
         choices = [other for group in groups for other in group if other != character] or list(ALPHABET[1:])
         rival = ALPHABET.index(choices[generator.integers(len(choices))])
-        advantage = generator.normal(0, 2)
+        advantage = generator.normal(1, 3)
         for frame in frames:
             frame[rival] = frame[target] + advantage
     elif fault < 0.8 * difficulty:  # it may not be there at all
         for frame in frames:
-            frame[0] = frame[target] + generator.normal(0, 2)
+            frame[0] = frame[target] + generator.normal(1, 3)
     elif fault < difficulty:  # something may have been said beside it
         extra = int(generator.integers(1, len(ALPHABET)))
         frames += [_frame(0, 7.0, generator), _frame(extra, 7.0, generator)]

@@ -70,7 +70,7 @@ class FusionTest(unittest.TestCase):
             log_probs, lengths = random_log_probs((1, 30, 4), seed, 4.0), torch.tensor([30])
             wide = self.decoder(model, beam_size=2000)(log_probs, lengths)[0]
             scores = {each.text: each.score for each in wide}
-            narrow = self.decoder(model, beam_size=100, n_best=1, symbol_floor=-8.0, beam_threshold=12.0)
+            narrow = self.decoder(model, beam_size=500, n_best=1, symbol_floor=-8.0, beam_threshold=12.0)
             best = narrow(log_probs, lengths)[0][0]
             self.assertLessEqual(best.score, wide[0].score + 1e-9)
             self.assertAlmostEqual(best.score, scores.get(best.text, best.score), delta=1e-9)
