@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 
 from hw_asr.registry import WRITERS
+from hw_asr.writers.background import BackgroundWriter
+from hw_asr.writers.base import AudioClip
 from hw_asr.writers.jsonl import JsonlWriter, read_metrics
 from hw_asr.writers.multi import MultiWriter
 from hw_asr.writers.null import NullWriter
@@ -149,6 +152,61 @@ class MultiWriterTest(unittest.TestCase):
         writer.histogram(0, "weights", torch.zeros(3))
         self.assertEqual({}, writer.state_dict())
         writer.close()
+
+
+class BackgroundWriterTest(unittest.TestCase):
+    def test_calls_arrive_in_order_and_before_the_state(self) -> None:
+        inner = RecordingWriter()
+        writer = BackgroundWriter(inner)
+        for step in range(200):
+            writer.scalars(step, {"loss": 0.0})
+        self.assertEqual({f"recording_{10**9}": 200}, writer.state_dict())
+        self.assertEqual(list(range(200)), inner.steps)
+        writer.close()
+        self.assertTrue(inner.closed)
+
+    def test_a_tensor_may_change_after_the_call(self) -> None:
+        class Remembering(NullWriter):
+            def histogram(self, step: int, name: str, values: torch.Tensor) -> None:
+                released.wait(10)
+                seen.append(values.tolist())
+
+            def table(self, step: int, name: str, columns: Any, rows: Any) -> None:
+                seen.append(rows[0][0].samples.tolist())
+
+        released, seen = threading.Event(), []
+        writer = BackgroundWriter(Remembering())
+        weights = torch.zeros(2, requires_grad=True)
+        writer.histogram(0, "weights", weights)
+        writer.table(0, "predictions", ["audio"], [[AudioClip(weights, 8000)]])
+        weights.data.fill_(1.0)
+        released.set()
+        writer.close()
+        self.assertEqual([[0.0, 0.0], [0.0, 0.0]], seen)
+
+    def test_a_failure_is_the_wrapped_writers_and_drops_it(self) -> None:
+        writer = MultiWriter([BackgroundWriter(RecordingWriter(fails_at=1))])
+        with self.assertLogs("hw_asr.writers.multi", "WARNING") as logs:
+            writer.scalars(1, {})
+            writer.state_dict()
+            writer.scalars(2, {})
+        self.assertEqual(1, len(logs.output))
+        self.assertIn("RecordingWriter failed", logs.output[0])
+
+    def test_a_backend_that_hangs_is_dropped(self) -> None:
+        class Hanging(NullWriter):
+            def scalars(self, step: int, values: Any) -> None:
+                released.wait(30)
+
+        released = threading.Event()
+        self.addCleanup(released.set)
+        writer = MultiWriter([BackgroundWriter(Hanging(), patience=0.05)])
+        with self.assertLogs("hw_asr.writers.multi", "WARNING") as logs:
+            for step in range(100):
+                writer.scalars(step, {})
+            writer.close()
+        self.assertEqual(1, len(logs.output))
+        self.assertIn("Hanging failed and is left out from here on: TimeoutError: it has taken nothing", logs.output[0])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from hw_asr.writers.background import BackgroundWriter
 from hw_asr.writers.base import Writer
 
 logger = logging.getLogger(__name__)
@@ -59,5 +60,6 @@ class MultiWriter:
                 action(writer)
             except Exception as error:
                 self._writers.remove(writer)
+                name = type(writer.writer if isinstance(writer, BackgroundWriter) else writer).__name__
                 reason = f"{type(error).__name__}: {error}"
-                logger.warning("%s failed and is left out from here on: %s", type(writer).__name__, reason)
+                logger.warning("%s failed and is left out from here on: %s", name, reason)
