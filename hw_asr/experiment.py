@@ -32,6 +32,7 @@ from hw_asr.training.step import TrainingStep
 from hw_asr.training.stream import BatchStream
 from hw_asr.training.trainer import Trainer, TrainerSettings
 from hw_asr.types import TextEncoder
+from hw_asr.writers.background import BackgroundWriter
 from hw_asr.writers.base import Writer
 from hw_asr.writers.jsonl import JsonlWriter
 from hw_asr.writers.multi import MultiWriter
@@ -173,7 +174,8 @@ class Experiment:
             "project": trainer.wandb_project or self._config.name, "config": self._config.raw,
             "state": dict(self._writer_state) or None, "mode": trainer.wandb_mode,
         }  # fmt: skip
-        return MultiWriter([record, *(WRITERS.build({"type": name}, **provided) for name in names if name != "none")])
+        backends = [WRITERS.build({"type": name}, **provided) for name in names if name != "none"]
+        return MultiWriter([record, *map(BackgroundWriter, backends)])
 
     def _evaluated(self) -> nn.Module:
         module: nn.Module = self._ema.module if self._ema is not None else self.network.model
@@ -213,7 +215,9 @@ class Experiment:
         dataset = load_split(config, "train", self.network.text_encoder, self._num_frames)
         sampler = make_sampler(split, dataset, training=True, seed=config.trainer.seed, processes=self._processes)
         logger.info(
-            "train: %d batches, padding %.0f %%", len(sampler), 100 * padding_share(dataset.durations.tolist(), list(sampler))
+            "train: %d batches, padding %.0f %%",
+            len(sampler),
+            100 * padding_share(dataset.durations.tolist(), list(sampler)),
         )
         loader = make_loader(dataset, sampler, split.num_workers, pin_memory=self._processes.device.type == "cuda")
         return BatchStream(loader, sampler, self.progress)
