@@ -1,48 +1,91 @@
-"""Recordings longer than memory allows: log-probabilities by chunks that overlap, joined where both are silent."""
+"""Recordings longer than memory allows: features by blocks, network by chunks that are joined where both are silent."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from hw_asr.features import LOG_OFFSET, FeatureExtractor
+
 BLANK = 0
+BLOCK_SECONDS = 60
 
 
-def stitched_log_probs(
+def long_log_probs(
     samples: Tensor,
+    front_end: FeatureExtractor,
     log_probs_of: Callable[[Tensor], Tensor],
-    samples_per_frame: int,
+    time_stride: int,
     sample_rate: int,
     chunk_seconds: float = 30.0,
     overlap_seconds: float = 6.0,
 ) -> Tensor:
-    """Return (T, V) log-probabilities of a recording (N,), on the CPU, as if it had been computed in one piece.
+    """Return (T, V) log-probabilities of a recording (N,), on the CPU, as if computed in one piece.
 
-    `log_probs_of` maps (1, n) samples to (t, V); only `chunk_seconds` of audio are in it at a time, so its memory does
-    not grow with the recording. `samples_per_frame` is the hop of the spectrogram times the strides in time.
-
-    Neighbouring chunks overlap, and each half of an overlap is taken from the chunk that knows more of what lies around
-    it. Texts are not joined: a decoder that reads the result sees one recording, whose words have its own clock. Every
-    frame has at least a quarter of the overlap as context on either side; a unidirectional network is the closer to
-    exact the faster it forgets, a bidirectional one likewise. Features must not be normalised over the utterance, for
-    then every chunk would have its own scale.
+    `log_probs_of` maps features (1, F, t) to (t', V), `time_stride` feature frames to each frame of it; only
+    `chunk_seconds` of audio are in it at a time, so what it needs does not grow with the recording. The features
+    themselves are those of the whole recording, normalised over it where the front end does that.
 
     Raises ValueError when the overlap is not shorter than half of a chunk.
     """
-    chunk = _on_grid(chunk_seconds * sample_rate, samples_per_frame)
-    overlap = _on_grid(overlap_seconds * sample_rate, samples_per_frame)
-    if not 0 < 2 * overlap < chunk:
+    if not 0 < 2 * overlap_seconds < chunk_seconds:
         raise ValueError(
             f"overlap_seconds: expected more than 0 and less than half of chunk_seconds ({chunk_seconds:g}), "
             f"got {overlap_seconds:g}"
         )
+    frames = [
+        max(1, round(seconds * sample_rate / (front_end.hop_length * time_stride))) * time_stride
+        for seconds in (chunk_seconds, overlap_seconds)
+    ]
+    features = long_features(samples, front_end, BLOCK_SECONDS * sample_rate)
+    return stitched(features, log_probs_of, time_stride, *frames)
+
+
+@torch.inference_mode()
+def long_features(samples: Tensor, front_end: FeatureExtractor, block: int) -> Tensor:
+    """Return the features (1, F, T) of a recording (N,), on the CPU, computed about `block` samples at a time."""
+    plain = copy.copy(front_end)
+    plain.normalize = "none"
+    hop = front_end.hop_length
+    margin = -(-front_end.n_fft // hop)  # frames at a block's edges that could see the edge
+    step = max(1, block // hop) * hop
+    parts = []
+    start = 0
+    while True:
+        end = start + step + 2 * margin * hop + front_end.n_fft
+        piece = samples[None, start:end]
+        features, _ = plain(piece, torch.tensor([piece.shape[1]], device=piece.device))
+        is_last = end >= len(samples)
+        parts.append(features[0, :, margin if start else 0 : None if is_last else margin + step // hop].cpu())
+        if is_last:
+            break
+        start += step
+    features = torch.cat(parts, dim=1)[None]
+    if front_end.normalize == "utterance":
+        features -= features.mean(dim=-1, keepdim=True)
+        features /= features.square().mean(dim=-1, keepdim=True).sqrt() + LOG_OFFSET
+    return features
+
+
+def stitched(
+    sequence: Tensor, log_probs_of: Callable[[Tensor], Tensor], stride: int, chunk: int, overlap: int
+) -> Tensor:
+    """Return (T, V) log-probabilities of a sequence (1, ..., N), computed on chunks along its last dimension.
+
+    `chunk` and `overlap` are multiples of `stride`, the steps of the sequence to one frame of the result. Neighbouring
+    chunks overlap, and each half of an overlap is taken from the chunk that knows more of what lies around it. Texts
+    are not joined: a decoder that reads the result sees one recording, whose words have its own clock. Every frame has
+    at least a quarter of the overlap as context on either side, which is why the result is the closer to that of one
+    piece the faster the network forgets.
+    """
     parts: list[Tensor] = []
-    held, held_start = torch.empty(0), 0  # the last chunk's log-probabilities, from frame `held_start` on
-    for start, end in chunk_bounds(len(samples), chunk, overlap, samples_per_frame):
-        log_probs = log_probs_of(samples[None, start:end]).cpu()
-        first = start // samples_per_frame
+    held, held_start = torch.empty(0), 0  # log-probabilities from frame `held_start` on that the next chunk may replace
+    for start, end in chunk_bounds(sequence.shape[-1], chunk, overlap, stride):
+        log_probs = log_probs_of(sequence[..., start:end]).cpu()
+        first = start // stride
         if start == 0:
             held = log_probs
             continue
@@ -55,19 +98,19 @@ def stitched_log_probs(
     return torch.cat([*parts, held])
 
 
-def chunk_bounds(num_samples: int, chunk: int, overlap: int, grid: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of chunks that cover a recording, each at least `overlap` samples into the next.
+def chunk_bounds(length: int, chunk: int, overlap: int, grid: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of chunks that cover a sequence, each reaching at least `overlap` into the next.
 
-    Starts are multiples of `grid`, the samples per frame; `chunk` and `overlap` must be, too. The last chunk is moved
-    back to be as long as the others: a short rest would have little context.
+    Starts are multiples of `grid`; `chunk` and `overlap` must be, too. The last chunk is moved back to be as long as
+    the others: a short rest would have little context.
     """
     start = 0
-    while start + chunk < num_samples:
+    while start + chunk < length:
         yield start, start + chunk
         start += chunk - overlap
     if start:
-        start = -(-(num_samples - chunk) // grid) * grid
-    yield start, num_samples
+        start = -(-(length - chunk) // grid) * grid
+    yield start, length
 
 
 def find_seam(earlier: Tensor, later: Tensor) -> int:
@@ -84,7 +127,3 @@ def find_seam(earlier: Tensor, later: Tensor) -> int:
     distance = (torch.arange(size) - middle).abs() / max(1.0, middle)
     low, high = size // 4, max(size // 4 + 1, size - size // 4)
     return low + int((quiet - 0.05 * distance)[low:high].argmax())
-
-
-def _on_grid(num_samples: float, grid: int) -> int:
-    return round(num_samples / grid) * grid

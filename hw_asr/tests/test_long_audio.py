@@ -6,9 +6,11 @@ import itertools
 import unittest
 
 import torch
+import torchaudio
 from torch import Tensor, nn
 
-from hw_asr.long_audio import chunk_bounds, find_seam, stitched_log_probs
+from hw_asr.features import FeatureExtractor
+from hw_asr.long_audio import chunk_bounds, find_seam, long_features, long_log_probs, stitched
 from hw_asr.text.encoder import CTCCharTextEncoder
 
 RATE = 1000
@@ -37,8 +39,9 @@ class Recurrent(nn.Module):
         return result
 
 
-def stitch(network: Recurrent, samples: Tensor, **options: float) -> Tensor:
-    return stitched_log_probs(samples, network, 2 * HOP, RATE, **options)
+def front_end(normalize: str, center: bool = True) -> FeatureExtractor:
+    transform = torchaudio.transforms.MelSpectrogram(RATE, n_fft=64, hop_length=HOP, n_mels=8, center=center)
+    return FeatureExtractor(transform, log=True, normalize=normalize)  # type: ignore[arg-type]
 
 
 class StitchingTest(unittest.TestCase):
@@ -48,7 +51,7 @@ class StitchingTest(unittest.TestCase):
                 with self.subTest(bidirectional=bidirectional, length=length):
                     network = Recurrent(bidirectional)
                     samples = torch.randn(length, generator=torch.Generator().manual_seed(length))
-                    found = stitch(network, samples, chunk_seconds=10.0, overlap_seconds=4.0)
+                    found = stitched(samples[None], network, 2 * HOP, 10_000, 4_000)
                     self.assertLessEqual(network.longest, 10_000)
                     torch.testing.assert_close(found, network(samples[None]), atol=1e-4, rtol=0)
 
@@ -69,7 +72,7 @@ class StitchingTest(unittest.TestCase):
             frames[:20], frames[-20:] = 0, 0
             return nn.functional.one_hot(frames, 4).float().mul(20).log_softmax(-1)
 
-        found = stitched_log_probs(samples, shifting, HOP, RATE, chunk_seconds=5.0, overlap_seconds=1.0)
+        found = stitched(samples[None], shifting, HOP, 5_000, 1_000)
         expected = encoder.collapse(path[20:-20].tolist())
         self.assertGreater(len(chunks), 10)
         self.assertEqual(expected, encoder.collapse(found.argmax(-1).tolist()))
@@ -96,7 +99,37 @@ class StitchingTest(unittest.TestCase):
 
     def test_too_long_an_overlap_is_refused(self) -> None:
         with self.assertRaisesRegex(ValueError, "overlap_seconds: expected more than 0 and less than half"):
-            stitch(Recurrent(False), torch.zeros(100), chunk_seconds=10.0, overlap_seconds=5.0)
+            long_log_probs(torch.zeros(100), front_end("none"), lambda each: each, 1, RATE, 10.0, 5.0)
+
+
+class FeaturesTest(unittest.TestCase):
+    def test_blocks_give_the_features_of_the_whole(self) -> None:
+        for normalize in ("none", "utterance"):
+            for center in (True, False):
+                for length in (70, 1000, 2345, 5000):
+                    with self.subTest(normalize=normalize, center=center, length=length):
+                        extractor = front_end(normalize, center)
+                        samples = torch.randn(length, generator=torch.Generator().manual_seed(length))
+                        expected, _ = extractor(samples[None], torch.tensor([length]))
+                        torch.testing.assert_close(
+                            long_features(samples, extractor, 500), expected, atol=1e-4, rtol=1e-4
+                        )
+                        self.assertEqual(normalize, extractor.normalize)
+
+    def test_features_and_network_together(self) -> None:
+        torch.manual_seed(0)
+        gru, out = nn.GRU(8, 12, batch_first=True, bidirectional=True), nn.Linear(24, 4)
+
+        @torch.no_grad()
+        def network(features: Tensor) -> Tensor:
+            result: Tensor = out(gru(features[..., ::3].transpose(1, 2))[0]).log_softmax(-1)[0]
+            return result
+
+        extractor = front_end("utterance")
+        samples = torch.randn(50_000)
+        found = long_log_probs(samples, extractor, network, 3, RATE, chunk_seconds=15.0, overlap_seconds=4.0)
+        whole = network(extractor(samples[None], torch.tensor([50_000]))[0])
+        torch.testing.assert_close(found, whole, atol=1e-4, rtol=0)
 
 
 if __name__ == "__main__":
