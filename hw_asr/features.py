@@ -69,6 +69,8 @@ class FeatureExtractor(nn.Module):
         """Put `margin` samples on both sides of every row: mirrored ones (torch.stft's "reflect"), or zeros."""
         size = max(samples.shape[1] + 2 * self._margin, self.n_fft)
         position = torch.arange(size, device=samples.device) - self._margin
+        if samples.shape[1] == 0:
+            return samples.new_zeros(len(lengths), size)
         last = (lengths - 1).clamp(min=0)[:, None]
         if self._mirror:
             inside = position < lengths[:, None] + self._margin

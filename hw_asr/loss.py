@@ -43,6 +43,6 @@ class CTCLoss(nn.Module):
 
     @staticmethod
     def _infeasible(lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
-        pairs = torch.arange(1, targets.shape[1], device=targets.device) < target_lengths[:, None]
-        repeats = ((targets[:, 1:] == targets[:, :-1]) & pairs).sum(dim=1)
+        second = torch.arange(targets.shape[1], device=targets.device)[1:]
+        repeats = ((targets[:, 1:] == targets[:, :-1]) & (second < target_lengths[:, None])).sum(dim=1)
         return target_lengths + repeats > lengths
