@@ -1,0 +1,175 @@
+"""Checkpoints: whole or not at all, read without running code, explained when they do not fit."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import tempfile
+import unittest
+import zipfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from hw_asr.models.deepspeech2 import DeepSpeech2
+from hw_asr.registry import MODELS
+from hw_asr.training.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+
+PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared" / "fixtures" / "published_checkpoint"
+
+
+class Trap:
+    """Runs a command when it is unpickled by a reader that runs code."""
+
+    def __init__(self, witness: Path) -> None:
+        self._witness = witness
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self._witness}",)
+
+
+class Attributes:
+    """A class no reader of checkpoints should know."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+
+class CheckpointTest(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.path = self.folder / "last.pth"
+
+    def test_round_trip(self) -> None:
+        state = {
+            "state_dict": {"weight": torch.randn(3, 2), "count": torch.tensor(7)},
+            "half": torch.randn(2).bfloat16(),
+            "progress": {"epoch": 3, "best": 0.25, "names": ["a", None, True], "window": {}},
+            "betas": (0.9, 0.999),
+        }
+        save_checkpoint(state, self.path, self.folder / "model_best.pth")
+        for path in (self.path, self.folder / "model_best.pth"):
+            loaded = load_checkpoint(path)
+            torch.testing.assert_close(loaded["state_dict"], state["state_dict"])
+            self.assertTrue(torch.equal(loaded["half"], state["half"]))
+            self.assertEqual((state["progress"], state["betas"]), (loaded["progress"], loaded["betas"]))
+
+    def test_a_copy_keeps_its_content_when_the_original_is_replaced(self) -> None:
+        best = self.folder / "model_best.pth"
+        save_checkpoint({"state_dict": {}, "epoch": 1}, self.path, best)
+        save_checkpoint({"state_dict": {}, "epoch": 2}, self.path)
+        self.assertEqual((2, 1), (load_checkpoint(self.path)["epoch"], load_checkpoint(best)["epoch"]))
+
+    def test_a_failed_write_leaves_the_old_file_and_nothing_else(self) -> None:
+        save_checkpoint({"state_dict": {}, "epoch": 1}, self.path)
+        full = OSError(errno.ENOSPC, "No space left on device")
+        with mock.patch("os.fsync", side_effect=full), self.assertRaisesRegex(CheckpointError, "No space left"):
+            save_checkpoint({"state_dict": {}, "epoch": 2}, self.path)
+        self.assertEqual(1, load_checkpoint(self.path)["epoch"])
+        self.assertEqual([self.path], list(self.folder.iterdir()))
+
+    def test_a_booby_trapped_file_is_not_executed(self) -> None:
+        witness = self.folder / "executed"
+        trap = Trap(witness)
+        torch.save({"state_dict": {"weight": torch.ones(1)}, "trap": trap, "nested": [{"deep": trap}]}, self.path)
+        loaded = load_checkpoint(self.path)
+        self.assertFalse(witness.exists())
+        self.assertIsNone(loaded["trap"])
+        self.assertEqual([{"deep": None}], loaded["nested"])
+        pickle.loads(pickle.dumps(trap))  # the trap is a real one
+        self.assertTrue(witness.exists())
+
+    def test_a_trap_in_place_of_everything(self) -> None:
+        witness = self.folder / "executed"
+        torch.save(Trap(witness), self.path)
+        with self.assertRaisesRegex(CheckpointError, "no `state_dict`"):
+            load_checkpoint(self.path)
+        self.assertFalse(witness.exists())
+
+    def test_of_foreign_objects_only_the_config_is_kept(self) -> None:
+        config = Attributes(_config={"name": "x", "trainer": {"epochs": 1}}, _secret="token")
+        torch.save({"state_dict": {}, "config": config, "storage": Attributes(credentials="secret")}, self.path)
+        loaded = load_checkpoint(self.path)
+        self.assertEqual({"name": "x", "trainer": {"epochs": 1}}, loaded["config"])
+        self.assertIsNone(loaded["storage"])
+        self.assertNotIn("secret", repr(loaded))
+
+    def test_every_truncation_gets_one_line(self) -> None:
+        save_checkpoint({"state_dict": {"weight": torch.randn(100)}}, self.path)
+        whole = self.path.read_bytes()
+        for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+            self.path.write_bytes(whole[:length])
+            with self.subTest(length=length), self.assertRaises(CheckpointError) as caught:
+                load_checkpoint(self.path)
+            self.assertIn("cut short", str(caught.exception))
+            self.assertNotIn("\n", str(caught.exception))
+
+    def test_a_damaged_byte_is_noticed_or_harmless(self) -> None:
+        save_checkpoint({"state_dict": {"weight": torch.zeros(4)}}, self.path)
+        whole = bytearray(self.path.read_bytes())
+        for position in range(0, len(whole), 37):
+            damaged = bytearray(whole)
+            damaged[position] ^= 0xFF
+            self.path.write_bytes(damaged)
+            try:
+                load_checkpoint(self.path)
+            except CheckpointError as error:
+                self.assertNotIn("\n", str(error))
+
+    def test_foreign_files(self) -> None:
+        for content in (b"hello", pickle.dumps({"state_dict": {}})):
+            self.path.write_bytes(content)
+            with self.assertRaisesRegex(CheckpointError, "not a checkpoint"):
+                load_checkpoint(self.path)
+        with zipfile.ZipFile(self.path, "w") as archive:
+            archive.writestr("readme.txt", "hello")
+        with self.assertRaisesRegex(CheckpointError, "cannot be read as a checkpoint"):
+            load_checkpoint(self.path)
+
+    def test_a_missing_file_names_its_neighbours(self) -> None:
+        save_checkpoint({"state_dict": {}}, self.folder / "model_best.pth")
+        with self.assertRaisesRegex(CheckpointError, r"no such checkpoint.*model_best\.pth"):
+            load_checkpoint(self.path)
+
+    def test_weights_that_do_not_fit_are_explained(self) -> None:
+        model = torch.nn.Linear(3, 2)
+        with self.assertRaisesRegex(CheckpointError, r"weight is \[2, 4\] in the checkpoint and \[2, 3\] in the model"):
+            load_weights(model, torch.nn.Linear(4, 2).state_dict(), self.path)
+        with self.assertRaisesRegex(CheckpointError, "lacks bias.*the model has no scale"):
+            load_weights(model, {"weight": torch.zeros(2, 3), "scale": torch.zeros(1)}, self.path)
+
+
+@unittest.skipUnless(PUBLISHED.is_dir(), "the published checkpoint is not here (shared/fixtures)")
+class PublishedCheckpointTest(unittest.TestCase):
+    def test_weights_and_config_come_out_and_nothing_else(self) -> None:
+        state = load_checkpoint(PUBLISHED / "model_best.pth")
+        self.assertEqual(("DeepSpeech2", 57), (state["arch"], state["epoch"]))
+        self.assertEqual("kaggle_deepspeech2_1+6_finetuning", state["config"]["name"])
+        self.assertNotIn("SECRET", repr(state))
+
+    def test_logits_one_by_one_and_as_one_padded_batch(self) -> None:
+        state = load_checkpoint(PUBLISHED / "model_best.pth")
+        reference = torch.load(PUBLISHED / "reference.pt", weights_only=True)
+        model: DeepSpeech2 = MODELS.build(state["config"]["arch"], n_class=28)
+        load_weights(model, state["state_dict"], PUBLISHED)
+        model.eval()
+        lengths = torch.tensor([each.shape[1] for each in reference["log_mel"]])
+        self.assertEqual(reference["output_lengths"], model.transform_input_lengths(lengths).tolist())
+        batch = torch.zeros(len(lengths), 128, int(lengths.max()))
+        for row, features in zip(batch, reference["log_mel"], strict=True):
+            row[:, : features.shape[1]] = features
+        with torch.no_grad():
+            together = model(batch, lengths)
+            for index, (features, expected) in enumerate(zip(reference["log_mel"], reference["logits"], strict=True)):
+                alone = model(features[None], lengths[index : index + 1])[0]
+                self.assertLessEqual(float((alone - expected).abs().max()), 1e-4)
+                self.assertLessEqual(float((together[index, : len(expected)] - expected).abs().max()), 1e-4)
+
+
+if __name__ == "__main__":
+    unittest.main()
