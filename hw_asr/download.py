@@ -78,6 +78,7 @@ def download(
                 break
             head = part.read_bytes()[:200] if part.stat().st_size < CHUNK_BYTES else b""
             part.unlink()
+            _version_path(part).unlink(missing_ok=True)
             if is_last:
                 page = (
                     "; it looks like a web page" if head.lstrip().lower().startswith((b"<!doctype", b"<html")) else ""
