@@ -1,0 +1,206 @@
+"""The shipped configs: all of them pass --check, with no data at hand too, and hold the facts they are known for."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import tempfile
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import train
+from hw_asr.config import overlay
+from hw_asr.monitor import Monitor
+from hw_asr.validation import validate
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+PUBLISHED = "1+6/kaggle_deepspeech2_1+6_bidir_gru"
+FINETUNING = "1+6/kaggle_deepspeech2_1+6_other_finetuning"
+OVERLAYS = {
+    "demo_test": ["demo"],
+    "eval_metrics_configs/test-clean": [PUBLISHED, FINETUNING],
+    "eval_metrics_configs/test-other": [PUBLISHED, FINETUNING],
+    "librispeech_test": ["librispeech_100", "librispeech_960"],
+}
+
+
+def read(name: str) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
+    return config
+
+
+def shipped() -> list[str]:
+    return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.json"))
+
+
+def experiments() -> list[str]:
+    return [name for name in shipped() if name not in OVERLAYS]
+
+
+def dataset_args(config: dict[str, Any], split: str) -> list[dict[str, Any]]:
+    return [spec["args"] for spec in config["data"][split]["datasets"]]
+
+
+def check(name: str, *options: str) -> tuple[int, str]:
+    """Run `train.py -c CONFIG --check` in this process; return the exit code and what it printed."""
+    printed = io.StringIO()
+    command = ["train.py", "-c", str(CONFIGS / f"{name}.json"), "--check", "-d", "cpu", *options]
+    with mock.patch("sys.argv", command), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        code = train.main()
+    return code, printed.getvalue()
+
+
+@contextlib.contextmanager
+def empty_directory() -> Iterator[Path]:
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        try:
+            yield Path(directory)
+        finally:
+            os.chdir(before)
+
+
+class EveryConfigTest(unittest.TestCase):
+    def test_what_is_an_overlay_is_known_here(self) -> None:
+        self.assertEqual({name for name in shipped() if "name" not in read(name)}, set(OVERLAYS))
+
+    def test_experiments_pass_the_check_where_there_is_no_data(self) -> None:
+        for name in experiments():
+            with self.subTest(name), empty_directory() as directory:
+                code, printed = check(name)
+                self.assertEqual(code, 0, printed)
+                self.assertRegex(printed, r"would be downloaded from https://\S+ to data/\S+, about|\(missing\)")
+                self.assertEqual(list(directory.iterdir()), [], "a check leaves nothing behind")
+
+    def test_the_demo_finds_its_corpus(self) -> None:
+        before = Path.cwd()
+        os.chdir(CONFIGS.parents[1])
+        try:
+            code, printed = check("demo")
+        finally:
+            os.chdir(before)
+        self.assertEqual(code, 0)
+        self.assertNotIn("missing", printed)
+
+    def test_overlays_fit_the_configs_they_are_for(self) -> None:
+        for name, bases in OVERLAYS.items():
+            for base in bases:
+                with self.subTest(overlay=name, base=base), empty_directory() as directory:
+                    (directory / "saved/demo").mkdir(parents=True)
+                    (directory / "saved/demo/lm.arpa").touch()
+                    merged = overlay(read(base), read(name))
+                    config = validate(merged, name, training=False)
+                    self.assertNotIn("train", config.data)
+                    self.assertEqual(alphabet(merged), alphabet(read(base)))
+
+    def test_schedules_end_with_the_training(self) -> None:
+        for name in experiments():
+            config = read(name)
+            trainer, schedule = config["trainer"], config.get("lr_scheduler") or {"type": "none"}
+            if schedule["type"] == "OneCycleLR" and "len_epoch" in trainer:
+                steps = math.ceil(trainer["len_epoch"] / trainer.get("accumulate_grad_steps", 1))
+                self.assertEqual(schedule["args"]["total_steps"], steps * trainer["epochs"], name)
+
+    def test_nothing_is_selected_on_test_data(self) -> None:
+        for name in experiments():
+            config = read(name)
+            monitor = Monitor.parse(config["trainer"]["monitor"])
+            for split in set(config["data"]) - {"root_dir", "train"}:
+                if monitor is not None and monitor.key.startswith(f"{split}_"):
+                    args = dataset_args(config, split)
+                    names = [split, *(str(each.get("part", "")) + str(each.get("split", "")) for each in args)]
+                    self.assertFalse([each for each in names if "test" in each], name)
+
+
+def alphabet(config: dict[str, Any]) -> str:
+    return str(config.get("text_encoder", {}).get("args", {}).get("alphabet", "abcdefghijklmnopqrstuvwxyz "))
+
+
+class PublishedRecipesTest(unittest.TestCase):
+    """What the published experiments were: facts, written down apart from the files."""
+
+    def test_first_training(self) -> None:
+        config = read(PUBLISHED)
+        self.assertEqual(config["preprocessing"]["sr"], 16000)
+        self.assertEqual(config["preprocessing"]["spectrogram"], {"type": "MelSpectrogram", "args": {}})
+        self.assertTrue(config["preprocessing"]["log_spec"])
+        drawn = config["augmentations"]
+        self.assertEqual(
+            [(each["type"], each["args"]["p"]) for each in drawn["wave"]], [("Gain", 0.3), ("PitchShift", 0.3)]
+        )
+        masks = [(each["type"], *each["args"].values()) for each in drawn["spectrogram"]]
+        self.assertEqual(masks, [("FrequencyMasking", 0.3, 24), ("TimeMasking", 0.3, 50)])
+        expected = {"part": "train-clean-100", "max_audio_length": 30.0, "max_text_length": 250}
+        self.assertEqual(dataset_args(config, "train"), [expected])
+        self.assertEqual(dataset_args(config, "val"), [{"part": "dev-clean"}])
+        self.assertEqual(config["data"]["train"]["batch_size"], 20)
+        self.assertEqual(config["optimizer"], {"type": "Adam", "args": {"lr": 6e-4}})
+        self.assertEqual(config["lr_scheduler"], {"type": "StepLR", "args": {"step_size": 1000, "gamma": 0.8}})
+        expected = {"epochs": 200, "len_epoch": 400, "early_stop": 100, "grad_norm_clip": 400}
+        self.assertEqual(expected, {key: config["trainer"][key] for key in expected})
+        self.assertEqual(config["trainer"]["monitor"], "min val_loss")
+        self.assertEqual((config["trainer"]["visualize"], config["trainer"]["wandb_project"]), ("wandb", "asr_project"))
+        storage = config["trainer"]["external_storage"]
+        self.assertEqual(storage["type"], "GDriveStorage")
+        self.assertEqual(storage["args"]["storage_folder_id"], "1XmURU5KBdxDcP_zFHbe06FSThHYqVy_S")
+
+    def test_fine_tuning(self) -> None:
+        config = read(FINETUNING)
+        self.assertEqual(config["arch"], read(PUBLISHED)["arch"])
+        parts = [(each["part"], each["max_audio_length"]) for each in dataset_args(config, "train")]
+        self.assertEqual(parts, [("train-clean-100", 16.0), ("train-other-500", 16.0)])
+        validation = [each["part"] for split in ("val_clean", "val_other") for each in dataset_args(config, split)]
+        self.assertEqual(validation, ["dev-clean", "dev-other"])
+        self.assertEqual(config["augmentations"], {"wave": [], "spectrogram": []})
+        self.assertEqual(config["optimizer"]["type"], "Adam")
+        expected = {"max_lr": 1e-4, "total_steps": 20_000, "pct_start": 0.2}
+        self.assertEqual(config["lr_scheduler"], {"type": "OneCycleLR", "args": expected})
+        self.assertEqual(config["trainer"]["len_epoch"], 800)
+
+    def test_the_model_has_its_size(self) -> None:
+        with empty_directory():
+            _, printed = check(PUBLISHED)
+        convolution = 16 * (41 * 11 + 1)
+        recurrent = sum(2 * 3 * 512 * (size + 512 + 2) for size in [16 * 128, *[2 * 512] * 5])
+        normalisations = 2 * 16 + 6 * 2 * 1024
+        expected = convolution + recurrent + normalisations + (1024 + 1) * 28
+        self.assertIn(f"{expected:,} parameters", printed)
+        self.assertIn("80 frames/s", printed)
+        self.assertIn("28 classes", printed)
+
+    def test_evaluation(self) -> None:
+        for part in ("test-clean", "test-other"):
+            config = read(f"eval_metrics_configs/{part}")
+            encoder = config["text_encoder"]
+            self.assertEqual(encoder["type"], "LibrispeechKenLMCTCCharTextEncoder")
+            self.assertEqual(encoder["args"]["model"], "lowercase_3-gram.pruned.1e-7.arpa")
+            self.assertEqual((encoder["args"]["alpha"], encoder["args"]["beta"]), (0.8, 2.0))
+            split = config["data"][part.replace("-", "_")]
+            self.assertEqual((split["batch_size"], split["datasets"][0]["args"]), (20, {"part": part}))
+
+    def test_without_credentials_training_says_what_to_do_before_any_download(self) -> None:
+        printed = io.StringIO()
+        command = [
+            "train.py",
+            "-c",
+            str(CONFIGS / f"{PUBLISHED}.json"),
+            "-d",
+            "cpu",
+            "--set",
+            'trainer.visualize="none"',
+        ]
+        with empty_directory() as directory, mock.patch("sys.argv", command), contextlib.redirect_stderr(printed):
+            self.assertEqual(train.main(), 1)
+            self.assertFalse((directory / "data").exists())
+        self.assertIn("trainer.external_storage null", printed.getvalue())
+
+
+if __name__ == "__main__":
+    unittest.main()
