@@ -1,0 +1,164 @@
+"""The index: made once, true as long as nothing changes, movable, and never in the way."""
+
+import json
+import logging
+import multiprocessing
+import os
+import tempfile
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+from hw_asr.datasets import index as module
+from hw_asr.datasets.folder import list_folder
+from hw_asr.datasets.index import indexed, measure, path_of_index
+from hw_asr.tests.corpus_trees import noise
+from hw_asr.types import Utterance
+
+
+def scan(directory: Path) -> list[Utterance]:
+    return list_folder(directory, None)
+
+
+def index_in_a_process(directory: Path, index_path: Path, calls: Path) -> None:
+    def counted(path: Path) -> list[Utterance]:
+        with calls.open("a") as file:
+            file.write("x")
+        return scan(path)
+
+    assert len(indexed(directory, index_path, counted, "test")) == 5
+
+
+class TestIndex(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.root = Path(directory.name)
+        self.data = self.root / "data"
+        for number in range(5):
+            noise(self.data / f"sub{number % 2}" / f"é {number}.wav", 0.1 * (1 + number))
+        self.index_path = self.root / "elsewhere" / "index.jsonl"
+        self.scans = 0
+        logging.disable()
+        self.addCleanup(logging.disable, logging.NOTSET)
+
+    def indexed(self, texts_in: Path | None = None) -> list[Utterance]:
+        def counted(directory: Path) -> list[Utterance]:
+            self.scans += 1
+            return scan(directory)
+
+        return indexed(self.data, self.index_path, counted, "test", texts_in)
+
+    def test_made_once_and_the_same_from_the_file(self) -> None:
+        first = self.indexed()
+        self.assertEqual(self.indexed(), first)
+        self.assertEqual(self.scans, 1)
+        self.assertEqual([round(each.duration, 6) for each in first], [0.1, 0.3, 0.5, 0.2, 0.4])
+
+    def test_it_is_jsonl_with_relative_paths(self) -> None:
+        self.indexed()
+        header, *lines = [json.loads(line) for line in self.index_path.read_text().splitlines()]
+        self.assertEqual(header["index"], module.VERSION)
+        self.assertEqual(
+            lines[0], {"id": "sub0/é 0.wav", "path": "sub0/é 0.wav", "text": None, "duration": 0.1, "speaker": None}
+        )
+        self.assertNotIn(str(self.root), self.index_path.read_text())
+
+    def test_every_change_is_noticed(self) -> None:
+        texts = self.root / "texts"
+        texts.mkdir()
+
+        def touch(path: Path, nanoseconds: int) -> None:
+            os.utime(path, ns=(nanoseconds, nanoseconds))
+
+        changes = (
+            lambda: noise(self.data / "new.wav"),
+            lambda: (self.data / "new.wav").rename(self.data / "newer.wav"),
+            lambda: noise(self.data / "newer.wav", 0.7),
+            lambda: touch(self.data / "newer.wav", 1),
+            lambda: (self.data / "newer.wav").unlink(),
+            lambda: (texts / "a.txt").write_text("a"),
+            lambda: (texts / "a.txt").write_text("ab"),
+        )
+        self.indexed(texts)
+        for number, change in enumerate(changes, 2):
+            change()
+            for _ in range(2):
+                self.indexed(texts)
+            self.assertEqual(self.scans, number)
+
+    def test_both_may_be_moved(self) -> None:
+        before = self.indexed()
+        self.data = self.data.rename(self.root / "moved")
+        self.index_path = self.index_path.rename(self.root / "index.jsonl")
+        after = self.indexed()
+        self.assertEqual(self.scans, 1)
+        self.assertEqual([each.id for each in after], [each.id for each in before])
+        self.assertTrue(all(each.audio_path.is_file() for each in after))
+
+    def test_a_hidden_index_beside_the_data_is_no_change(self) -> None:
+        self.index_path = path_of_index(self.data, None, "x")
+        self.indexed()
+        self.indexed()
+        self.assertEqual((self.index_path.parent, self.scans), (self.data, 1))
+
+    def test_damaged_ones_are_made_anew(self) -> None:
+        whole = self.indexed() and self.index_path.read_bytes()
+        other_version = whole.replace(b'{"index": 1', b'{"index": 99')
+        for number, damaged in enumerate((b"", b"{}", b"\xff", whole[:-20], other_version, whole + b"[]\n"), 2):
+            self.index_path.write_bytes(damaged)
+            self.assertEqual(len(self.indexed()), 5)
+            self.assertEqual(self.scans, number)
+            self.assertEqual(self.index_path.read_bytes(), whole)
+
+    def test_where_nothing_can_be_written_it_is_made_each_time(self) -> None:
+        refused = mock.patch.object(module, "write_and_rename", side_effect=PermissionError(13, "Permission denied"))
+        with refused, mock.patch.object(module.os, "access", return_value=False):
+            self.indexed()
+            self.indexed()
+        self.assertEqual(self.scans, 2)
+
+    def test_of_several_processes_one_makes_it(self) -> None:
+        context, calls = multiprocessing.get_context("fork"), self.root / "calls"
+        processes = [
+            context.Process(target=index_in_a_process, args=(self.data, self.index_path, calls)) for _ in range(4)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+            self.assertEqual(process.exitcode, 0)
+        self.assertEqual(calls.read_text(), "x")
+
+    def test_broken_recordings_are_unreadable_not_fatal(self) -> None:
+        (self.data / "broken.wav").write_bytes(b"RIFF")
+        logging.disable(logging.NOTSET)
+        with self.assertLogs("hw_asr", "WARNING") as logs:
+            found = {each.id: each.duration for each in self.indexed()}
+        self.assertEqual((found["broken.wav"], len(found)), (0.0, 6))
+        self.assertEqual(len(logs.output), 1)
+        self.assertIn("broken.wav", logs.output[0])
+        self.assertEqual(
+            {each.id: each.duration for each in self.indexed()}, {k: round(v, 6) for k, v in found.items()}
+        )
+
+    def test_a_hundred_thousand_entries(self) -> None:
+        def many(_: Path) -> Iterator[Utterance]:
+            for number in range(100_000):
+                yield Utterance(f"u{number}", self.data / f"{number % 1000}" / f"{number}.flac", "SOME TEXT", 0.0, "s")
+
+        def measured(utterances: list[Utterance], _: str) -> list[Utterance]:
+            return [each._replace(duration=1.5) for each in utterances]
+
+        with mock.patch.object(module, "measure", measured):
+            first = indexed(self.data, self.index_path, many, "test")
+            second = indexed(self.data, self.index_path, many, "test")
+        self.assertEqual(first, second)
+
+    def test_nothing_to_measure(self) -> None:
+        self.assertEqual(measure([], "test"), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
