@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 ALPHABET = "^abcdefghijklmnopqrstuvwxyz' "
 FRAME_SECONDS = 0.0125
+SPIKE = 7.0
+"""Logit of what a frame says."""
 CONFUSABLE = ("aeiou", "bdpt", "ckgq", "fvs", "mn", "lr", "szxc", "wuv", "jgy", "th", "hf", "ei", " e", " s")
 
 
@@ -43,7 +45,10 @@ def read(path: Path, num: int) -> Emissions:
 
 
 def synthesise(texts: list[str], difficulty: float, seed: int = 0) -> Emissions:
-    """Make what a network might say to these texts: spikes between blanks, confused, weak, doubled and noisy."""
+    """Make what a network might say to these texts: spikes between blanks, confused, weak, doubled and noisy.
+
+    `difficulty` is the share of faulty characters, and the noise of every frame grows with it.
+    """
     generator = np.random.default_rng(seed)
     return Emissions([_emit(text, difficulty, generator) for text in texts], texts, ALPHABET, FRAME_SECONDS)
 
@@ -51,9 +56,9 @@ def synthesise(texts: list[str], difficulty: float, seed: int = 0) -> Emissions:
 def _emit(text: str, difficulty: float, generator: np.random.Generator) -> NDArray[np.float32]:
     frames: list[NDArray[np.float64]] = []
     for character in text:
-        frames += [_frame(0, 7.0, generator) for _ in range(1 + generator.poisson(3))]
+        frames += [_frame(0, difficulty, generator) for _ in range(1 + generator.poisson(3))]
         frames += _spike(character, difficulty, generator)
-    frames += [_frame(0, 7.0, generator) for _ in range(1 + generator.poisson(5))]
+    frames += [_frame(0, difficulty, generator) for _ in range(1 + generator.poisson(5))]
     logits = np.stack(frames)
     normaliser = np.logaddexp.reduce(logits, axis=1, keepdims=True)
     return (logits - normaliser).astype(np.float32)
@@ -62,7 +67,7 @@ def _emit(text: str, difficulty: float, generator: np.random.Generator) -> NDArr
 def _spike(character: str, difficulty: float, generator: np.random.Generator) -> list[NDArray[np.float64]]:
     target = ALPHABET.index(character)
     num_frames = 1 + int(generator.random() < 0.5)
-    frames = [_frame(target, 7.0, generator) for _ in range(num_frames)]
+    frames = [_frame(target, difficulty, generator) for _ in range(num_frames)]
     fault = generator.random()
     if fault < 0.6 * difficulty:  # another letter is as likely
         groups = [group for group in CONFUSABLE if character in group]
@@ -76,13 +81,13 @@ def _spike(character: str, difficulty: float, generator: np.random.Generator) ->
             frame[0] = frame[target] + generator.normal(1, 3)
     elif fault < difficulty:  # something may have been said beside it
         extra = int(generator.integers(1, len(ALPHABET)))
-        frames += [_frame(0, 7.0, generator), _frame(extra, 7.0, generator)]
-        frames[-1][0] = 7.0 + generator.normal(0, 2)
+        frames += [_frame(0, difficulty, generator), _frame(extra, 7.0, generator)]
+        frames[-1][0] = SPIKE + generator.normal(0, 2)
     return frames
 
 
-def _frame(symbol: int, strength: float, generator: np.random.Generator) -> NDArray[np.float64]:
-    logits = generator.normal(-3.0, 1.5, len(ALPHABET))
+def _frame(symbol: int, difficulty: float, generator: np.random.Generator) -> NDArray[np.float64]:
+    logits = generator.normal(20 * difficulty - 4, 1.5, len(ALPHABET))
     logits[0] += 2.0
-    logits[symbol] = strength + generator.normal(0, 0.7)
+    logits[symbol] = SPIKE + generator.normal(0, 0.7)
     return logits

@@ -73,7 +73,7 @@ class BeamSearchDecoder:
         floors = self._floor * np.exp(-peaks)
         totals, log_scale = probs.sum(axis=1), float(peaks.sum())
         hypotheses = []
-        found = self._search(probs, floors, self._beam_size, self._threshold, self._fused, self._fusion)
+        found = self._search(probs, floors, self._beam_size, self._threshold, self._fused, self._arrays)
         for labels in islice(found, self._n_best):
             log_prob = self._log_likelihood(probs, totals, log_scale, labels)
             score = log_prob + self._language_score(labels)
@@ -83,7 +83,16 @@ class BeamSearchDecoder:
     def _language_score(self, labels: NDArray[np.int32]) -> float:
         if not self._fused:
             return 0.0
-        return float(self._fused_score(labels, np.zeros((2, self._num_columns), np.int32), self._fusion))
+        arrays = self._arrays()
+        while True:
+            score = self._fused_score(labels, np.zeros((2, self._num_columns), np.int32), arrays)
+            if arrays[3][6][0, 0] == 0:
+                return float(score)
+            arrays = self._arrays()
+
+    def _arrays(self) -> tuple[Any, ...]:
+        """Return what weighs the classes; see `fusion.FUSION`."""
+        return self._fusion
 
 
 def no_language_model(alphabet: Sequence[str], boosts: Mapping[str, float]) -> tuple[Any, ...]:
@@ -94,7 +103,7 @@ def no_language_model(alphabet: Sequence[str], boosts: Mapping[str, float]) -> t
         np.zeros(4),
         np.array([space, -1, 0, 0], np.int32),
         (integers, integers, integers, doubles, doubles, doubles),
-        (singles, singles, integers, integers, np.zeros(2, np.uint64), integers),
+        (singles, singles, integers, integers, np.zeros(2, np.uint64), integers, np.zeros((1, 2), np.int64)),
         hotword_arrays(alphabet, boosts),
     )
 

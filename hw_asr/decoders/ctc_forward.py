@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hw_asr.decoders.base import Matrix
 from hw_asr.jit import Array, Scalar, kernel
 
-NEGLIGIBLE = 1e-50
+NEGLIGIBLE = 1e-80
 """Cells below this part of a frame's largest are dropped; what that may have cost is bounded on the way."""
 TOLERANCE = 1e-13
 """The part of the result that may have been dropped; else the recursion is done again in logarithms."""

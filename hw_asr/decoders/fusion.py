@@ -30,6 +30,8 @@ HOTWORDS = "Tuple((int32[:, ::1], float64[:, ::1], float64[::1]))"
 FUSION = f"Tuple(({WEIGHTS}, {IDS}, {TRIE}, {NGRAMS}, {HOTWORDS}))"
 AFTER_WORD, IN_USE = range(2)
 """Columns of the state of a row of weights: n-gram state after the word that a space would end, whether it is taken."""
+BOUND = 0
+"""Column of a row of weights that the blank does not need."""
 OUT_OF_TRIE = -1
 SMALLEST = 1e-200
 
@@ -100,17 +102,24 @@ def start_node(
 def fill_row(nodes: Array, node: int, rows: Array, row: int, fusion: tuple[Any, ...]) -> None:
     """Write the weight of every class after a prefix to a row of (W, V).
 
-    That of the space waits for `finish_space`: until then minus a bound of it stands there.
+    In place of the blank stands the largest of them, the space's aside. That waits for `finish_space`: until then minus
+    a bound of it stands there.
     """
     weights, ids, (first, classes, _, _, gains, exits), _, (_, hot_gains, _) = fusion
     place, hot = nodes[node, WORD], nodes[node, HOT]
     in_trie = first.size > 0 and place >= 0
     base = exits[place] if in_trie else 1.0
+    largest = 0.0
     for symbol in range(rows.shape[1]):
-        rows[row, symbol] = base * hot_gains[hot, symbol]
+        weight = base * hot_gains[hot, symbol]
+        rows[row, symbol] = weight
+        largest = weight if weight > largest else largest
     if in_trie:
         for child in range(first[place], first[place + 1]):
-            rows[row, classes[child]] = gains[child] * hot_gains[hot, classes[child]]
+            weight = gains[child] * hot_gains[hot, classes[child]]
+            rows[row, classes[child]] = weight
+            largest = weight if weight > largest else largest
+    rows[row, BOUND] = largest
     if first.size > 0:
         bound = base * weights[SPACE_BOUND] if place != 0 else 1.0
         rows[row, ids[SPACE]] = -bound * hot_gains[hot, ids[SPACE]]
@@ -120,6 +129,8 @@ def fill_row(nodes: Array, node: int, rows: Array, row: int, fusion: tuple[Any, 
 def finish_space(nodes: Array, node: int, rows: Array, row: int, row_states: Array, fusion: tuple[Any, ...]) -> Scalar:
     """Write the weight of the space to a prefix's row, note the state after it, and return the weight."""
     log_weight, state = finish_word(nodes, node, fusion)
+    if fusion[3][6][0, 0] > 0:  # the model had to ask: the frame will be done again
+        return 0.0
     weight = math.exp(log_weight)
     space = fusion[1][SPACE]
     rows[row, space] = (weight if weight > SMALLEST else SMALLEST) * fusion[4][1][nodes[node, HOT], space]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_asr.decoders.base import Threads
 from hw_asr.decoders.beam_search import BeamSearchDecoder, check_range, hotword_arrays, linear
 from hw_asr.registry import DECODERS
 from hw_asr.text.arpa import LanguageModelError
@@ -20,7 +21,7 @@ from hw_asr.types import TextEncoder
 class LanguageModelBeamSearchDecoder(BeamSearchDecoder):
     """Ranks texts by ln P(text | audio) + alpha * ln P(words) + beta * number of words + what hotwords add.
 
-    language_model: an ARPA file (.gz too), or an object whose `load(alphabet)` returns a LanguageModel;
+    language_model: an ARPA file (.gz too), a KenLM binary, or an object whose `load(alphabet)` returns a LanguageModel;
     unknown_word_offset: nats added for each word the model does not know, beyond alpha times what it gives <unk>.
     The unfinished word of a prefix counts as the best one that it can become (lookahead; Ortmanns et al. 1996).
     The other arguments are those of beam_search.
@@ -62,7 +63,13 @@ class LanguageModelBeamSearchDecoder(BeamSearchDecoder):
             for phrase, boost in self._hotwords.items()
         }
         self._fused = True
+        self._model = model
         self._fusion = language_model_arrays(model, alpha, beta, unknown_word_offset, boosts)
+        if model.asks:  # its table is filled in while decoding, by one thread
+            self._threads = Threads(1)
+
+    def _arrays(self) -> tuple[Any, ...]:
+        return (*self._fusion[:3], self._model.ngrams, self._fusion[4])
 
 
 def language_model_arrays(
@@ -70,7 +77,7 @@ def language_model_arrays(
 ) -> tuple[Any, ...]:
     """Return what the kernels take for a language model: weights, ids, trie, n-grams and hotwords (`fusion.FUSION`)."""
     first, classes, words, best = model.trie
-    start, end, unknown = model.special
+    _, end, unknown = model.special
     log_probs: NDArray[np.float32] = model.ngrams[0]
     log_unknown = log_probs[unknown] if model.has_unknown else best[words >= 0].min()
     penalty = alpha * float(log_unknown) + unknown_word_offset
@@ -80,7 +87,7 @@ def language_model_arrays(
     gains[1:] = linear(lookahead[1:] - lookahead[parents])
     return (
         np.array([alpha, beta, penalty, linear(np.array(beta + 2 * max(0.0, unknown_word_offset) - penalty))]),
-        np.array([model.alphabet.index(" "), model.ngrams[3][start], end, unknown], np.int32),
+        np.array([model.alphabet.index(" "), model.start_state, end, unknown], np.int32),
         (first, classes, words, lookahead, gains, linear(penalty - lookahead)),
         model.ngrams,
         hotword_arrays(model.alphabet, boosts),

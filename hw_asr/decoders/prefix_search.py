@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw_asr.decoders.base import Matrix
-from hw_asr.decoders.fusion import AFTER_WORD, FUSION, IN_USE, START, fill_row, finish_text, start_node
+from hw_asr.decoders.fusion import AFTER_WORD, FUSION, IN_USE, SPACE, START, fill_row, finish_text, start_node
 from hw_asr.decoders.prefix_step import (
     CLASS_MASK,
     ENDS_IN_BLANK,
@@ -27,6 +27,8 @@ from hw_asr.decoders.prefix_tree import STATE, compact, empty_tree, grow, trace
 from hw_asr.jit import Array, Scalar, kernel
 
 NUM_NODES, NUM_BEAM, HALF = range(3)
+Fusion = Callable[[], tuple[Any, ...]]
+"""Returns the arrays of `fusion.FUSION`, the questions that were asked in them answered."""
 SCRATCH = "Tuple((float64[::1], int32[::1], int32[:, ::1], float64[:, ::1], float64[::1], int64[::1]))"
 """Probabilities of a frame, its active classes, which extensions exist as prefixes, masses of those that stay, and
 scores and ids of candidates."""
@@ -70,21 +72,23 @@ def search(
     probs: Array, floors: Array, threshold: float, frame: int, counts: Array, nodes: Array, table: Array, beams: Array,
     masses: Array, scratch: tuple[Any, ...], fused: bool, rows: Array, row_states: Array, fusion: tuple[Any, ...],
 ) -> Scalar:  # fmt: skip
-    """Take the beam through the frames from `frame` on; return the frame it stopped before, for want of nodes.
+    """Take the beam through the frames from `frame` on; return the one it stopped before for want of nodes or n-grams.
 
     probs (T, V) are divided by the largest of their frame; those below floors (T,) and prefixes below `threshold`
     times the best are dropped. `counts` holds the numbers of nodes and of prefixes, and which half of beams (2, W, 3)
     and masses (2, W, 2) is the current one.
     """
     p, active, taken, stays, scores, ids = scratch
-    beam_size = beams.shape[1]
+    beam_size, space = beams.shape[1], np.int64(-1)
+    if fusion[2][0].size > 0:
+        space = np.int64(fusion[1][SPACE])
     if fused and frame == 0:
         fill_row(nodes, 0, rows, 0, fusion)
     while frame < probs.shape[0]:
-        num_active = choose_classes(probs, frame, floors[frame], p, active)
+        num_active = choose_classes(probs, frame, floors[frame], space, p, active)
         beam, mass = beams[counts[HALF]], masses[counts[HALF]]
         num_beam = counts[NUM_BEAM]
-        if num_active == 0:
+        if num_active == 0 and (space < 0 or p[space] == 0.0):
             for slot in range(num_beam):
                 mass[slot, ENDS_IN_BLANK] += mass[slot, ENDS_IN_SYMBOL]
                 mass[slot, ENDS_IN_SYMBOL] = 0.0
@@ -98,6 +102,7 @@ def search(
             p,
             active,
             num_active,
+            space,
             nodes,
             beam,
             mass,
@@ -112,6 +117,8 @@ def search(
             ids,
             fusion,
         )
+        if fusion[3][6][0, 0] > 0:
+            return frame
         count = select(scores, ids, count, best * threshold, beam_size)
         counts[HALF] = 1 - counts[HALF]
         new_beam, new_mass = beams[counts[HALF]], masses[counts[HALF]]
@@ -136,10 +143,10 @@ def rank(nodes: Array, beam: Array, masses: Array, ranks: Array, fused: bool, fu
 
 
 def search_texts(
-    probs: Matrix, floors: NDArray[np.float64], beam_size: int, threshold: float, fused: bool, fusion: tuple[Any, ...]
+    probs: Matrix, floors: NDArray[np.float64], beam_size: int, threshold: float, fused: bool, fusion: Fusion
 ) -> Iterator[NDArray[np.int32]]:
     """Yield the classes of the texts that the search finds, best first; for the arguments see `search`."""
-    num_classes = probs.shape[1]
+    arrays, num_classes = fusion(), probs.shape[1]
     nodes, table = empty_tree(16 * beam_size + 2048)
     beams, masses = np.zeros((2, beam_size, 3), np.int32), np.zeros((2, beam_size, 2))
     counts = np.array([1, 1, 0])
@@ -152,19 +159,24 @@ def search_texts(
         np.empty(beam_size * num_classes, np.int64),
     )
     rows, row_states = np.ones((beam_size if fused else 1, num_classes)), np.zeros((beam_size, 2), np.int32)
-    nodes[0, STATE], masses[0, 0, ENDS_IN_BLANK] = fusion[1][START], 1.0
+    nodes[0, STATE], masses[0, 0, ENDS_IN_BLANK] = arrays[1][START], 1.0
     frame = 0
     while True:
         frame = search(
             probs, floors, threshold, frame, counts, nodes, table, beams, masses, scratch, fused, rows, row_states,
-            fusion,
+            arrays,
         )  # fmt: skip
         num_nodes, num_beam, half = counts.tolist()
         beam = beams[half, :num_beam]
         if frame == len(probs):
             break
-        nodes, table, counts[NUM_NODES] = grow(nodes, beam, num_nodes)
+        arrays = fusion()
+        if num_nodes + beam_size > len(nodes) // 2:
+            nodes, table, counts[NUM_NODES] = grow(nodes, beam, num_nodes)
     ranks, room = np.empty(num_beam), np.empty(len(probs), np.int32)
-    rank(nodes, beam, masses[half], ranks, fused, fusion)
+    rank(nodes, beam, masses[half], ranks, fused, arrays)
+    while arrays[3][6][0, 0] > 0:
+        arrays = fusion()
+        rank(nodes, beam, masses[half], ranks, fused, arrays)
     for slot in np.argsort(-ranks, kind="stable"):
         yield room[trace(nodes, beam[slot, NODE], room) :].copy()

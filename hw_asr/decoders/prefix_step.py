@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_asr.decoders.fusion import FUSION, finish_space
+from hw_asr.decoders.fusion import BOUND, FUSION, finish_space
 from hw_asr.decoders.prefix_tree import PARENT, SLOT, find_or_add
 from hw_asr.jit import Array, Scalar, kernel
 
@@ -23,38 +23,43 @@ SLOT_SHIFT, CLASS_MASK = 32, (1 << 32) - 1
 """How a candidate's id holds slot and class."""
 
 
-@kernel("int64(float64[:, ::1], int64, float64, float64[::1], int32[::1])", inner=True)
-def choose_classes(probs: Array, frame: int, floor: float, p: Array, active: Array) -> Scalar:
-    """Copy the probabilities of a frame that reach `floor` to `p` and list their classes; return how many.
+@kernel("int64(float64[:, ::1], int64, float64, int64, float64[::1], int32[::1])", inner=True)
+def choose_classes(probs: Array, frame: int, floor: float, space: int, p: Array, active: Array) -> Scalar:
+    """Copy the probabilities of a frame that reach `floor` to `p` and list their classes, likeliest first.
 
-    The largest is 1 and always copied; the blank is not listed.
+    The largest is 1 and always copied; the blank and `space` are not listed. Returns how many are.
     """
     num_active = 0
     for symbol in range(p.size):
         value = probs[frame, symbol]
         p[symbol] = value if value >= floor or value == 1.0 else 0.0
-        if symbol > 0 and p[symbol] > 0.0:
-            active[num_active] = symbol
+        if symbol > 0 and symbol != space and p[symbol] > 0.0:
+            place = num_active
+            while place > 0 and p[active[place - 1]] < value:
+                active[place] = active[place - 1]
+                place -= 1
+            active[place] = symbol
             num_active += 1
     return num_active
 
 
 @kernel(
-    "Tuple((int64, float64))(float64[::1], int32[::1], int64, int32[:, ::1], int32[:, ::1], float64[:, ::1], int64, "
-    "float64[:, ::1], int32[:, ::1], int32[:, ::1], int64, float64, float64[:, ::1], float64[::1], int64[::1], "
+    "Tuple((int64, float64))(float64[::1], int32[::1], int64, int64, int32[:, ::1], int32[:, ::1], float64[:, ::1], "
+    "int64, float64[:, ::1], int32[:, ::1], int32[:, ::1], int64, float64, float64[:, ::1], float64[::1], int64[::1], "
     + FUSION
     + ")",
     inner=True,
 )
 def expand(
-    p: Array, active: Array, num_active: int, nodes: Array, beam: Array, masses: Array, num_beam: int, rows: Array,
-    row_states: Array, taken: Array, frame: int, threshold: float, stays: Array, scores: Array, ids: Array,
+    p: Array, active: Array, num_active: int, space: int, nodes: Array, beam: Array, masses: Array, num_beam: int,
+    rows: Array, row_states: Array, taken: Array, frame: int, threshold: float, stays: Array, scores: Array, ids: Array,
     fusion: tuple[Any, ...],
 ) -> tuple[Scalar, Scalar]:  # fmt: skip
     """List what the prefixes of the beam can become in a frame; return how many candidates and the best score.
 
-    p (V,) are the probabilities of the classes, `active` those of them that are not the blank and not 0. A candidate
-    `id` is slot and class, class 0 for staying the same prefix, whose new masses go to `stays` (W, 2).
+    p (V,) are the probabilities of the classes, `active` those of them that are not 0, likeliest first, without the
+    blank and without `space`, the class that a language model weighs, or -1. A candidate `id` is slot and class, class
+    0 for staying the same prefix, whose new masses go to `stays` (W, 2).
     """
     best, worst = 0.0, np.inf
     for slot in range(num_beam):
@@ -86,8 +91,10 @@ def expand(
     for slot in range(num_beam):
         last, row = beam[slot, LAST], beam[slot, ROW]
         total = masses[slot, ENDS_IN_BLANK] + masses[slot, ENDS_IN_SYMBOL]
-        for place in range(num_active):
-            symbol = active[place]
+        for place in range(-1 if space >= 0 else 0, num_active):
+            symbol = active[place] if place >= 0 else np.int32(space)
+            if place >= 0 and total * p[symbol] * rows[row, BOUND] <= cut:
+                break
             mass = masses[slot, ENDS_IN_BLANK] if symbol == last else total
             score = mass * p[symbol] * rows[row, symbol]
             if score < -cut:  # a space that has not been weighed and may be worth it

@@ -8,11 +8,14 @@ import numpy as np
 
 from hw_asr.jit import Array, Scalar, kernel
 
-NGRAMS = "Tuple((float32[::1], float32[::1], int32[::1], int32[::1], uint64[::1], int32[::1]))"
+NGRAMS = "Tuple((float32[::1], float32[::1], int32[::1], int32[::1], uint64[::1], int32[::1], int64[:, ::1]))"
 """Per n-gram: its natural log-probability, its back-off, the n-gram without its first word (-1 for a single word),
-the state after it; then keys and values of the hash table. Ids 0 .. words - 1 are the single words."""
+the state after it; then keys and values of the hash table. Ids 0 .. words - 1 are the single words. Last, questions
+(N, 2) that a table which is filled while decoding could not answer, state and word each; the first counts them."""
 NO_CONTEXT = -1
 EMPTY = -1
+ASK = -2
+"""Stands for a shorter n-gram where the table does not know yet."""
 
 
 @kernel("int64(uint64[::1], int32[::1], int64, int64)", inner=True)
@@ -45,12 +48,17 @@ def insert(keys: Array, values: Array, state: int, word: int, ngram: int) -> Non
 @kernel("Tuple((float64, int64))(" + NGRAMS + ", int64, int64)", inner=True)
 def advance(ngrams: tuple[Any, ...], state: int, word: int) -> tuple[Any, ...]:
     """Return the log-probability of `word` after `state` (Katz 1987) and the state after it."""
-    log_probs, backoffs, shorter, next_states, keys, values = ngrams
+    log_probs, backoffs, shorter, next_states, keys, values, questions = ngrams
     log_prob = 0.0
     while state >= 0:
         ngram = find(keys, values, state, word)
         if ngram >= 0:
             return log_prob + log_probs[ngram], np.int64(next_states[ngram])
+        if shorter[state] == ASK:
+            if questions[0, 0] < questions.shape[0] - 1:
+                questions[0, 0] += 1
+                questions[questions[0, 0], 0], questions[questions[0, 0], 1] = state, word
+            return 0.0, np.int64(-1)
         log_prob += backoffs[state]
         state = np.int64(shorter[state])
     return log_prob + log_probs[word], np.int64(next_states[word])
