@@ -17,7 +17,7 @@ def curves_data(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     series: dict[str, list[tuple[int, float | None]]] = {}
     for record in records:
         for name, value in record.items():
-            if name not in ("step", "time") and (value is None or isinstance(value, (int, float))):
+            if name not in ("step", "time", "epoch") and (value is None or isinstance(value, (int, float))):
                 series.setdefault(name, []).append((record["step"], value))
     charts: dict[str, list[dict[str, Any]]] = {}
     for name, points in series.items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +13,8 @@ from hw_asr.report.calibration import calibration
 from hw_asr.report.results import LABELS, Result, best_text, decoders_of
 from hw_asr.report.statistics import Array, interval
 
-DURATION_EDGES = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0, math.inf)
+DURATION_STEPS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 300.0, 1800.0)
+MOST_DURATION_BINS = 9
 MOST_CONFUSIONS = 50
 
 
@@ -114,12 +113,24 @@ def _group(label: str, rows: Sequence[dict[str, Any]], decoder: int) -> dict[str
 
 
 def _by_duration(rows: Sequence[dict[str, Any]], decoder: int) -> list[dict[str, Any]]:
+    """Group by bins of equal width; the last one takes in the longest fiftieth, however long."""
+    known = [row for row in rows if row["duration"] is not None]
+    if not known:
+        return []
+    longest = float(np.percentile([row["duration"] for row in known], 98))
+    step = next((each for each in DURATION_STEPS if longest / each <= MOST_DURATION_BINS), DURATION_STEPS[-1])
+    num_bins = min(MOST_DURATION_BINS, int(longest / step) + 1)
+    bins: list[list[dict[str, Any]]] = [[] for _ in range(num_bins)]
+    for row in known:
+        bins[min(num_bins - 1, int(row["duration"] / step))].append(row)
+    beyond = any(row["duration"] >= num_bins * step for row in known)
     groups = []
-    for low, high in itertools.pairwise(DURATION_EDGES):
-        inside = [row for row in rows if row["duration"] is not None and low <= row["duration"] < high]
+    for index, inside in enumerate(bins):
+        low, high = f"{index * step:g}", f"{(index + 1) * step:g}"
         if inside:
-            label = f"{low:g}–{high:g} s" if math.isfinite(high) else f"{low:g} s and more"
-            groups.append(_group(label, inside, decoder))
+            groups.append(
+                _group(f"{low} s and more" if beyond and index == num_bins - 1 else f"{low}–{high} s", inside, decoder)
+            )
     return groups
 
 

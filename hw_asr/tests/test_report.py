@@ -118,10 +118,18 @@ class EvaluationTest(unittest.TestCase):
         edits = char_errors("one two three", "one too three").edits + char_errors("four", "for four").edits
         self.assertAlmostEqual(edits / 17, argmax["cer"]["corpus"])
         self.assertEqual((0.0, 1.0), (beam["wer"]["corpus"], beam["perfect"]))
-        self.assertEqual(["2–4 s", "20–30 s"], [group["label"] for group in data["durations"][0]])
+        self.assertEqual(["0–5 s", "20 s and more"], [group["label"] for group in data["durations"][0]])
         self.assertEqual([("y", 1.0), ("x", 1 / 3)], [(each["label"], each["wer"]) for each in data["speakers"][0]])
         self.assertEqual([("two", "too", 1)], data["confusions"][0]["words"]["replace"])
         self.assertEqual("the file is empty", data["utterances"][3]["error"])
+
+    def test_the_longest_recordings_share_a_bin(self) -> None:
+        lengths = [1.5, 2.5, 2.9] * 40 + [3600.0]
+        results = [result(str(i), "a", "a", duration=length) for i, length in enumerate(lengths)]
+        groups = evaluation_data(results)["durations"][0]
+        self.assertEqual(
+            [("1.5–2 s", 40), ("2.5 s and more", 81)], [(each["label"], each["utterances"]) for each in groups]
+        )
 
     def test_calibration_bins(self) -> None:
         words = [
