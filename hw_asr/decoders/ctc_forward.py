@@ -29,6 +29,8 @@ def log_likelihood(probs: Matrix, totals: NDArray[np.float64], log_scale: float,
     cells = np.zeros((2, 2 * len(labels) + 6))
     log_prob, lost = forward(probs, totals, labels, cells)
     if lost > TOLERANCE:
+        from hw_asr.decoders.ctc_forward_in_logarithms import forward_in_logarithms
+
         log_prob = forward_in_logarithms(probs, labels, np.full_like(cells, -np.inf))
     return float(log_scale + log_prob)
 
@@ -84,31 +86,3 @@ def forward(probs: Array, totals: Array, labels: Array, cells: Array) -> tuple[S
     if result * scale < SMALLEST:
         return -np.inf, 1.0
     return log_scale + math.log(result * scale), dropped / result
-
-
-@kernel("float64(float64, float64)", inner=True)
-def _log_add(a: float, b: float) -> Scalar:
-    """Return the logarithm of exp(a) + exp(b)."""
-    if a < b:
-        a, b = b, a
-    return a + math.log1p(math.exp(b - a)) if b > -np.inf else a
-
-
-@kernel("float64(float64[:, ::1], int32[::1], float64[:, ::1])")
-def forward_in_logarithms(probs: Array, labels: Array, cells: Array) -> Scalar:
-    """Return the log-probability, slowly and for any input; cells (2, 2L + 6) are -inf."""
-    num_states, before = 2 * labels.size + 1, 1
-    cells[before, 2] = 0.0
-    for frame in range(probs.shape[0]):
-        now = 1 - before
-        for state in range(num_states):
-            label, skipped = np.int32(0), -np.inf
-            if state & 1:
-                label = labels[state >> 1]
-                if state > 1 and labels[(state >> 1) - 1] != label:
-                    skipped = cells[before, state]
-            log_mass = _log_add(_log_add(cells[before, state + 2], cells[before, state + 1]), skipped)
-            p = probs[frame, label]
-            cells[now, state + 2] = log_mass + math.log(p) if p > 0.0 else -np.inf
-        before = now
-    return _log_add(cells[before, num_states + 1], cells[before, num_states])

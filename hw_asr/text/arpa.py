@@ -57,7 +57,7 @@ def read_arpa(path: Path) -> Ngrams:
         raise LanguageModelError(
             f"{path}: \\end\\ is missing after the last section: the file is cut off; fetch it again"
         )
-    content = data.tobytes()
+    content = data[: spans.sum(axis=1).max()].tobytes()
     words = [content[begin : begin + length].decode("utf-8", "replace") for begin, length in spans.tolist()]
     return _link(path, words, sections)
 
