@@ -159,8 +159,9 @@ class SpectrogramAugmentation(Protocol):
 class TextEncoder(Protocol):
     """Maps text to class indices and back; index 0 is the CTC blank."""
 
-    alphabet: Sequence[str]
-    """One string per class; alphabet[0] is the blank's printable stand-in."""
+    @property
+    def alphabet(self) -> Sequence[str]:
+        """One string per class; alphabet[0] is the blank's printable stand-in."""
 
     def normalize(self, text: str) -> str:
         """Bring a transcript into the form that is trained on and scored against."""
