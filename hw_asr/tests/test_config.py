@@ -1,0 +1,246 @@
+"""Configs: read, overlaid, overridden, and every fault explained at once before anything is made."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import train
+from hw_asr.config import ConfigError, overlay, override, parse, read_json
+from hw_asr.validation import validate
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD: dict[str, Any] = {
+    "name": "example",
+    "preprocessing": {"sr": 16000, "spectrogram": {"type": "MelSpectrogram", "args": {"n_mels": 40}}},
+    "arch": {
+        "type": "DeepSpeech2",
+        "args": {
+            "n_feats": 40,
+            "cnn_config": {"output_channels": [4], "filters": [[11, 11]], "stride": [[2, 2]]},
+            "gru_config": {"hidden_dims": [8, 8], "bidirectional": True},
+        },
+    },
+    "data": {
+        "train": {"batch_size": 4, "datasets": [{"type": "CustomAudioDataset", "args": {"data": "train.jsonl"}}]},
+        "val": {"batch_size": 4, "datasets": [{"type": "CustomAudioDataset", "args": {"data": "val.jsonl"}}]},
+    },
+    "optimizer": {"type": "Adam", "args": {"lr": 0.001}},
+    "lr_scheduler": {"type": "StepLR", "args": {"step_size": 10}},
+    "metrics": [{"type": "ArgmaxWERMetric", "args": {"name": "WER (argmax)"}}],
+    "trainer": {"epochs": 1, "monitor": "min val_WER (argmax)"},
+}
+
+
+def changed(*assignments: str) -> dict[str, Any]:
+    return override(GOOD, assignments)
+
+
+class ReadingTest(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name) / "config.json"
+
+    def test_wrong_json_is_placed(self) -> None:
+        self.path.write_text('{\n  "name": "x",\n  "n_gpu" 1\n}')
+        with self.assertRaisesRegex(ConfigError, "line 3 column 11: not JSON"):
+            read_json(self.path)
+
+    def test_what_is_no_object(self) -> None:
+        self.path.write_text("[1, 2]")
+        with self.assertRaisesRegex(ConfigError, "expected an object"):
+            read_json(self.path)
+        self.path.write_bytes(b"\xff\xfe{")
+        with self.assertRaisesRegex(ConfigError, "not UTF-8"):
+            read_json(self.path)
+        with self.assertRaisesRegex(ConfigError, "no such file"):
+            read_json(self.path.with_name("other.json"))
+
+    def test_overlay_replaces_whole_sections(self) -> None:
+        base = {"name": "a", "data": {"train": 1, "val": 2}}
+        self.assertEqual({"name": "a", "data": {"test": 3}, "x": 1}, overlay(base, {"data": {"test": 3}, "x": 1}))
+        self.assertEqual({"train": 1, "val": 2}, base["data"])
+
+    def test_override_by_dotted_path(self) -> None:
+        raw = override(
+            GOOD,
+            ["trainer.epochs=3", "name=new name", "data.train.datasets.0.args.limit=5", "trainer.early_stop=null",
+             "text_encoder.type=CTCCharTextEncoder"],
+        )  # fmt: skip
+        self.assertEqual((3, "new name", None), (raw["trainer"]["epochs"], raw["name"], raw["trainer"]["early_stop"]))
+        self.assertEqual(5, raw["data"]["train"]["datasets"][0]["args"]["limit"])
+        self.assertEqual({"type": "CTCCharTextEncoder"}, raw["text_encoder"])
+        self.assertEqual(1, GOOD["trainer"]["epochs"])
+
+    def test_overrides_that_lead_nowhere_are_all_named(self) -> None:
+        with self.assertRaises(ConfigError) as caught:
+            override(GOOD, ["epochs", "name.x=1", "metrics.7.type=x"])
+        self.assertEqual(3, len(caught.exception.faults))
+
+
+class ValidationTest(unittest.TestCase):
+    def faults(self, raw: dict[str, Any], **options: Any) -> list[str]:
+        try:
+            validate(raw, **options)
+        except ConfigError as error:
+            return error.faults
+        return []
+
+    def assert_fault(self, pattern: str, *assignments: str) -> None:
+        faults = self.faults(changed(*assignments))
+        self.assertEqual(1, len(faults), faults)
+        self.assertRegex(faults[0], pattern)
+
+    def test_a_good_config_and_its_defaults(self) -> None:
+        self.assertEqual([], self.faults(GOOD))
+        config = parse(GOOD)
+        self.assertEqual("CTCCharTextEncoder", config.text_encoder["type"])
+        self.assertEqual(Path("saved"), config.trainer.save_dir)
+
+    def test_all_faults_at_once(self) -> None:
+        raw = changed(
+            "arch.type=DeepSpech2", "optimizer.args.lrr=1", "trainer.epochs=three", "trainer.epoch=1", "dta={}",
+            "preprocessing.spectrogram.args.n_fft=big", "data.train.datasets.0.args.limt=1", "lr_scheduler.type=StepLr",
+        )  # fmt: skip
+        text = "\n".join(self.faults(raw))
+        for expected in (
+            "arch.type: unknown arch 'DeepSpech2'; did you mean 'DeepSpeech2'? known: BaselineModel, DeepSpeech2",
+            "optimizer.args.lrr: unknown key; did you mean 'lr'?",
+            "trainer.epochs: expected an integer, got 'three'",
+            "trainer.epoch: unknown key; did you mean 'epochs'?",
+            "dta: unknown key; did you mean 'data'?",
+            "preprocessing.spectrogram.args.n_fft: expected an integer, got 'big'",
+            "data.train.datasets[0].args.limt: unknown key; did you mean 'limit'?",
+            "lr_scheduler.type: unknown lr scheduler 'StepLr'; did you mean 'StepLR'?",
+        ):
+            self.assertIn(expected, text)
+
+    def test_missing_sections_and_arguments(self) -> None:
+        raw = copy.deepcopy(GOOD)
+        del raw["optimizer"], raw["arch"]["args"]["gru_config"], raw["trainer"]["epochs"]
+        text = "\n".join(self.faults(raw))
+        for expected in (
+            "optimizer: missing",
+            "arch.args.gru_config: missing",
+            "trainer.epochs: missing; expected an int",
+        ):
+            self.assertIn(expected, text)
+
+    def test_parts_that_do_not_fit(self) -> None:
+        self.assert_fault(r"arch.args.n_feats: 64, but preprocessing.spectrogram gives 40", "arch.args.n_feats=64")
+        self.assert_fault(r"arch.args.n_class: 30, but text_encoder has 28", "arch.args.n_class=30")
+        sampler = {"type": "GroupLengthBatchSampler", "args": {"batch_size": 4}}
+        both = f"data.val.batch_sampler={json.dumps(sampler)}"
+        self.assert_fault(r"data.val: batch_size and batch_sampler exclude each other", both)
+        self.assert_fault(
+            r"trainer.monitor: 'val_los' is no SPLIT_METRIC.*did you mean 'val_loss'", "trainer.monitor=min val_los"
+        )
+        self.assert_fault(r"trainer.monitor: 'dev_loss' is no SPLIT_METRIC", "trainer.monitor=min dev_loss")
+        self.assert_fault(r"trainer.monitor: expected 'min SPLIT_METRIC'", "trainer.monitor=val_loss")
+        metric = {"type": "BeamSearchWERMetric", "args": {"name": "WER (argmax)", "decoder": "beam"}}
+        self.assert_fault(r"metrics: .*decoder 'beam', not in `decoders`", f"metrics.0={json.dumps(metric)}")
+
+    def test_values_a_constructor_refuses(self) -> None:
+        self.assert_fault(
+            r"arch.args: cnn_config.filters: expected odd sizes", "arch.args.cnn_config.filters=[[10, 11]]"
+        )
+        self.assert_fault(r"optimizer.args: .*-1", "optimizer.args.lr=-1")
+        self.assert_fault(r"text_encoder.args: alphabet: 'a' stands twice", "text_encoder.type=CTCCharTextEncoder",
+                          "text_encoder.args.alphabet=aba")  # fmt: skip
+        self.assert_fault(r"data.train.batch_size: expected a positive integer, got 0", "data.train.batch_size=0")
+        self.assert_fault(r"preprocessing: .*no torchaudio Spectrogram", "preprocessing.spectrogram.type=MuLawEncoding",
+                          "preprocessing.spectrogram.args={}", "arch.args.n_feats=40")  # fmt: skip
+
+    def test_missing_files(self) -> None:
+        self.assert_fault(r"decoders\[1\].args.language_model: no/such.arpa: no such file", "decoders=" + json.dumps(
+            [{"type": "argmax"}, {"type": "lm_beam_search", "args": {"language_model": "no/such.arpa"}}]))  # fmt: skip
+
+    def test_modules(self) -> None:
+        self.assert_fault(r"arch.module: cannot import 'no_such_module'", "arch.module=no_such_module")
+        self.assert_fault(r"arch.type: module 'math' has no 'DeepSpeech2'", "arch.module=math")
+
+    def test_training_needs_a_train_split_and_inference_does_not(self) -> None:
+        raw = copy.deepcopy(GOOD)
+        del raw["data"]["train"]
+        self.assertTrue(any(fault.startswith("data.train: missing") for fault in self.faults(raw)))
+        self.assertEqual([], self.faults(raw, training=False))
+
+    def test_no_fault_of_any_single_type_error_is_a_crash(self) -> None:
+        """Put a wrong value in the place of every value of the config, one at a time."""
+
+        def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+            items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+            return [path, *(place for key, each in items for place in places(each, (*path, key)))]
+
+        for place in places(GOOD)[1:]:
+            for wrong in (None, -3, "wrong", [], {}, [{}], True):
+                raw = copy.deepcopy(GOOD)
+                node: Any = raw
+                for key in place[:-1]:
+                    node = node[key]
+                node[place[-1]] = wrong
+                with self.subTest(place=place, wrong=wrong):
+                    for fault in self.faults(raw):
+                        self.assertNotIn("\n", fault)
+
+
+class CommandLineTest(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def run_train(self, raw: dict[str, Any], *arguments: str) -> tuple[int, str]:
+        path = self.folder / "config.json"
+        path.write_text(json.dumps(raw))
+        errors = io.StringIO()
+        command = ["train.py", "-c", str(path), "--set", f"trainer.save_dir={self.folder / 'saved'}", *arguments]
+        with mock.patch.object(sys, "argv", command), contextlib.redirect_stderr(errors):
+            return train.main(), errors.getvalue()
+
+    def test_a_bad_config_exits_with_2_and_creates_nothing(self) -> None:
+        code, errors = self.run_train(changed("arch.type=DeepSpech2", "trainer.epoch=1"))
+        self.assertEqual(2, code)
+        self.assertIn("2 faults", errors)
+        self.assertNotIn("Traceback", errors)
+        self.assertEqual(["config.json"], [path.name for path in self.folder.iterdir()])
+
+    def test_missing_data_is_one_line(self) -> None:
+        code, errors = self.run_train(GOOD, "--device", "cpu")
+        self.assertEqual(1, code)
+        self.assertIn("train.jsonl", errors)
+        self.assertNotIn("Traceback", errors)
+
+    def test_short_options_override_what_is_read(self) -> None:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            code, errors = self.run_train(GOOD, "--check", "--bs", "0", "--lr", "0.5", "-d", "cpu")
+        self.assertEqual(2, code)
+        self.assertIn("data.train.batch_size: expected a positive integer, got 0", errors)
+        with contextlib.redirect_stdout(output):
+            code, _ = self.run_train(GOOD, "--check", "--bs", "7", "-d", "cpu")
+        self.assertEqual(0, code)
+        self.assertIn("DeepSpeech2", output.getvalue())
+
+    def test_help_loads_nothing_heavy(self) -> None:
+        for script in ("train", "test"):
+            program = (
+                f"import sys, {script}; sys.argv = ['x', '--help']\ntry: {script}.main()\nexcept SystemExit: pass\n"
+            )
+            program += "print(sorted({'torch', 'numpy', 'torchaudio'} & set(sys.modules)))"
+            done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+            self.assertEqual("[]", done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    unittest.main()
