@@ -1,9 +1,9 @@
 """Speed and word error rate of our decoders beside a textbook search and pyctcdecode, on one core, alternately.
 
-    python benchmarks/decoding.py --texts sentences.txt [--arpa lm.arpa] [--emissions emissions.npz] [--widths 10 100]
+    python -m benchmarks.decoding --texts sentences.txt [--arpa lm.arpa] [--emissions emissions.npz] [--widths 10 100]
 
 Peers that are not installed are skipped with a line. With --emissions the log-probabilities are those of a trained
-model (benchmarks/emissions.py says how the file looks), else they are made from the texts.
+model, as `scripts/language_model/tune.py --log-probs` keeps them, else they are made from the texts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
     texts = [text for text in texts if 20 <= len(text) < 160][:: options.stride][: options.num]
     for difficulty in options.difficulty:
         if options.emissions:
-            data = emissions.read(options.emissions, options.num)
+            data = emissions.read(options.emissions, options.num, options.frame_seconds)
         else:
             data = emissions.synthesise(texts, difficulty)
         kind = (
@@ -57,6 +57,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--texts", type=Path, help="normalised sentences, one a line, for synthetic log-probabilities")
     parser.add_argument("--emissions", type=Path, help="log-probabilities of a trained model, .npz")
+    parser.add_argument("--frame-seconds", type=float, default=0.0125, help="time between frames of --emissions")
     parser.add_argument("--arpa", type=Path, help="a word n-gram model for the fused searches")
     parser.add_argument("--widths", type=int, nargs="+", default=[10, 50, 100, 500])
     parser.add_argument("--difficulty", type=float, nargs="+", default=[0.06, 0.12], help="share of faulty characters")

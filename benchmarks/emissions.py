@@ -29,10 +29,11 @@ class Emissions(NamedTuple):
         return self.frame_seconds * sum(len(each) for each in self.log_probs)
 
 
-def read(path: Path, num: int) -> Emissions:
+def read(path: Path, num: int, frame_seconds: float) -> Emissions:
     """Read `num` utterances of an .npz.
 
-    It has `log_probs` (frames of all utterances, V), `lengths`, `references`, `alphabet` and `frame_seconds`.
+    It has `log_probs` (frames of all utterances, V), `lengths`, `references` and `alphabet`, as
+    scripts/language_model/tune.py keeps them.
     """
     with np.load(path, allow_pickle=False) as arrays:
         bounds = np.cumsum(arrays["lengths"])[:-1]
@@ -40,7 +41,7 @@ def read(path: Path, num: int) -> Emissions:
             np.split(arrays["log_probs"].astype(np.float32), bounds)[:num],
             [str(text) for text in arrays["references"]][:num],
             "".join(str(symbol) for symbol in arrays["alphabet"]),
-            float(arrays["frame_seconds"]),
+            frame_seconds,
         )
 
 

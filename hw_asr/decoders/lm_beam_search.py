@@ -56,8 +56,10 @@ class LanguageModelBeamSearchDecoder(BeamSearchDecoder):
             )
         if isinstance(language_model, (str, Path)):
             model = LanguageModel.load(Path(language_model), text_encoder.alphabet)
-        else:
+        elif hasattr(language_model, "load"):
             model = language_model.load(text_encoder.alphabet)
+        else:
+            raise ValueError(f"language_model: expected the path of an ARPA file, got {language_model!r}")
         boosts = {
             phrase: boost - unknown_word_offset * sum(word not in model for word in phrase.split())
             for phrase, boost in self._hotwords.items()

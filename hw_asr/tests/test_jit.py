@@ -1,0 +1,44 @@
+"""Where compiled kernels are kept."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+from hw_asr import jit
+
+
+class CacheTest(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+
+    def test_beside_the_source_where_that_can_be_written(self) -> None:
+        with mock.patch.object(jit, "__file__", str(self.directory / "jit.py")):
+            self.assertEqual(jit._cache_dir(), "")
+
+    def test_in_the_users_directory_else(self) -> None:
+        (self.directory / "__pycache__").touch()  # no directory can be made in its place, by root neither
+        home = {"XDG_CACHE_HOME": str(self.directory / "home")}
+        with mock.patch.object(jit, "__file__", str(self.directory / "jit.py")), mock.patch.dict(os.environ, home):
+            self.assertEqual(jit._cache_dir(), str(self.directory / "home" / "hw_asr" / "numba"))
+
+    def test_in_a_temporary_directory_at_last(self) -> None:
+        with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": "/dev/null/none"}):
+            self.assertEqual(jit.user_cache_dir().parent, Path(tempfile.gettempdir()))
+
+    def test_a_kernel_runs(self) -> None:
+        add = jit.kernel("float64(float64, float64)")(_add)
+        self.assertEqual(add(1.5, 2.0), 3.5)
+
+
+def _add(a: float, b: float) -> float:
+    return a + b
+
+
+if __name__ == "__main__":
+    unittest.main()
