@@ -9,76 +9,95 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import distributed
 
 from hw_asr import build
-from hw_asr.config import ConfigError, ExperimentConfig, override, read_json
+from hw_asr.config import ExperimentConfig, override, read_json
 from hw_asr.experiment import Experiment, Network, make_network
 from hw_asr.files import write_and_rename
 from hw_asr.monitor import Monitor
-from hw_asr.processes import Processes, choose_device, join_processes, set_threads
+from hw_asr.processes import (
+    DeviceError,
+    Processes,
+    choose_device,
+    join_processes,
+    one_message,
+    set_numerics,
+    set_threads,
+)
 from hw_asr.registry import STORAGES
-from hw_asr.storage.runs import Run, Runs
+from hw_asr.resume import compare
+from hw_asr.storage.runs import Run, RunError, RunId, Runs
 from hw_asr.training.checkpoint import load_checkpoint
 from hw_asr.training.console import set_up_logging
-from hw_asr.training.snapshots import Snapshots, load_newest_whole
+from hw_asr.training.snapshots import LAST, Snapshots, load_newest_whole
 from hw_asr.validation import validate
 from hw_asr.writers.base import Writer
 
 logger = logging.getLogger(__name__)
 
-# Sections that decide what the saved weights and optimiser state mean.
-_FIXED = ("arch", "text_encoder", "preprocessing", "optimizer.type", "lr_scheduler.type", "data.train")
 
+class Start(NamedTuple):
+    """What training goes on from: the whole state of a run, or only weights, with the file they came from."""
 
-class Plan(NamedTuple):
-    """What a command line asks for: a config, and the run, state or weights to go on from."""
-
-    config: ExperimentConfig
-    run: Run | None = None
     state: dict[str, Any] | None = None
     weights: tuple[dict[str, Any], Path] | None = None
 
 
 def train(config_path: Path | None, resume: Path | None, assignments: Sequence[str], device: str | None) -> int:
     """Train; return the exit code. Raises UserError for everything a person can mend."""
-    plan = _plan(config_path, resume, assignments)
-    config = plan.config
-    processes = join_processes(device, config.n_gpu)
-    set_threads(config.trainer.num_threads, config.data["train"].num_workers)
-    run = plan.run or _new_run(config, processes)
-    try:
+    with one_message():
+        config, run = _read(config_path, resume, assignments)
+        processes = join_processes(device, config.n_gpu)
+        set_threads(config.trainer.num_threads, config.data["train"].num_workers)
+        set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
+        start = Start()
+        if run is None:
+            if resume is not None:
+                start = Start(weights=(load_checkpoint(resume)["state_dict"], resume))
+            run = _new_run(config, processes)
         with run.lock() if processes.is_main else nullcontext():
-            set_up_logging(config.trainer.verbosity if processes.is_main else 0, run.log_dir / "train.log")
+            set_up_logging(config.trainer.verbosity if processes.is_main else 0, _log_path(run, processes))
             logger.info("run %s:%s in %s", run.experiment, run.name, run.model_dir)
             _warn_of_test_selection(config)
-            return _fit(plan._replace(run=run), run, processes)
-    finally:
-        if processes.size > 1:
-            distributed.destroy_process_group()
+            if config_path is None and resume is not None:
+                state, source = load_newest_whole(resume)
+                compare(config, state.get("config"), source)
+                start = Start(state)
+            return _fit(config, run, start, processes)
 
 
 def check(config_path: Path | None, resume: Path | None, assignments: Sequence[str], device: str | None) -> int:
     """Validate, build the model and print what would run; return 0. Raises ConfigError with every fault."""
-    config = _plan(config_path, resume, assignments).config
+    config, _ = _read(config_path, resume, assignments)
     network = make_network(config, choose_device(device, config.n_gpu))
     print("\n".join(_describe(config, network)))
     return 0
 
 
-def _fit(plan: Plan, run: Run, processes: Processes) -> int:
-    experiment = Experiment(plan.config, run, processes, plan.state, plan.weights)
+def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes) -> int:
+    experiment = Experiment(config, run, processes, start.state, start.weights)
     writer = experiment.writer()
     try:
-        with _exports(plan.config, run, writer, processes, experiment) as export:
+        with _exports(config, run, writer, processes, experiment) as export:
             snapshots = None
             if processes.is_main:
-                trainer = plan.config.trainer
+                trainer = config.trainer
                 snapshots = Snapshots(
-                    run, save_period=trainer.save_period, keep_last=trainer.keep_last,
-                    save_minutes=trainer.save_minutes, export=export,
+                    run, lambda: experiment.state_dict(writer), save_period=trainer.save_period,
+                    keep_last=trainer.keep_last, keep_every=trainer.keep_every, save_minutes=trainer.save_minutes,
+                    save_steps=trainer.save_steps, export=export,
                 )  # fmt: skip
+                if start.state is None:  # so that a run can be continued whenever it was killed
+                    snapshots.write_last()
             return experiment.trainer(writer, snapshots).fit()
+    except torch.OutOfMemoryError as error:
+        first = str(error).splitlines()[0]
+        raise DeviceError(
+            f"out of memory outside of a batch, where nothing can be skipped: {first}; use a smaller model, or lower "
+            f"data.*.batch_size, then go on with: python train.py -r {run.checkpoint_path(LAST)}"
+        ) from error
     finally:
         writer.close()
 
@@ -102,37 +121,15 @@ def _exports(
         writer.scalars(experiment.progress.step, {"exports missing": len(exporter.missing)})
 
 
-def _plan(config_path: Path | None, resume: Path | None, assignments: Sequence[str]) -> Plan:
+def _read(
+    config_path: Path | None, resume: Path | None, assignments: Sequence[str]
+) -> tuple[ExperimentConfig, Run | None]:
+    """Return the validated config and, when a run is to be continued, that run."""
     if config_path is not None:
-        config = validate(override(read_json(config_path), assignments), str(config_path))
-        if resume is None:
-            return Plan(config)
-        return Plan(config, weights=(load_checkpoint(resume)["state_dict"], resume))
+        return validate(override(read_json(config_path), assignments), str(config_path)), None
     assert resume is not None, "the command line asks for one of them"
     run = Run.of_checkpoint(resume)
-    config = validate(override(read_json(run.config_path), assignments), str(run.config_path))
-    state, source = load_newest_whole(resume)
-    _compare(config, state.get("config"), source)
-    return Plan(config, run, state)
-
-
-def _compare(config: ExperimentConfig, saved: Any, source: Path) -> None:
-    """Say in what a run's config differs from its checkpoint's; refuse what would not be the same run.
-
-    Raises ConfigError.
-    """
-    if not isinstance(saved, dict):
-        return
-    faults = [
-        f"{path}: differs from what {source} was trained with; undo the change, or start a new run with -c and -r"
-        for path in _FIXED
-        if _at(config.raw, path) != _at(saved, path)
-    ]
-    if faults:
-        raise ConfigError(faults, "resume")
-    for key in sorted(config.raw.keys() | saved.keys()):
-        if config.raw.get(key) != saved.get(key):
-            logger.warning("config section %r was changed since %s was written; the new one is used", key, source)
+    return validate(override(read_json(run.config_path), assignments), str(run.config_path)), run
 
 
 def _new_run(config: ExperimentConfig, processes: Processes) -> Run:
@@ -140,13 +137,26 @@ def _new_run(config: ExperimentConfig, processes: Processes) -> Run:
     runs = Runs(config.trainer.save_dir)
     name: list[Any] = [config.trainer.wandb_run]
     if processes.is_main:
-        run = runs.create(config.name, config.trainer.wandb_run)
-        with write_and_rename(run.config_path, "w") as file:
-            json.dump(config.raw, file, indent=2, ensure_ascii=False)
+        try:
+            run = runs.create(config.name, config.trainer.wandb_run)
+            with write_and_rename(run.config_path, "w") as file:
+                json.dump(config.raw, file, indent=2, ensure_ascii=False)
+        except OSError as error:
+            raise RunError(f"{config.trainer.save_dir}: a run cannot be written there: {error}") from error
         name = [run.name]
     if processes.size > 1:
         distributed.broadcast_object_list(name)
-    return next(run for run in runs.list() if (run.experiment, run.name) == (config.name, name[0]))
+    return runs.at(RunId(config.name, name[0]))
+
+
+def _log_path(run: Run, processes: Processes) -> Path | None:
+    if not processes.is_main:
+        return None
+    try:
+        run.log_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{run.log_dir}: the run's record cannot be written there: {error}") from error
+    return run.log_dir / "train.log"
 
 
 def _describe(config: ExperimentConfig, network: Network) -> Iterator[str]:
@@ -181,9 +191,3 @@ def _warn_of_test_selection(config: ExperimentConfig) -> None:
                 "monitor %r selects the best checkpoint on test data (%s): what it reaches there is no test result",
                 config.trainer.monitor, ", ".join(parts),
             )  # fmt: skip
-
-
-def _at(raw: Any, path: str) -> Any:
-    for key in path.split("."):
-        raw = raw.get(key) if isinstance(raw, dict) else None
-    return raw

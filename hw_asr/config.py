@@ -68,8 +68,12 @@ class TrainerConfig:
     """Epochs between two `checkpoint-epochN.pth`."""
     keep_last: int | None = 3
     """How many `checkpoint-epochN.pth` to keep; null keeps all."""
+    keep_every: int | None = None
+    """Keep the `checkpoint-epochN.pth` of every so many epochs for good."""
     save_minutes: float | None = 10.0
-    """Minutes between two writings of `last.pth` inside an epoch."""
+    """Minutes between two writings of `last.pth` inside an epoch; null: none by the clock."""
+    save_steps: int | None = None
+    """Optimiser steps between two writings of `last.pth` inside an epoch."""
     verbosity: Literal[0, 1, 2] = 2
     """0: warnings, 1: a table per epoch, 2: also a line per `log_step`."""
     monitor: str = "min val_loss"

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hw_asr import build
 from hw_asr.config import ExperimentConfig
@@ -21,17 +20,20 @@ from hw_asr.models.normalization import synchronize_batch_norm
 from hw_asr.monitor import Monitor
 from hw_asr.processes import Processes
 from hw_asr.registry import WRITERS
+from hw_asr.resume import apply_changes
 from hw_asr.splits import load_split, make_sampler
 from hw_asr.storage.runs import Run
+from hw_asr.training.average import WeightAverage
 from hw_asr.training.checkpoint import CheckpointError, load_weights
 from hw_asr.training.evaluation import Evaluator
 from hw_asr.training.media import NoPredictions, PredictionLogger
 from hw_asr.training.progress import Progress
 from hw_asr.training.snapshots import Snapshots
 from hw_asr.training.step import TrainingStep
+from hw_asr.training.step_log import StepLog
 from hw_asr.training.stream import BatchStream
 from hw_asr.training.trainer import Trainer, TrainerSettings
-from hw_asr.types import TextEncoder
+from hw_asr.types import CTCDecoder, TextEncoder
 from hw_asr.writers.background import BackgroundWriter
 from hw_asr.writers.base import Writer
 from hw_asr.writers.jsonl import JsonlWriter
@@ -80,10 +82,7 @@ class Experiment:
             synchronize_batch_norm(model)
         self._optimizer = build.build_optimizer(config, model)
         self._scheduler = build.build_scheduler(config, self._optimizer)
-        self._ema = None
-        if trainer.ema_decay is not None:
-            average = get_ema_multi_avg_fn(trainer.ema_decay)  # type: ignore[no-untyped-call]
-            self._ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+        self._average = WeightAverage(model, trainer.ema_decay)
         self._step = TrainingStep(
             model,
             self.network.front_end,
@@ -95,7 +94,7 @@ class Experiment:
             grad_norm_clip=trainer.grad_norm_clip,
             seed=trainer.seed,
         )
-        self.progress = Progress()
+        self.progress = Progress(num_processes=processes.size)
         if checkpoint is not None:
             self._restore(checkpoint)
         processes.broadcast([*model.parameters(), *model.buffers()])
@@ -105,43 +104,25 @@ class Experiment:
         """Load the data and return the trainer."""
         config, trainer, processes = self._config, self._config.trainer, self._processes
         stream = self._training_stream()
-        specs = build.decoder_specs(config, self.network.text_encoder, trainer.beam_size)
-        shown = trainer.visualize not in ("none", [], ["none"])
-        metrics = build.build_metrics(config)
-        names = {"argmax", *(["beam_search"] if shown else []), *(metric.decoder for metric in metrics)} & set(specs)
-        decoders = build.build_decoders(specs, self.network.text_encoder, sorted(names))
+        decoders, predictions = self._decoders(writer)
         settings = TrainerSettings(
             epochs=trainer.epochs,
             batches_per_epoch=trainer.len_epoch or len(stream),
             accumulate_grad_steps=trainer.accumulate_grad_steps,
-            log_step=trainer.log_step,
             monitor=Monitor.parse(trainer.monitor),
             early_stop=trainer.early_stop,
             max_bad_steps=trainer.max_bad_steps,
             scheduler_per_epoch=_per_epoch(trainer.scheduler_step, self._scheduler),
-            log_histograms=trainer.log_histograms,
-            sample_rate=config.preprocessing.sr,
         )
+        log = StepLog(
+            writer, predictions, decoders["argmax"], period=trainer.log_step, histograms=trainer.log_histograms,
+            sample_rate=config.preprocessing.sr, num_processes=processes.size,
+        )  # fmt: skip
+        evaluators = list(self._evaluators(decoders))
         return Trainer(
-            settings,
-            self._step,
-            stream,
-            self._scheduler,
-            list(self._evaluators(decoders)),
-            self._evaluated,
-            self._update_average,
-            decoders["argmax"],
-            self.progress,
-            snapshots,
-            lambda: self.state_dict(writer),
-            writer,
-            PredictionLogger(
-                writer, self.network.text_encoder, decoders, trainer.log_predictions, config.preprocessing.sr
-            )
-            if shown and "beam_search" in decoders
-            else NoPredictions(),
+            settings, self._step, stream, self._scheduler, self._average, evaluators, self.progress, snapshots, log,
             processes,
-        )
+        )  # fmt: skip
 
     def state_dict(self, writer: Writer) -> dict[str, Any]:
         """Return the checkpoint of this moment: tensors and plain data; `state_dict` is what is evaluated."""
@@ -149,9 +130,7 @@ class Experiment:
             "format": 1,
             "arch": self._config.arch["type"],
             "epoch": self.progress.epoch - 1,
-            "state_dict": self._evaluated().state_dict(),
-            "training_state_dict": self.network.model.state_dict() if self._ema is not None else None,
-            "ema_updates": self._ema.n_averaged if self._ema is not None else None,
+            **self._average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "lr_scheduler": self._scheduler.state_dict() if self._scheduler is not None else None,
             "scaler": self._step.scaler.state_dict(),
@@ -177,32 +156,34 @@ class Experiment:
         backends = [WRITERS.build({"type": name}, **provided) for name in names if name != "none"]
         return MultiWriter([record, *map(BackgroundWriter, backends)])
 
-    def _evaluated(self) -> nn.Module:
-        module: nn.Module = self._ema.module if self._ema is not None else self.network.model
-        return module
-
-    def _update_average(self) -> None:
-        if self._ema is not None:
-            self._ema.update_parameters(self.network.model)
+    def _decoders(self, writer: Writer) -> tuple[dict[str, CTCDecoder], PredictionLogger | NoPredictions]:
+        """Return the decoders that metrics and logs need, and what logs predictions where a writer shows them."""
+        config, trainer, encoder = self._config, self._config.trainer, self.network.text_encoder
+        specs = build.decoder_specs(config, encoder, trainer.beam_size)
+        shown = trainer.visualize not in ("none", [], ["none"]) and "beam_search" in specs
+        metrics = build.build_metrics(config)
+        names = {"argmax", *(["beam_search"] if shown else []), *(metric.decoder for metric in metrics)} & set(specs)
+        decoders = build.build_decoders(specs, encoder, sorted(names))
+        if not shown:
+            return decoders, NoPredictions()
+        return decoders, PredictionLogger(writer, encoder, decoders, trainer.log_predictions, config.preprocessing.sr)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         """Take over everything a checkpoint holds. Raises CheckpointError when it holds weights only."""
-        model = self.network.model
         source = self._run.model_dir if self._run is not None else Path("checkpoint")
-        load_weights(model, state.get("training_state_dict") or state["state_dict"], source)
         if state.get("format") != 1:
             raise CheckpointError(
                 f"{source}: this checkpoint was written by another program and cannot be continued; fine-tune from it: "
                 "train.py -c config.json -r CHECKPOINT"
             )
-        if self._ema is not None:
-            load_weights(self._ema.module, state["state_dict"], source)
-            self._ema.n_averaged.copy_(state["ema_updates"])
+        self._average.load_state_dict(state, source)
         self._optimizer.load_state_dict(dict(state["optimizer"]))
         if self._scheduler is not None and state["lr_scheduler"] is not None:
             self._scheduler.load_state_dict(dict(state["lr_scheduler"]))
         self._step.scaler.load_state_dict(state["scaler"])
         self.progress.load_state_dict(state["progress"])
+        self.progress.share_among(self._processes.size, whole_passes=self._config.trainer.len_epoch is None)
+        apply_changes(self._config, state.get("config"), self._optimizer, self.progress)
 
     def _num_frames(self, seconds: float) -> int:
         """Return how many frames the model gives for a recording."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,10 @@ from hw_asr.errors import UserError
 
 class DeviceError(UserError):
     """A device that is not there."""
+
+
+class PeerOutOfMemoryError(MemoryError):
+    """Another process cannot finish this step."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,23 @@ class Processes:
             dist.barrier()
 
 
+def go_on_together(ready: bool = True) -> None:
+    """Tell the other processes whether this one can go on, where all of them are about to exchange something.
+
+    A process that ran out of memory says so once, with `ready` false, and leaves the step; the others, wherever in the
+    step they are, meet that message at their next exchange and leave the step as well.
+
+    Raises PeerOutOfMemoryError when one cannot, on every process that can.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    failed = torch.tensor([float(not ready)], device=device)
+    dist.all_reduce(failed)
+    if ready and float(failed) > 0:
+        raise PeerOutOfMemoryError("another process ran out of memory")
+
+
 def join_processes(device: str | None, n_gpu: int) -> Processes:
     """Return this process's place and device; under torchrun, meet the others first (NCCL on GPUs, gloo on CPUs).
 
@@ -75,6 +97,34 @@ def join_processes(device: str | None, n_gpu: int) -> Processes:
         return Processes(device=chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     return Processes(dist.get_rank(), dist.get_world_size(), chosen)
+
+
+@contextmanager
+def one_message() -> Iterator[None]:
+    """Let one process of those that fail together speak, then leave the group.
+
+    Before the processes have met, it is the first of each machine; afterwards the first to fail. The others, which
+    mostly fail because that one is gone, end with the same exit code and without a word.
+    """
+    try:
+        yield
+    except (UserError, RuntimeError, KeyboardInterrupt) as error:
+        if _speaks():
+            raise
+        raise SystemExit(getattr(error, "exit_code", 1)) from None
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _speaks() -> bool:
+    """Whether this process is the one to say what went wrong."""
+    if not dist.is_initialized():
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+    try:
+        return bool(dist.distributed_c10d._get_default_store().add("hw_asr/failed", 1) == 1)
+    except RuntimeError:  # the process that held the store is gone, so another has failed before
+        return False
 
 
 def choose_device(device: str | None, n_gpu: int, local_rank: int = 0) -> torch.device:
@@ -94,6 +144,16 @@ def choose_device(device: str | None, n_gpu: int, local_rank: int = 0) -> torch.
     if not 0 <= indices[local_rank] < available:
         raise DeviceError(f"GPU {indices[local_rank]} is not there; this machine has {available}; use --device cpu")
     return torch.device("cuda", indices[local_rank])
+
+
+def set_numerics(*, tf32: bool, deterministic: bool) -> None:
+    """Choose how float32 matrices are multiplied on CUDA, and whether only deterministic kernels may be used."""
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.deterministic = deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def set_threads(num_threads: int | None, num_workers: int) -> int:

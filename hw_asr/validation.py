@@ -24,6 +24,10 @@ _SINGLE = {
     "preprocessing.spectrogram": registry.SPECTROGRAMS,
     "trainer.external_storage": registry.STORAGES,
 }
+_POSITIVE = (
+    "epochs", "len_epoch", "save_period", "keep_last", "keep_every", "save_steps", "early_stop", "log_step",
+    "beam_size", "accumulate_grad_steps", "max_bad_steps",
+)  # fmt: skip
 _LISTS = {
     "metrics": registry.METRICS,
     "decoders": registry.DECODERS,
@@ -82,12 +86,17 @@ def _split_faults(config: ExperimentConfig, training: bool) -> list[str]:
         faults.append(f"data.train: missing; splits given: {', '.join(config.data) or 'none'}")
     for name, split in config.data.items():
         faults += [f"data.{name}{fault}" for fault in _batching_faults(split)]
-    for key in ("epochs", "len_epoch", "save_period", "keep_last", "early_stop", "log_step", "beam_size"):
+    for key in _POSITIVE:
         value = getattr(config.trainer, key)
         if value is not None and value < 1:
             faults.append(f"trainer.{key}: expected a positive integer, got {value}")
-    if config.trainer.accumulate_grad_steps < 1:
-        faults.append(f"trainer.accumulate_grad_steps: expected 1 or more, got {config.trainer.accumulate_grad_steps}")
+    for key in ("save_minutes", "grad_norm_clip"):
+        value = getattr(config.trainer, key)
+        if value is not None and not value > 0:
+            faults.append(f"trainer.{key}: expected a positive number, got {value}")
+    decay = config.trainer.ema_decay
+    if decay is not None and not 0 < decay < 1:
+        faults.append(f"trainer.ema_decay: expected a number in (0, 1), such as 0.999, got {decay}")
     writers = config.trainer.visualize
     for name in [writers] if isinstance(writers, str) else writers:
         if name not in registry.WRITERS.names():

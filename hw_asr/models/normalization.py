@@ -9,6 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_asr.processes import go_on_together
+
 
 class FrameBatchNorm(nn.BatchNorm1d):
     """Batch normalisation (arXiv:1502.03167) of rows (N, C) or (N, C, D), each of them a real frame.
@@ -84,5 +86,6 @@ class _SynchronizedNorm(torch.autograd.Function):
 
 
 def _all_reduce(values: Tensor) -> Tensor:
+    go_on_together()
     dist.all_reduce(values)
     return values

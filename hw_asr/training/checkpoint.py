@@ -33,9 +33,21 @@ def save_checkpoint(state: Mapping[str, Any], path: Path, *copies: Path) -> None
         with write_and_rename(path) as file:
             torch.save(dict(state), file)
         for copy in copies:
-            _link(path, copy)
+            link_checkpoint(path, copy)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise CheckpointError(f"{path}: the checkpoint could not be written: {error}") from error
+
+
+def link_checkpoint(source: Path, target: Path) -> None:
+    """Give a checkpoint a further name, in place of what has it now; a copy where the system knows no hard links."""
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        part.hardlink_to(source)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, part)
+    part.replace(target)
+    sync_directory(target.parent)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -50,6 +62,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise CheckpointError(f"{path}: no such checkpoint{_in_same_directory(path)}")
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: not a checkpoint, or one that was cut short (no complete zip archive)")
+    _check_sums(path)
     try:
         loaded = torch.load(path, map_location=device, pickle_module=_INERT_PICKLE, weights_only=False)
     except Exception as error:  # whatever a foreign or damaged file provokes in the reader is a fact about the file
@@ -150,15 +163,15 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, _PLAIN) else None
 
 
-def _link(source: Path, target: Path) -> None:
-    part = target.with_name(f".{target.name}.part")
-    part.unlink(missing_ok=True)
+def _check_sums(path: Path) -> None:
+    """Compare the archive's checksums, which torch writes but does not read; a flipped bit is no weight."""
     try:
-        part.hardlink_to(source)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, part)
-    part.replace(target)
-    sync_directory(target.parent)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged, or no checkpoint: {_first_line(error)}") from error
+    if damaged is not None:
+        raise CheckpointError(f"{path}: damaged: the checksum of {damaged} inside is wrong")
 
 
 def _in_same_directory(path: Path) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -48,8 +49,18 @@ class _LineFormatter(logging.Formatter):
         return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
 
 
-def step_line(epoch: int, epochs: int, step: int, done: float, values: Mapping[str, float], left: float) -> str:
-    """One aligned line: place in the run, then the numbers, then the time left, in seconds."""
+class Place(NamedTuple):
+    """Where a run is: the epoch in progress, the share of it that is done, and what is left of the run, in seconds."""
+
+    epoch: int
+    epochs: int
+    done: float
+    seconds_left: float
+
+
+def step_line(place: Place, step: int, values: Mapping[str, float]) -> str:
+    """One aligned line: place in the run, then the numbers, then the time left."""
+    epoch, epochs, done, left = place
     rates = " ".join(f"{name.split()[0]} {100 * value:5.1f}%" for name, value in values.items() if "(argmax)" in name)
     return (
         f"epoch {epoch:>{len(str(epochs))}}/{epochs} {100 * done:3.0f}%  step {step:6d}  loss {values['loss']:7.4f}  "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -75,8 +75,11 @@ class Evaluator:
         self._processes = processes
         self._precision = precision
 
-    def run(self, model: nn.Module) -> SplitResult:
-        """Evaluate; every process takes its share, and the sums are exact whatever the share."""
+    def run(self, model: nn.Module, interrupted: Callable[[], bool] = lambda: False) -> SplitResult | None:
+        """Evaluate; every process takes its share, and the sums are exact whatever the share.
+
+        Returns None once `interrupted` says so, which it must on one process only when there is no other.
+        """
         for metric in self._metrics:
             metric.reset()
         loss_sum, count = 0.0, 0
@@ -84,6 +87,8 @@ class Evaluator:
         main = self._processes.is_main
         bar = tqdm(self._loader, desc=self.split, leave=False, disable=None if main else True, unit="batch")
         for emission in emissions(model, self._front_end, bar, self._processes.device, self._precision):
+            if interrupted():
+                return None
             batch = emission.batch
             failures += batch.failures
             if len(batch) == 0:

@@ -22,6 +22,8 @@ class Progress:
     step_in_epoch: int = 0
     data_pass: int = 0
     batch_in_pass: int = 0
+    num_processes: int = 1
+    """Processes that share a pass, each with as many batches; places are counted in batches of one process."""
     best: float | None = None
     """Best value of the monitored metric."""
     epochs_without_improvement: int = 0
@@ -42,6 +44,17 @@ class Progress:
         """Add to the sums of the window."""
         for name, value in values.items():
             self.window[name] = self.window.get(name, 0.0) + value
+
+    def share_among(self, num_processes: int, *, whole_passes: bool) -> None:
+        """Go on with another number of processes, from the same place in the pass.
+
+        Where the place does not divide, up to `num_processes - 1` batches are seen twice. With `whole_passes`, an epoch
+        is a pass, and so the place in it moves as well.
+        """
+        self.batch_in_pass = self.batch_in_pass * self.num_processes // num_processes
+        if whole_passes:
+            self.step_in_epoch = self.step_in_epoch * self.num_processes // num_processes
+        self.num_processes = num_processes
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain data."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from hw_asr.features import FeatureExtractor
-from hw_asr.processes import Processes
+from hw_asr.processes import PeerOutOfMemoryError, Processes, go_on_together
 from hw_asr.training.progress import mix_seed
 from hw_asr.training.stream import Placed
 from hw_asr.types import Batch, SpectrogramAugmentation, WaveAugmentation
@@ -46,6 +46,15 @@ class StepResult:
     problem: str | None
     batch: Batch | None
     outputs: Outputs | None
+
+
+@dataclass
+class _Tally:
+    """What the batches of one step add up to on this process."""
+
+    loss_sum: Tensor
+    infeasible: float = 0.0
+    shown: tuple[Batch, Outputs] | None = None
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -95,39 +104,57 @@ class TrainingStep:
         self._seed = seed
 
     def run(self, group: Sequence[Placed]) -> StepResult:
-        """Update the model by one group of batches, or say why not."""
+        """Update the model by one group of batches, or say why not and leave it as it was."""
         self.model.train()
-        counts = self._processes.sum([sum(len(placed.batch) for placed in group)])
-        total = max(1.0, counts[0])
-        loss_sum, infeasible = torch.zeros((), device=self._processes.device), 0.0
-        shown: tuple[Batch, Outputs] | tuple[None, None] = (None, None)
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        sizes = self._processes.sum([len(placed.batch) for placed in group] + self._missing(group))
+        total, missing = sum(sizes[: len(group)]), sizes[len(group) :]
+        tally = _Tally(torch.zeros((), device=self._processes.device))
         memory_ran_out = False
-        for placed in group:
-            if len(placed.batch) == 0 or memory_ran_out:
-                continue
-            try:
-                batch = placed.batch.to(self._processes.device)
-                outputs = self._forward(batch, placed)
-                values = self._loss(outputs.log_probs, outputs.lengths, batch.targets, batch.target_lengths)
-                self.scaler.scale(values.values.sum() / total).backward()
-                loss_sum += values.values.detach().sum()
-                infeasible += float(values.infeasible.sum())
-                shown = (batch, outputs)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                memory_ran_out = True
-                logger.warning("out of memory on a batch of %d x %d samples; step skipped", *placed.batch.samples.shape)
-        sums = self._processes.sum([float(loss_sum), infeasible, float(memory_ran_out)])
-        problem = "out of memory" if sums[2] else None if math.isfinite(sums[0]) else "not finite"
+        try:
+            for placed, lacks in zip(group, missing, strict=True):
+                if len(placed.batch) > 0 and not lacks:
+                    self._accumulate(placed, max(1.0, total), tally)
+            go_on_together()
+        except PeerOutOfMemoryError:
+            memory_ran_out = True
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            memory_ran_out = True
+            go_on_together(ready=False)
+        sums = self._processes.sum([0.0 if memory_ran_out else float(tally.loss_sum), tally.infeasible])
+        problem = "out of memory" if memory_ran_out else None if math.isfinite(sums[0]) else "not finite"
         norm = self._update(skip=problem is not None)
         if problem is None and not math.isfinite(norm):
             problem = "not finite"
-        if problem:
-            shown = (None, None)
-        if problem == "out of memory":
-            _release_memory()
-        return StepResult(sums[0], int(counts[0]), int(sums[1]), norm, problem, *shown)
+        shown: tuple[Batch, Outputs] | tuple[None, None] = (None, None)
+        if problem is None and tally.shown is not None:
+            shown = tally.shown
+        if problem is not None:
+            self._undo(buffers)
+        return StepResult(sums[0], int(total), int(sums[1]), norm, problem, *shown)
+
+    def _missing(self, group: Sequence[Placed]) -> list[float]:
+        """Say for each batch whether this process has nothing in it, and the others so cannot meet it in the model."""
+        meets = self._processes.size > 1 and any(getattr(each, "synchronized", False) for each in self.model.modules())
+        return [float(meets and len(placed.batch) == 0) for placed in group]
+
+    def _accumulate(self, placed: Placed, total: float, tally: _Tally) -> None:
+        """Add the gradient of one batch, as its share of `total` utterances."""
+        try:
+            batch = placed.batch.to(self._processes.device)
+            outputs = self._forward(batch, placed)
+            values = self._loss(outputs.log_probs, outputs.lengths, batch.targets, batch.target_lengths)
+            self.scaler.scale(values.values.sum() / total).backward()
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error) and not isinstance(error, PeerOutOfMemoryError):
+                shape = " x ".join(map(str, placed.batch.samples.shape))
+                logger.warning("out of memory on a batch of %s samples, padding included", shape)
+            raise
+        tally.loss_sum += values.values.detach().sum()
+        tally.infeasible += float(values.infeasible.sum())
+        tally.shown = (batch, outputs)
 
     def _forward(self, batch: Batch, placed: Placed) -> Outputs:
         key = (self._seed, placed.data_pass, placed.position, self._processes.rank)
@@ -156,11 +183,14 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
+    def _undo(self, buffers: Sequence[Tensor]) -> None:
+        """Give the buffers (running statistics) their values from before the step; hand unused memory back."""
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        if self._processes.device.type == "cuda":
+            torch.cuda.empty_cache()
 
-def _is_out_of_memory(error: BaseException) -> bool:
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device or the machine has no memory left."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error).lower()
-
-
-def _release_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

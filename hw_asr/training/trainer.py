@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from hw_asr.errors import UserError
-from hw_asr.metrics import char_errors, word_errors
 from hw_asr.monitor import Monitor
 from hw_asr.processes import Processes
 from hw_asr.training import console
-from hw_asr.training.evaluation import Evaluator, best_text
-from hw_asr.training.media import NoPredictions, PredictionLogger
+from hw_asr.training.average import WeightAverage
+from hw_asr.training.evaluation import Evaluator
 from hw_asr.training.progress import Progress
-from hw_asr.training.snapshots import Snapshots, StopRequest
+from hw_asr.training.snapshots import Snapshots
 from hw_asr.training.step import StepResult, TrainingStep
+from hw_asr.training.step_log import StepLog
+from hw_asr.training.stop import StopRequest
 from hw_asr.training.stream import BatchStream, Placed
-from hw_asr.types import CTCDecoder
-from hw_asr.writers.base import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +38,21 @@ class TrainerSettings:
     epochs: int
     batches_per_epoch: int
     accumulate_grad_steps: int
-    log_step: int
     monitor: Monitor | None
     early_stop: int | None
     max_bad_steps: int
     scheduler_per_epoch: bool
-    log_histograms: bool
-    sample_rate: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps between two evaluations."""
+        return -(-self.batches_per_epoch // self.accumulate_grad_steps)
 
 
 class Trainer:
     """Trains `step.model` until the epochs are over, nothing improves any more, or somebody asks to stop.
 
-    `state_of` returns the checkpoint of this moment (model, optimiser, schedule, progress, ...).
+    `average` is what is evaluated; `snapshots` is None on a process that writes nothing.
     """
 
     def __init__(
@@ -61,52 +61,46 @@ class Trainer:
         step: TrainingStep,
         stream: BatchStream,
         scheduler: Any | None,
+        average: WeightAverage,
         evaluators: Sequence[Evaluator],
-        evaluated_model: Callable[[], nn.Module],
-        after_step: Callable[[], None],
-        argmax: CTCDecoder,
         progress: Progress,
         snapshots: Snapshots | None,
-        state_of: Callable[[], dict[str, Any]],
-        writer: Writer,
-        predictions: PredictionLogger | NoPredictions,
+        log: StepLog,
         processes: Processes,
     ) -> None:
         self._settings = settings
         self._step = step
         self._stream = stream
         self._scheduler = scheduler
+        self._average = average
         self._evaluators = evaluators
-        self._evaluated_model = evaluated_model
-        self._after_step = after_step
-        self._argmax = argmax
         self.progress = progress
         self._snapshots = snapshots
-        self._state_of = state_of
-        self._writer = writer
-        self._predictions = predictions
+        self._step_log = log
         self._processes = processes
         self._stop = StopRequest()
-        self._clock = time.perf_counter()
         self._started = (time.perf_counter(), self._batches_done())
 
     def fit(self) -> int:
         """Train to the end; return 0, or 130 or 143 when a signal ended it after saving."""
+        started = time.perf_counter()
         with self._stop.listening():
             while self.progress.epoch <= self._settings.epochs:
                 if self._early_stopped():
                     logger.info("stopped: no improvement in %d evaluations", self.progress.epochs_without_improvement)
                     break
-                self._train_epoch()
-                if self._stop_agreed():
+                if not (self._train_epoch() and self._finish_epoch()):
                     self._save_last()
-                    return self._stop.exit_code or 143
-                self._finish_epoch()
+                    self._say_how_to_resume()
+                    return self._stop.exit_code
+        self._say_what_took_time(time.perf_counter() - started)
         return 0
 
-    def _train_epoch(self) -> None:
-        settings, progress = self._settings, self.progress
-        steps = -(-settings.batches_per_epoch // settings.accumulate_grad_steps)
+    def _train_epoch(self) -> bool:
+        """Take the steps that the epoch has left; return False when asked to stop before its end."""
+        progress, snapshots = self.progress, self._snapshots
+        steps = self._settings.steps_per_epoch
+        self._step_log.restart_clock()
         bar = tqdm(
             total=steps, initial=progress.step_in_epoch, desc=f"epoch {progress.epoch}", unit="step", leave=False,
             disable=None if self._processes.is_main else True,
@@ -114,16 +108,27 @@ class Trainer:
         with bar:
             while progress.step_in_epoch < steps:
                 if self._stop_agreed():
-                    return
-                left = settings.batches_per_epoch - progress.step_in_epoch * settings.accumulate_grad_steps
-                group = self._stream.take(min(settings.accumulate_grad_steps, left))
+                    return False
+                group = self._take()
                 result = self._step.run(group)
                 self._account(group, result)
-                if progress.step % settings.log_step == 0:
-                    self._log(result)
-                if self._snapshots is not None and self._snapshots.due:
-                    self._save_last()
+                learning_rate = float(self._step.optimizer.param_groups[0]["lr"])
+                self._step_log.step(progress, result, self._step.model, learning_rate, self._place())
+                if snapshots is not None and snapshots.due(progress.step):
+                    snapshots.write_last()
                 bar.update()
+        return True
+
+    def _take(self) -> list[Placed]:
+        """Return the batches of the next step. Between steps a run can always be saved: so when data gives out, too."""
+        settings = self._settings
+        left = settings.batches_per_epoch - self.progress.step_in_epoch * settings.accumulate_grad_steps
+        try:
+            return self._stream.take(min(settings.accumulate_grad_steps, left))
+        except UserError:
+            self._save_last()
+            self._say_how_to_resume()
+            raise
 
     def _account(self, group: Sequence[Placed], result: StepResult) -> None:
         """Advance schedule and progress, and stop when too many steps in a row came to nothing."""
@@ -146,7 +151,7 @@ class Trainer:
             )  # fmt: skip
             if self._scheduler is not None and not self._settings.scheduler_per_epoch:
                 self._scheduler.step()
-            self._after_step()
+            self._average.update()
             return
         progress.count(f"steps skipped: {result.problem}")
         progress.bad_steps_in_row += 1
@@ -154,51 +159,15 @@ class Trainer:
         if progress.bad_steps_in_row >= self._settings.max_bad_steps:
             raise TrainingFailedError(_diagnosis(result.problem, progress.bad_steps_in_row))
 
-    def _log(self, result: StepResult) -> None:
-        window, self.progress.window = self.progress.window, {}
-        now, before = time.perf_counter(), self._clock
-        self._clock = now
-        if not window or not self._processes.is_main:
-            return
-        rate = self._settings.sample_rate * (now - before)
-        values = {
-            "loss": window["loss"] / max(1.0, window["utterances"]),
-            "grad_norm": window["grad_norm"] / window["steps"],
-            "learning_rate": float(self._step.optimizer.param_groups[0]["lr"]),
-            "audio_seconds_per_second": window["samples"] * self._processes.size / rate,
-            "padding_share": 1 - window["samples"] / max(1.0, window["padded"]),
-        }
-        if result.batch is not None and result.outputs is not None:
-            values |= self._batch_values(result)
-            self._predictions.log(self.progress.step, result.batch, result.outputs)
-        self._writer.scalars(self.progress.step, {f"train_{name}": value for name, value in values.items()})
-        if self._settings.log_histograms:
-            for name, parameter in self._step.model.named_parameters():
-                self._writer.histogram(self.progress.step, name, parameter.detach())
-        epoch, epochs = self.progress.epoch, self._settings.epochs
-        done = self.progress.step_in_epoch * self._settings.accumulate_grad_steps / self._settings.batches_per_epoch
-        logger.debug(console.step_line(epoch, epochs, self.progress.step, min(1.0, done), values, self._seconds_left()))
-
-    def _batch_values(self, result: StepResult) -> dict[str, float]:
-        """Blank rate and argmax error rates of the step's last batch."""
-        assert result.batch is not None and result.outputs is not None
-        log_probs, lengths = result.outputs.log_probs.detach().cpu(), result.outputs.lengths.cpu()
-        inside = torch.arange(log_probs.shape[1]) < lengths[:, None]
-        blank = (log_probs.argmax(dim=-1) == 0) & inside
-        texts = [best_text(each) for each in self._argmax(log_probs, lengths)]
-        pairs = [(utterance.text or "", text) for utterance, text in zip(result.batch.utterances, texts, strict=True)]
-        return {
-            "blank_rate": float(blank.sum() / inside.sum().clamp(min=1)),
-            "WER (argmax)": sum(word_errors(*pair).rate for pair in pairs) / len(pairs),
-            "CER (argmax)": sum(char_errors(*pair).rate for pair in pairs) / len(pairs),
-        }
-
-    def _finish_epoch(self) -> None:
-        """Evaluate every split, log, decide what is best, save."""
-        model, progress, monitor = self._evaluated_model(), self.progress, self._settings.monitor
+    def _finish_epoch(self) -> bool:
+        """Evaluate every split, log, decide what is best, save; return False when asked to stop before."""
+        progress, monitor = self.progress, self._settings.monitor
         results = {}
+        alone = self._processes.size == 1
         for evaluator in self._evaluators:
-            result = evaluator.run(model)
+            result = evaluator.run(self._average.evaluated, lambda: alone and bool(self._stop))
+            if result is None or self._stop_agreed():
+                return False
             results[evaluator.split] = result.values
             for failure in result.failures:
                 logger.warning("%s: skipped %s: %s", evaluator.split, failure.utterance.audio_path, failure.reason)
@@ -211,19 +180,29 @@ class Trainer:
             progress.best, progress.epochs_without_improvement = values[monitor.key], 0
         else:
             progress.epochs_without_improvement += 1
-        self._writer.scalars(progress.step, {"epoch": progress.epoch, **values, **_counters(progress)})
+        self._step_log.writer.scalars(progress.step, {"epoch": progress.epoch, **values, **self._counters()})
         if results:
             logger.info(console.epoch_table(progress.epoch, results, monitor.key if monitor else None, best))
         finished, progress.epoch, progress.step_in_epoch = progress.epoch, progress.epoch + 1, 0
         if self._snapshots is not None:
-            self._snapshots.write_epoch(self._state_of(), finished, best=best)
-        self._clock = time.perf_counter()
+            self._snapshots.write_epoch(finished, best=best)
+        return True
 
     def _save_last(self) -> None:
         if self._snapshots is not None:
-            path = self._snapshots.write_last(self._state_of())
-            if self._stop:
-                logger.warning("saved; go on with: python train.py -r %s", path)
+            self._snapshots.write_last()
+
+    def _say_how_to_resume(self) -> None:
+        if self._snapshots is not None:
+            logger.warning("saved; go on with: python train.py -r %s", self._snapshots.last_path)
+
+    def _say_what_took_time(self, seconds: float) -> None:
+        if self._snapshots is not None:
+            saving, logging_ = self._snapshots.seconds, self._step_log.seconds
+            logger.info(
+                "done in %.0f s, of which writing checkpoints took %.1f %% and logging %.1f %%",
+                seconds, 100 * saving / seconds, 100 * logging_ / seconds,
+            )  # fmt: skip
 
     def _stop_agreed(self) -> bool:
         return self._processes.sum([float(bool(self._stop))])[0] > 0
@@ -232,21 +211,23 @@ class Trainer:
         limit = self._settings.early_stop
         return limit is not None and self.progress.epochs_without_improvement >= limit
 
+    def _counters(self) -> dict[str, float]:
+        """Return what was skipped so far, by reason; recordings over all processes."""
+        failed = self._processes.sum([len(self.progress.failed)])[0]
+        counts = {"recordings skipped": failed, **self.progress.counts}
+        return {name: count for name, count in counts.items() if count}
+
     def _batches_done(self) -> int:
         in_epoch = self.progress.step_in_epoch * self._settings.accumulate_grad_steps
         return (self.progress.epoch - 1) * self._settings.batches_per_epoch + in_epoch
 
-    def _seconds_left(self) -> float:
-        start, before = self._started
+    def _place(self) -> console.Place:
+        settings, (start, before) = self._settings, self._started
         done = self._batches_done()
-        return (time.perf_counter() - start) / max(1, done - before) * (
-            self._settings.epochs * self._settings.batches_per_epoch - done
-        )  # fmt: skip
-
-
-def _counters(progress: Progress) -> dict[str, float]:
-    counts = {"recordings skipped": len(progress.failed), **progress.counts}
-    return {name: count for name, count in counts.items() if count}
+        per_batch = (time.perf_counter() - start) / max(1, done - before)
+        in_epoch = self.progress.step_in_epoch / settings.steps_per_epoch
+        left = per_batch * max(0, settings.epochs * settings.batches_per_epoch - done)
+        return console.Place(self.progress.epoch, settings.epochs, min(1.0, in_epoch), left)
 
 
 def _diagnosis(problem: str | None, steps: int) -> str:

@@ -1,0 +1,95 @@
+"""What is logged of training steps: numbers, predictions, histograms, a line for people."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import torch
+from torch import nn
+
+from hw_asr.metrics import char_errors, word_errors
+from hw_asr.training import console
+from hw_asr.training.evaluation import best_text
+from hw_asr.training.media import NoPredictions, PredictionLogger
+from hw_asr.training.progress import Progress
+from hw_asr.training.step import StepResult
+from hw_asr.types import CTCDecoder
+from hw_asr.writers.base import Writer
+
+logger = logging.getLogger(__name__)
+
+
+class StepLog:
+    """Every `period` steps logs what the steps since the last time come to: sums of `progress.window`.
+
+    `num_processes` that work alike share one log, that of the first.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        predictions: PredictionLogger | NoPredictions,
+        argmax: CTCDecoder,
+        *,
+        period: int,
+        histograms: bool,
+        sample_rate: int,
+        num_processes: int = 1,
+    ) -> None:
+        self.writer = writer
+        self._predictions = predictions
+        self._argmax = argmax
+        self._period = period
+        self._histograms = histograms
+        self._sample_rate = sample_rate
+        self._num_processes = num_processes
+        self._clock = time.perf_counter()
+        self.seconds = 0.0
+        """Time spent in logging."""
+
+    def restart_clock(self) -> None:
+        """Leave out of the throughput what happened until now."""
+        self._clock = time.perf_counter()
+
+    def step(
+        self, progress: Progress, result: StepResult, model: nn.Module, learning_rate: float, place: console.Place
+    ) -> None:
+        """Log, when it is time, a step that is done."""
+        if progress.step % self._period:
+            return
+        start = time.perf_counter()
+        window, progress.window = progress.window, {}
+        seconds = start - self._clock
+        if window:
+            values = {
+                "loss": window["loss"] / max(1.0, window["utterances"]),
+                "grad_norm": window["grad_norm"] / window["steps"],
+                "learning_rate": learning_rate,
+                "audio_seconds_per_second": window["samples"] * self._num_processes / (self._sample_rate * seconds),
+                "padding_share": 1 - window["samples"] / max(1.0, window["padded"]),
+                **self._batch_values(result),
+            }
+            self.writer.scalars(progress.step, {f"train_{name}": value for name, value in values.items()})
+            if result.batch is not None and result.outputs is not None:
+                self._predictions.log(progress.step, result.batch, result.outputs)
+            for name, parameter in model.named_parameters() if self._histograms else ():
+                self.writer.histogram(progress.step, name, parameter.detach())
+            logger.debug(console.step_line(place, progress.step, values))
+        self._clock = time.perf_counter()
+        self.seconds += self._clock - start
+
+    def _batch_values(self, result: StepResult) -> dict[str, float]:
+        """Blank rate and argmax error rates of the step's last batch."""
+        if result.batch is None or result.outputs is None:
+            return {}
+        log_probs, lengths = result.outputs.log_probs.detach().cpu(), result.outputs.lengths.cpu()
+        inside = torch.arange(log_probs.shape[1]) < lengths[:, None]
+        blank = (log_probs.argmax(dim=-1) == 0) & inside
+        texts = [best_text(each) for each in self._argmax(log_probs, lengths)]
+        pairs = [(utterance.text or "", text) for utterance, text in zip(result.batch.utterances, texts, strict=True)]
+        return {
+            "blank_rate": float(blank.sum() / inside.sum().clamp(min=1)),
+            "WER (argmax)": sum(word_errors(*pair).rate for pair in pairs) / len(pairs),
+            "CER (argmax)": sum(char_errors(*pair).rate for pair in pairs) / len(pairs),
+        }

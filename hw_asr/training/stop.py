@@ -1,0 +1,43 @@
+"""Ctrl-C and SIGTERM: the first asks training to stop, the second ends it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+logger = logging.getLogger(__name__)
+
+
+class StopRequest:
+    """Set by the first SIGINT or SIGTERM; the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """Return 130 after SIGINT, 143 after SIGTERM, as shells do; 143 when another process was asked."""
+        return 128 + (self.signal or signal.SIGTERM)
+
+    @contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """Take over both signals for the length of the block."""
+        previous = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.signal = signal.Signals(number)
+        logger.warning("%s: finishing this step and saving; once more ends at once", self.signal.name)
