@@ -90,24 +90,18 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight_ih, weight_hh, before, gates, new = ctx.saved_tensors
-        reset, update, product = gates.chunk(3, dim=1)
-        candidate_slope = (1 - update) * (1 - new * new)
-        slopes = torch.stack(
-            [
-                candidate_slope * product * reset * (1 - reset),
-                (before - new) * update * (1 - update),
-                candidate_slope * reset,
-            ],
-            dim=1,
-        )
-        state_grads, gate_grads = _backward_recurrence(grad, slopes, update, weight_hh, ctx.sizes, ctx.reverse)
         hidden = before.shape[1]
+        update = gates[:, hidden : 2 * hidden]
+        slopes, candidate_slope = _slopes(before, gates, new)
+        state_grads = _backward_recurrence(grad, slopes, update, weight_hh, ctx.sizes, ctx.reverse)
+        gate_grads = slopes.flatten(1)
         by_gate = gate_grads.t().contiguous()
         weight_hh_grad, bias_hh_grad = matmul(by_gate, before), by_gate.sum(1)
-        gate_grads[:, 2 * hidden :] = state_grads * candidate_slope
+        torch.mul(state_grads, candidate_slope, out=gate_grads[:, 2 * hidden :])
         by_gate[2 * hidden :] = gate_grads[:, 2 * hidden :].t()
+        bias_ih_grad = torch.cat([bias_hh_grad[: 2 * hidden], by_gate[2 * hidden :].sum(1)])
         rows_grad = matmul(gate_grads, weight_ih) if ctx.needs_input_grad[0] else None
-        return rows_grad, matmul(by_gate, rows), weight_hh_grad, by_gate.sum(1), bias_hh_grad, None, None
+        return rows_grad, matmul(by_gate, rows), weight_hh_grad, bias_ih_grad, bias_hh_grad, None, None
 
 
 def _inputs(rows: Tensor, weight_ih: Tensor, bias_ih: Tensor, bias_hh: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,20 +114,33 @@ def _inputs(rows: Tensor, weight_ih: Tensor, bias_ih: Tensor, bias_hh: Tensor) -
     return gates, candidates
 
 
+def _slopes(before: Tensor, gates: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the derivatives of each state by its gates' arguments (N, 3, H), and by its candidate's (N, H).
+
+    Of the first, the third is taken by the recurrent product, which reaches the candidate through the reset gate.
+    """
+    reset, update, product = gates.chunk(3, dim=1)
+    slopes = gates.new_empty(len(gates), 3, before.shape[1])
+    by_candidate = torch.ops.aten.tanh_backward(1 - update, new)
+    torch.ops.aten.sigmoid_backward(by_candidate * product, reset, grad_input=slopes[:, 0])
+    torch.ops.aten.sigmoid_backward(before - new, update, grad_input=slopes[:, 1])
+    torch.mul(by_candidate, reset, out=slopes[:, 2])
+    return slopes, by_candidate
+
+
 def _backward_recurrence(
     grad: Tensor, slopes: Tensor, update: Tensor, weight_hh: Tensor, sizes: list[int], reverse: bool
-) -> tuple[Tensor, Tensor]:
-    """Return the loss's derivatives by the states (N, H) and by the arguments of the gates (N, 3H).
+) -> Tensor:
+    """Return the loss's derivatives by the states (N, H), and scale `slopes` (N, 3, H) by them.
 
-    `grad` (N, H) are those by the layer's outputs, `slopes` (N, 3, H) the derivatives of a state by its gates'
-    arguments, of which the third is taken by the recurrent product; they are overwritten.
+    `grad` (N, H) are the derivatives by the layer's outputs; the rest of a state's comes from the frame it leads to.
     """
     carried, state_grads = grad[:0], torch.empty_like(grad)
     for frame, grad_here, slope, kept, state_grad in _steps(sizes, not reverse, grad, slopes, update, state_grads):
         torch.add(grad_here, _resized(carried, sizes[frame]), out=state_grad)
         gate_grad = slope.mul_(state_grad[:, None]).flatten(1)
         carried = matmul(gate_grad, weight_hh, state_grad * kept)
-    return state_grads, slopes.flatten(1)
+    return state_grads
 
 
 def _steps(sizes: list[int], reverse: bool, *tensors: Tensor) -> list[tuple[Any, ...]]:

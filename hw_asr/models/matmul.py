@@ -11,6 +11,7 @@ from torch import Tensor
 
 _SMALL = 500_000
 """Multiplications below which torch's own product returns sooner."""
+_ONEDNN: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def matmul(left: Tensor, right: Tensor, addend: Tensor | None = None) -> Tensor:
@@ -24,20 +25,13 @@ def matmul(left: Tensor, right: Tensor, addend: Tensor | None = None) -> Tensor:
 
 
 def _onednn(left: Tensor, right: Tensor, addend: Tensor | None) -> Tensor:
-    operators = torch.ops.mkldnn._linear_pointwise
     product: Tensor
     if addend is not None and addend.dim() == 2:
-        product = operators.binary(left, addend, right.t(), None, "add")
+        product = torch.ops.mkldnn._linear_pointwise.binary(left, addend, right.t(), None, "add")
     else:
-        product = operators(left, right.t(), addend, "none", [], "")
+        product = torch.ops.mkldnn._linear_pointwise(left, right.t(), addend, "none", [], "")
     return product
 
 
 def _onednn_takes(left: Tensor, right: Tensor) -> bool:
-    return (
-        left.numel() * right.shape[1] > _SMALL
-        and left.dtype == torch.float32
-        and left.device.type == "cpu"
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
+    return _ONEDNN and left.numel() * right.shape[1] > _SMALL and left.dtype == torch.float32 and left.is_cpu
