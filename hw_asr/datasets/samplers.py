@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from hw_asr.registry import SAMPLERS
 
 Indices = NDArray[np.int64]
+Durations = Sequence[float] | NDArray[np.float64]
+"""Seconds of each utterance."""
 
 
-def padding_share(durations: Sequence[float], batches: Sequence[Sequence[int]]) -> float:
+def padding_share(durations: Durations, batches: Sequence[Sequence[int]]) -> float:
     """Return which share of the padded batches is padding, in [0, 1)."""
     seconds = np.asarray(durations, dtype=np.float64)
     padded = sum(len(batch) * float(seconds[batch].max()) for batch in map(np.asarray, batches))
@@ -27,7 +29,7 @@ class BatchSampler(ABC):
     `set_epoch` chooses the epoch and the first batch to yield; `len` is the number of batches in a whole epoch.
     """
 
-    def __init__(self, durations: Sequence[float], seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, durations: Durations, seed: int, rank: int = 0, world_size: int = 1) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank: expected one in [0, {world_size}), got {rank}")
         self.durations: NDArray[np.float64] = np.asarray(durations, dtype=np.float64)
@@ -87,7 +89,7 @@ class RandomBatchSampler(TrainingBatchSampler):
     def __init__(
         self,
         batch_size: int,
-        durations: Sequence[float],
+        durations: Durations,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
@@ -117,7 +119,7 @@ class GroupLengthBatchSampler(TrainingBatchSampler):
     def __init__(
         self,
         batch_size: int,
-        durations: Sequence[float],
+        durations: Durations,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
@@ -156,7 +158,7 @@ class DurationBatchSampler(TrainingBatchSampler):
     def __init__(
         self,
         max_seconds: float,
-        durations: Sequence[float],
+        durations: Durations,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
@@ -201,7 +203,7 @@ class SequentialBatchSampler(BatchSampler):
     """
 
     def __init__(
-        self, batch_size: int, durations: Sequence[float], seed: int = 0, rank: int = 0, world_size: int = 1
+        self, batch_size: int, durations: Durations, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
         super().__init__(durations, seed, rank, world_size)
         self._batch_size = positive("batch_size", batch_size)
