@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hw_asr import build, scores
@@ -19,7 +20,7 @@ from hw_asr.recognition import Recogniser
 from hw_asr.storage.runs import Run
 from hw_asr.training.checkpoint import load_checkpoint, load_weights
 from hw_asr.training.console import set_up_logging
-from hw_asr.types import Utterance
+from hw_asr.types import Utterance, Word
 from hw_asr.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,13 @@ def run(options: argparse.Namespace) -> int:
     sources = list(_sources(options, config, network))
     set_threads(None, max(source.num_workers for source in sources))
     specs = _decoder_specs(config, network, options.hotwords)
-    recogniser = Recogniser(network, build.build_decoders(specs, network.text_encoder), config.preprocessing.sr, device)
+    recogniser = Recogniser(
+        network,
+        build.build_decoders(specs, network.text_encoder),
+        config.preprocessing.sr,
+        device,
+        options.chunk_seconds,
+    )
     entries: list[dict[str, Any]] = []
     tables = []
     for source in sources:
@@ -61,6 +68,9 @@ def run(options: argparse.Namespace) -> int:
         json.dump(entries, file, indent=2, ensure_ascii=False)
     print("\n".join(tables))
     print(f"transcripts: {options.output}")
+    for directory, suffix in ((options.srt, ".srt"), (options.vtt, ".vtt")):
+        if directory is not None:
+            _write_all_subtitles(entries, directory, suffix)
     if options.report is not None:
         from hw_asr.report.page import write_report
 
@@ -78,6 +88,8 @@ def _check_options(options: argparse.Namespace) -> None:
         for name, value, least in (("batch-size", options.batch_size, 1), ("jobs", options.jobs, 0))
         if value is not None and value < least
     ]
+    if not options.chunk_seconds > 12:
+        faults.append(f"--chunk-seconds: expected more than 12, got {options.chunk_seconds:g}")
     for name, path in (("output", options.output), ("report", options.report)):
         if path is not None and path.is_dir():
             faults.append(f"--{name}: {path} is a directory; expected a file name")
@@ -131,3 +143,18 @@ def _decoder_specs(config: ExperimentConfig, network: Network, hotwords: str | N
             if name in ("beam_search", "lm_beam_search"):
                 specs[name] = {**spec, "args": {**spec.get("args", {}), "hotwords": phrases}}
     return specs
+
+
+def _write_all_subtitles(entries: list[dict[str, Any]], directory: Path, suffix: str) -> None:
+    """Write the subtitles of every recording under its own stem; numbers part recordings of one stem."""
+    from hw_asr.report.subtitles import write_subtitles
+
+    directory.mkdir(parents=True, exist_ok=True)
+    used: dict[str, int] = {}
+    for entry in entries:
+        if "words" in entry:
+            stem = Path(entry["audio_path"]).stem
+            used[stem] = used.get(stem, 0) + 1
+            name = stem if used[stem] == 1 else f"{stem}-{used[stem]}"
+            write_subtitles([Word(**word) for word in entry["words"]], directory / f"{name}{suffix}")
+    print(f"subtitles: {directory}")

@@ -16,8 +16,10 @@ from hw_asr.datasets.samplers import SequentialBatchSampler
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.decoders.alignment import words
 from hw_asr.experiment import Network
+from hw_asr.long_audio import long_log_probs
 from hw_asr.metrics import char_errors, word_errors
 from hw_asr.training.evaluation import Emissions, emissions
+from hw_asr.training.step import run_model
 from hw_asr.types import Batch, CTCDecoder, Failure, Hypothesis, Utterance
 
 # From the most to the least trusted: the first one there is gives the words.
@@ -37,19 +39,26 @@ class Recogniser:
     """Transcribes utterances with one network and several decoders.
 
     A transcript does not depend on the batch size or on the order: padding is invisible, and every decoder looks at one
-    utterance at a time.
+    utterance at a time. Recordings longer than `chunk_seconds` are recognised by themselves, in overlapping pieces.
     """
 
     def __init__(
-        self, network: Network, decoders: Mapping[str, CTCDecoder], sample_rate: int, device: torch.device
+        self,
+        network: Network,
+        decoders: Mapping[str, CTCDecoder],
+        sample_rate: int,
+        device: torch.device,
+        chunk_seconds: float = 60.0,
     ) -> None:
+        self._chunk_seconds = chunk_seconds
         self._network = network
         self._decoders = decoders
         self._sample_rate = sample_rate
         self._device = device
         self._best = next((name for name in _BEST_FIRST if name in decoders), next(iter(decoders)))
         stride = 1000 / float(network.model.transform_input_lengths(torch.tensor([1000])))  # type: ignore[operator]
-        self._seconds_per_frame = round(stride) * network.front_end.hop_length / sample_rate
+        self._time_stride = round(stride)
+        self._seconds_per_frame = self._time_stride * network.front_end.hop_length / sample_rate
         self._seconds = Seconds()
 
     def transcribe(
@@ -65,11 +74,9 @@ class Recogniser:
             each._replace(id=str(number), text=None if each.text is None else normalize(each.text))
             for number, each in enumerate(utterances)
         ]
-        dataset = SpeechDataset(numbered, self._network.text_encoder, self._sample_rate)
-        loader = make_loader(dataset, SequentialBatchSampler(batch_size, dataset.durations.tolist()), num_workers)
         entries: list[dict[str, Any]] = [{} for _ in utterances]
         with tqdm(total=len(utterances), desc=description, unit="utterance", disable=None) as bar:
-            for emission in self._timed(loader):
+            for emission in self._timed(self._batches(numbered, batch_size, num_workers)):
                 for failure in emission.batch.failures:
                     entries[int(failure.utterance.id)] = _failed(failure)
                 for utterance, entry in self._entries(emission):
@@ -77,15 +84,44 @@ class Recogniser:
                 bar.update(len(emission.batch) + len(emission.batch.failures))
         return entries, self._seconds
 
+    def _batches(self, utterances: Sequence[Utterance], batch_size: int, num_workers: int) -> Iterator[Batch]:
+        """Yield long recordings one at a time, then the others, similar durations together."""
+        long = [each for each in utterances if each.duration > self._chunk_seconds]
+        short = [each for each in utterances if each.duration <= self._chunk_seconds]
+        for chosen, size in ((long, 1), (short, batch_size)):
+            if chosen:
+                dataset = SpeechDataset(chosen, self._network.text_encoder, self._sample_rate)
+                sampler = SequentialBatchSampler(size, dataset.durations.tolist())
+                yield from make_loader(dataset, sampler, min(num_workers, len(sampler)))
+
     def _timed(self, batches: Iterable[Batch]) -> Iterator[Emissions]:
         """Yield emissions on the CPU, counting the seconds that features and model take."""
+        limit = self._chunk_seconds * self._sample_rate
         for batch in batches:
             start = time.perf_counter()
-            (emission,) = emissions(self._network.model, self._network.front_end, [batch], self._device)
+            if len(batch) == 1 and batch.samples.shape[1] > limit:
+                emission = self._long(batch)
+            else:
+                (emission,) = emissions(self._network.model, self._network.front_end, [batch], self._device)
             emission = emission._replace(log_probs=emission.log_probs.cpu(), lengths=emission.lengths.cpu())
             self._seconds.model += time.perf_counter() - start
             self._seconds.audio += float(batch.sample_lengths.sum()) / self._sample_rate
             yield emission
+
+    def _long(self, batch: Batch) -> Emissions:
+        """Return the emissions of one long recording, computed in pieces."""
+
+        def log_probs_of(features: torch.Tensor) -> torch.Tensor:
+            features = features.to(self._device)
+            lengths = torch.tensor([features.shape[2]], device=self._device)
+            return run_model(self._network.model, features, lengths, "fp32")[0][0]
+
+        self._network.model.eval()
+        samples = batch.samples[0].to(self._device)
+        log_probs = long_log_probs(
+            samples, self._network.front_end, log_probs_of, self._time_stride, self._sample_rate, self._chunk_seconds
+        )
+        return Emissions(batch, log_probs[None], torch.tensor([len(log_probs)]))
 
     def _entries(self, emission: Emissions) -> Iterator[tuple[Utterance, dict[str, Any]]]:
         found: dict[str, list[list[Hypothesis]]] = {}
