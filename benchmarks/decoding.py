@@ -81,6 +81,7 @@ def engines(
     encoder = CTCCharTextEncoder(data.alphabet[1:])
     pruning: dict[str, dict[str, Any]] = {
         OURS: {},
+        "ours, pruned as the peer": {"symbol_floor": -5.0, "beam_threshold": 10.0},  # pyctcdecode's defaults
         "ours, nothing pruned": {"symbol_floor": None, "beam_threshold": None},
     }
     result: dict[str, Decode] = {}
