@@ -99,25 +99,10 @@ def search(
             if 2 * (counts[NUM_NODES] + beam_size) > nodes.shape[0]:
                 return frame
         count, best = expand(
-            p,
-            active,
-            num_active,
-            space,
-            nodes,
-            beam,
-            mass,
-            num_beam,
-            rows,
-            row_states,
-            taken,
-            frame,
-            threshold,
-            stays,
-            scores,
-            ids,
-            fusion,
-        )
-        if fusion[3][6][0, 0] > 0:
+            p, active, num_active, space, nodes, beam, mass, num_beam, rows, row_states, taken, frame, threshold,
+            stays, scores, ids, fusion,
+        )  # fmt: skip
+        if fusion[3][6][0, 0] > 0:  # the language model had to ask
             return frame
         count = select(scores, ids, count, best * threshold, beam_size)
         counts[HALF] = 1 - counts[HALF]
