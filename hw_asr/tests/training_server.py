@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -33,9 +34,22 @@ class TrainingServer:
         self._process.wait()
         self._process.stdout.close()
 
-    def start(self, arguments: list[str], cwd: Path, output: Path, env: dict[str, str] | None = None) -> int:
-        """Start train.py with `arguments`, its output going to a file; return the id of the process and its group."""
-        request = {"argv": arguments, "cwd": str(cwd), "output": str(output), "env": env or {}}
+    def start(
+        self,
+        arguments: list[str],
+        cwd: Path,
+        output: Path,
+        env: dict[str, str] | None = None,
+        file_limit: int | None = None,
+    ) -> int:
+        """Start train.py with `arguments`, its output going to a file; return the id of the process and its group.
+
+        With `file_limit`, in bytes, no file can grow beyond it, as on a disk that is full.
+        """
+        request = {
+            "argv": arguments, "cwd": str(cwd), "output": str(output), "env": env or {}, "file_limit": file_limit
+        }  # fmt: skip
+        output.touch()
         return self._ask(request)
 
     def wait(self, process_id: int) -> int:
@@ -62,6 +76,8 @@ def _train(request: dict[str, Any]) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if request["file_limit"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
     sys.path.insert(0, request["cwd"])

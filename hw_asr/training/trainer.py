@@ -84,6 +84,9 @@ class Trainer:
     def fit(self) -> int:
         """Train to the end; return 0, or 130 or 143 when a signal ended it after saving."""
         started = time.perf_counter()
+        if self.progress.epoch > self._settings.epochs:
+            logger.warning("nothing to do: all %d epochs of trainer.epochs are done", self._settings.epochs)
+            return 0
         with self._stop.listening():
             while self.progress.epoch <= self._settings.epochs:
                 if self._early_stopped():
