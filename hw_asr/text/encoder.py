@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from itertools import groupby
 
 from hw_asr.registry import TEXT_ENCODERS
 from hw_asr.text.normalize import normalize
@@ -56,5 +57,5 @@ class CTCCharTextEncoder:
 
     def collapse(self, path: Sequence[int]) -> str:
         """Return the text of a frame-wise CTC path: repeats merged, then blanks dropped (Graves et al. 2006)."""
-        previous = [BLANK, *path[:-1]]
-        return self.decode([now for now, before in zip(path, previous, strict=True) if now not in (before, BLANK)])
+        merged = [label for label, _ in groupby(path)]
+        return self.decode([label for label in merged if label != BLANK])

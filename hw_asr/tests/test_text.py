@@ -1,0 +1,85 @@
+"""Normalisation and the character encoder."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import string
+import unittest
+
+from hw_asr.registry import TEXT_ENCODERS
+from hw_asr.text.encoder import CTCCharTextEncoder
+from hw_asr.text.normalize import normalize
+
+LETTERS = frozenset(string.ascii_lowercase + " ")
+
+
+class NormalizeTest(unittest.TestCase):
+    def test_what_becomes_of_text(self) -> None:
+        for text, expected in (
+            ("MISTER QUILTER IS THE APOSTLE", "mister quilter is the apostle"),
+            ("  Hello,\tworld!\n", "hello world"),
+            ("world-wide twenty–one and/or", "world wide twenty one and or"),
+            ("café naïve ﬁne", "cafe naive fine"),
+            ("it's", "its"),
+            ("...", ""),
+            ("", ""),
+        ):
+            self.assertEqual(expected, normalize(text, LETTERS))
+
+    def test_an_apostrophe_in_the_alphabet_is_kept_in_every_form(self) -> None:
+        for text in ("don't", "don’t", "DON`T", "donʼt"):
+            self.assertEqual("don't", normalize(text, LETTERS | {"'"}))
+
+    def test_case_follows_the_alphabet(self) -> None:
+        self.assertEqual("ABC", normalize("abc", frozenset("ABC ")))
+        self.assertEqual("aBc", normalize("aBc", frozenset("abcABC ")))
+
+    def test_other_scripts(self) -> None:
+        cyrillic = frozenset("абвгдежзийклмнопрстуфхцчшщъыьэюяё ")
+        self.assertEqual("ёлка и йод", normalize("Ёлка — и йод!", cyrillic))
+        self.assertEqual("елка", normalize("ёлка", cyrillic - {"ё"}))
+
+    def test_it_is_idempotent_and_stays_in_the_alphabet(self) -> None:
+        rng = random.Random(0)
+        for _ in range(500):
+            text = "".join(chr(rng.choice([rng.randrange(32, 127), rng.randrange(160, 0x2FFF)])) for _ in range(12))
+            once = normalize(text, LETTERS)
+            self.assertLessEqual(set(once), LETTERS)
+            self.assertEqual(once, normalize(once, LETTERS))
+
+
+class EncoderTest(unittest.TestCase):
+    def test_blank_first_then_the_alphabet_in_its_order(self) -> None:
+        self.assertEqual(("^", *string.ascii_lowercase, " "), CTCCharTextEncoder().alphabet)
+        self.assertEqual(("^", "b", "a"), CTCCharTextEncoder("ba").alphabet)
+        self.assertEqual(28, len(CTCCharTextEncoder()))
+
+    def test_round_trip(self) -> None:
+        encoder = TEXT_ENCODERS.build({"type": "CTCCharTextEncoder", "args": {"alphabet": list("abc' ")}})
+        self.assertEqual([1, 4, 2, 5, 3], encoder.encode("a'b c"))
+        self.assertEqual("a'b c", encoder.decode(encoder.encode("a'b c")))
+
+    def test_unknown_characters_are_named(self) -> None:
+        with self.assertRaisesRegex(ValueError, r"\['!', 'é'\]"):
+            CTCCharTextEncoder().encode("é!")
+
+    def test_collapse_equals_the_definition_on_every_path(self) -> None:
+        encoder = CTCCharTextEncoder("ab")
+        for length in range(6):
+            for path in itertools.product(range(3), repeat=length):
+                expected, previous = "", 0
+                for label in path:
+                    if label not in (0, previous):
+                        expected += "^ab"[label]
+                    previous = label
+                self.assertEqual(expected, encoder.collapse(path))
+
+    def test_alphabets_that_cannot_be(self) -> None:
+        for alphabet, expected in ((["ab"], "one character"), ("a^", "blank"), ("aba", "twice")):
+            with self.assertRaisesRegex(ValueError, expected):
+                CTCCharTextEncoder(alphabet)
+
+
+if __name__ == "__main__":
+    unittest.main()
