@@ -25,7 +25,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="override any key of the config by dotted path; repeatable")  # fmt: skip
     parser.add_argument("--hotwords", metavar="WORDS", help="words or phrases to favour, separated by commas")
     parser.add_argument("--chunk-seconds", type=float, default=60.0, metavar="S",
-                        help="recordings longer than this are recognised in overlapping pieces; default: 60")  # fmt: skip
+                        help="recognise longer recordings in overlapping pieces; default: 60")  # fmt: skip
     parser.add_argument("--srt", type=Path, metavar="DIR", help="also write subtitles, as .srt files")
     parser.add_argument("--vtt", type=Path, metavar="DIR", help="the same as .vtt")
     parser.add_argument("--report", type=Path, metavar="PATH", help="also write a page to look at, HTML")
