@@ -53,7 +53,7 @@ class FeatureExtractor(nn.Module):
 
     @torch.no_grad()
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, T) samples and (B,) lengths to features (B, F, T'), zero beyond each length, and their counts (B,)."""
+        """Map (B, T) samples and (B,) lengths to (B, F, T'), zero beyond each length, and frame counts (B,)."""
         frame_lengths = self.num_frames(lengths)
         features = self.spectrogram(self._padded(samples.float(), lengths))
         if self.log:
