@@ -76,7 +76,7 @@ def make_config(directory: Path, **trainer: Any) -> dict[str, Any]:
         "metrics": [{"type": "ArgmaxCERMetric"}],
         "trainer": {
             "epochs": 4, "len_epoch": 9, "accumulate_grad_steps": 2, "monitor": "min val_loss", "early_stop": 3,
-            "log_step": 2, "keep_last": 2, "wandb_run": "run", "grad_norm_clip": 20, **trainer,
+            "log_step": 2, "keep_last": 2, "wandb_run": "run", "grad_norm_clip": 20, "num_threads": 1, **trainer,
         },
     }  # fmt: skip
 
