@@ -6,8 +6,9 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class SpeechLoader(DataLoader[Example | Failure]):
     """A DataLoader that says what to do when one of its workers dies."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # collate makes batches of examples
-        with _signals_held():
+        with _signals_held(), _no_child_handler():
             iterator: Any = super().__iter__()
         while True:
             try:
@@ -55,7 +56,7 @@ class SpeechLoader(DataLoader[Example | Failure]):
             except StopIteration:
                 return
             except (RuntimeError, OSError, EOFError) as error:
-                dead = [worker for worker in getattr(iterator, "_workers", ()) if not worker.is_alive()]
+                dead = _dead(getattr(iterator, "_workers", ()))
                 if not dead:
                     raise
                 raise DataError(
@@ -63,6 +64,13 @@ class SpeechLoader(DataLoader[Example | Failure]):
                     "shared memory (/dev/shm) is full: use fewer num_workers or smaller batches, or num_workers 0"
                 ) from error
             yield batch
+
+
+def _dead(workers: Sequence[BaseProcess]) -> list[BaseProcess]:
+    """Return the workers that have ended; one that was just killed may still be ending."""
+    for worker in workers:
+        worker.join(0.5)
+    return [worker for worker in workers if not worker.is_alive()]
 
 
 @contextmanager
@@ -76,6 +84,18 @@ def _signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _no_child_handler() -> Iterator[None]:
+    """Undo what torch does to SIGCHLD: its handler raises wherever the program is when a worker dies.
+
+    Without it the death is noticed, within seconds, by whoever waits for the worker's batch.
+    """
+    before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    yield
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _prepare_worker(_: int) -> None:
