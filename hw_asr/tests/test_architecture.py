@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +73,7 @@ def sources(*folders: str) -> list[Path]:
     return sorted([*found, *ROOT.glob("*.py")])
 
 
+@cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
@@ -83,7 +84,7 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@lru_cache
+@cache
 def modules() -> dict[str, Path]:
     paths = [path for path in sorted((ROOT / "hw_asr").rglob("*.py")) if "tests" not in path.parts]
     return {module_of(path): path for path in paths}

@@ -45,7 +45,7 @@ class DocsTest(unittest.TestCase):
         text = (ROOT / "docs/index.md").read_text(encoding="utf-8")
         for page in (ROOT / "docs").glob("*.md"):
             if page.name != "index.md":
-                self.assertIn(f"({page.name})", text)
+                self.assertTrue(f"({page.name})" in text, f"docs/index.md does not link {page.name}")
 
     def test_the_map_shows_every_recipe_and_every_part(self) -> None:
         text = (ROOT / "docs/index.md").read_text(encoding="utf-8")
@@ -54,7 +54,8 @@ class DocsTest(unittest.TestCase):
             self.assertTrue(f"`{name.as_posix()}`" in text or f"`{name.parts[0]}/`" in text, name)
         for path in (ROOT / "hw_asr").iterdir():
             if not path.name.startswith("__") and (path.suffix == ".py" or (path / "__init__.py").is_file()):
-                self.assertIn(f"`{path.name}`" if path.is_file() else f"`{path.name}/`", text)
+                shown = f"`{path.name}`" if path.is_file() else f"`{path.name}/`"
+                self.assertTrue(shown in text, f"docs/index.md does not say what {shown} is")
 
     def test_files_that_are_named_exist(self) -> None:
         for page in PAGES:
