@@ -104,14 +104,14 @@ def one_message() -> Iterator[None]:
     """Let one process of those that fail together speak, then leave the group.
 
     Before the processes have met, it is the first of each machine; afterwards the first to fail. The others, which
-    mostly fail because that one is gone, end with the same exit code and without a word.
+    mostly fail because that one is gone, end with exit code 1 and without a word.
     """
     try:
         yield
-    except (UserError, RuntimeError, KeyboardInterrupt) as error:
+    except (UserError, RuntimeError, KeyboardInterrupt):
         if _speaks():
             raise
-        raise SystemExit(getattr(error, "exit_code", 1)) from None
+        raise SystemExit(1) from None
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -1,0 +1,171 @@
+"""Two processes train like one with twice the batch, fail together and speak once."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hw_asr.processes import DeviceError, choose_device
+from hw_asr.tests.training_case import TrainingCase, outcome, run_dir
+from hw_asr.tests.training_server import ROOT
+from hw_asr.training.progress import Progress
+
+BASELINE = {"type": "BaselineModel", "args": {"fc_hidden": 16}}
+
+
+def faulty(**args: Any) -> dict[str, Any]:
+    """Return the spec of a model with batch normalisation that fails as told."""
+    return {"type": "FaultyModel", "module": "hw_asr.tests.faulty_model", "args": args}
+
+
+class ProcessesCase(TrainingCase):
+    def plain_config(self, arch: dict[str, Any], batch_size: int, **trainer: Any) -> dict[str, Any]:
+        """Return a config without what draws at random per process."""
+        defaults = {"epochs": 2, "accumulate_grad_steps": 1, "len_epoch": None}
+        config = self.config(**{**defaults, **trainer})
+        del config["augmentations"], config["data"]["train"]["batch_sampler"]
+        config["arch"] = arch
+        config["data"]["train"] |= {"batch_size": batch_size, "num_workers": 0}
+        config["optimizer"] = {"type": "SGD", "args": {"lr": 0.05}}
+        return {**config, "lr_scheduler": None}
+
+    def start_two(self, place: Path, *arguments: str) -> list[int]:
+        """Start two processes that meet, as torchrun would."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        return [
+            self.server.start(
+                [*arguments, "-d", "cpu"], place, place / f"{rank}.txt",
+                {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            )
+            for rank in range(2)
+        ]  # fmt: skip
+
+    def end_two(self, place: Path, processes: list[int]) -> tuple[list[int], list[str]]:
+        """Return the exit codes and what each has said."""
+        codes = [self.server.wait(process) for process in processes]
+        return codes, [(place / f"{rank}.txt").read_text(encoding="utf-8") for rank in range(2)]
+
+    def train_two(self, place: Path, *arguments: str) -> list[str]:
+        codes, outputs = self.end_two(place, self.start_two(place, *arguments))
+        self.assertEqual(codes, [0, 0], outputs)
+        return outputs
+
+
+class TestEquality(ProcessesCase):
+    def assert_equal_runs(self, arch: dict[str, Any]) -> None:
+        one, two = self.place(self.plain_config(arch, 6)), self.place(self.plain_config(arch, 3))
+        self.train(one, "-c", "config.json")
+        outputs = self.train_two(two, "-c", "config.json")
+        self.assertEqual(outputs[1], "")
+        (state_one, metrics_one), (state_two, metrics_two) = outcome(one), outcome(two)
+        for name, weight in state_one["state_dict"].items():
+            torch.testing.assert_close(state_two["state_dict"][name], weight, rtol=1e-5, atol=1e-5, msg=name)
+        keys = ("step", "epoch", "train_loss", "train_grad_norm", "val_loss", "val_CER (argmax)", "other_loss")
+        for line_one, line_two in zip(metrics_one, metrics_two, strict=True):
+            for key in keys:
+                self.assertAlmostEqual(line_one.get(key, 0), line_two.get(key, 0), delta=2e-5, msg=f"{key} {line_one}")
+
+    def test_without_batch_normalisation(self) -> None:
+        self.assert_equal_runs(BASELINE)
+
+    def test_with_synchronised_batch_normalisation(self) -> None:
+        self.assert_equal_runs(faulty())
+
+
+class TestFaults(ProcessesCase):
+    def test_out_of_memory_on_one_skips_the_step_on_both(self) -> None:
+        place = self.place(self.plain_config(faulty(out_of_memory=[1], rank=1), 3))
+        outputs = self.train_two(place, "-c", "config.json")
+        self.assertRegex(outputs[1], r"out of memory on a batch of 3 x \d+ samples")
+        self.assertIn("step 2 skipped: out of memory (1 in a row)", outputs[0])
+        _, metrics = outcome(place)
+        self.assertEqual(metrics[-1]["steps skipped: out of memory"], 1)
+        self.assertEqual(metrics[-1]["step"], 8)
+
+    def test_not_finite_on_one_skips_the_step_on_both(self) -> None:
+        place = self.place(self.plain_config(faulty(not_finite=[1], rank=1), 3))
+        self.train_two(place, "-c", "config.json")
+        state, metrics = outcome(place)
+        self.assertEqual(metrics[-1]["steps skipped: not finite"], 1)
+        self.assertTrue(all(bool(weight.isfinite().all()) for weight in state["state_dict"].values()))
+
+    def test_one_message(self) -> None:
+        for name, arch in (("both", faulty(not_finite=[1])), ("one", faulty(error=[1], rank=1))):
+            with self.subTest(name):
+                place = self.place(self.plain_config(arch, 3, max_bad_steps=1))
+                codes, outputs = self.end_two(place, self.start_two(place, "-c", "config.json"))
+                said = "".join(outputs)
+                self.assertEqual(codes, [1, 1], said)
+                self.assertEqual(said.count("error: "), 1, said)
+                self.assertNotIn("Traceback", said)
+
+    def test_one_message_about_a_config(self) -> None:
+        place = self.place({**self.plain_config(BASELINE, 3), "nam": "typo"})
+        codes, outputs = self.end_two(place, self.start_two(place, "-c", "config.json"))
+        self.assertEqual((codes, outputs[1]), ([2, 1], ""))
+        self.assertIn("nam: unknown key", outputs[0])
+
+
+class TestResume(ProcessesCase):
+    def test_another_number_of_processes_goes_on(self) -> None:
+        place = self.place(self.plain_config(BASELINE, 3, epochs=40))
+        processes = self.start_two(place, "-c", "config.json")
+        while "step      2" not in (place / "0.txt").read_text(encoding="utf-8"):
+            time.sleep(0.005)
+        os.kill(processes[1], signal.SIGTERM)  # one is enough
+        codes, outputs = self.end_two(place, processes)
+        self.assertEqual(codes, [143, 143], outputs)
+        before, _ = outcome(place)
+        last = str(run_dir(place) / "last.pth")
+        epoch = before["progress"]["epoch"]
+        self.train(place, "-r", last, "--set", f"trainer.epochs={epoch}")
+        after, _ = outcome(place)
+        left_of_epoch = 8 - 2 * before["progress"]["step_in_epoch"]  # alone it takes 8 steps, of 3 utterances each
+        self.assertEqual(after["progress"]["step"], before["progress"]["step"] + left_of_epoch)
+        self.assertEqual((after["progress"]["data_pass"], after["progress"]["batch_in_pass"]), (epoch, 0))
+        self.train_two(place, "-r", last, "--set", f"trainer.epochs={epoch + 1}")
+        self.assertEqual(outcome(place)[0]["progress"]["step"], after["progress"]["step"] + 4)
+
+    def test_places(self) -> None:
+        progress = Progress(step_in_epoch=5, batch_in_pass=5, num_processes=2)
+        progress.share_among(3, whole_passes=True)
+        self.assertEqual((progress.batch_in_pass, progress.step_in_epoch, progress.num_processes), (3, 3, 3))
+        progress.share_among(1, whole_passes=False)
+        self.assertEqual((progress.batch_in_pass, progress.step_in_epoch, progress.num_processes), (9, 3, 1))
+
+
+class TestTorchrun(ProcessesCase):
+    def test_torchrun(self) -> None:
+        place = self.place(self.plain_config(faulty(), 3, epochs=1))
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+            str(ROOT / "train.py"), "-c", "config.json", "-d", "cpu",
+        ]  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(outcome(place)[0]["progress"]["num_processes"], 2)
+
+
+class TestDevices(unittest.TestCase):
+    def test_devices_that_are_not_there(self) -> None:
+        with self.assertRaisesRegex(DeviceError, "expected cpu, or GPU indices"):
+            choose_device("gpu", 1)
+        with self.assertRaisesRegex(DeviceError, f"this machine has {torch.cuda.device_count()}"):
+            choose_device("63", 1)
+        with self.assertRaisesRegex(DeviceError, "process 1 has no GPU"):
+            choose_device("0", 1, local_rank=1)
+
+
+if __name__ == "__main__":
+    unittest.main()
