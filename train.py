@@ -20,6 +20,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
                         help="override any key by dotted path, as trainer.epochs=3; repeatable")  # fmt: skip
     parser.add_argument("--check", action="store_true", help="validate, say what would run, and end")
+    parser.add_argument("--check-batch", action="store_true",
+                        help="as --check, and take one step on the longest batch of the training data")  # fmt: skip
     options = parser.parse_args(arguments)
     if options.config is None and options.resume is None:
         parser.error("give a config with -c, a checkpoint with -r, or both")
@@ -29,7 +31,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Run the command; return the exit code: 0, 1 for an error, 2 for a bad config, 130 or 143 for a signal."""
     options = parse_arguments()
-    from hw_asr.command import check, train
+    from hw_asr.command import check, check_batch, train
     from hw_asr.config import ConfigError
     from hw_asr.errors import UserError
 
@@ -39,7 +41,7 @@ def main() -> int:
     if options.bs is not None:
         assignments.append(f"data.train.batch_size={options.bs}")
     try:
-        run = check if options.check else train
+        run = check_batch if options.check_batch else check if options.check else train
         return run(options.config, options.resume, assignments, options.device)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -108,10 +108,13 @@ def select_utterances(
 
 
 def build_optimizer(config: ExperimentConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimiser of the model's parameters."""
-    optimizer: torch.optim.Optimizer = OPTIMIZERS.build(
-        config.optimizer, params=[each for each in model.parameters() if each.requires_grad]
-    )
+    """Return the optimiser of the model's parameters; on a GPU its fused form, where there is one."""
+    trained = [each for each in model.parameters() if each.requires_grad]
+    provided: dict[str, Any] = {"params": trained}
+    chosen = config.optimizer.get("args", {}).keys() & {"fused", "foreach"}
+    if any(each.is_cuda for each in trained) and not chosen and OPTIMIZERS.accepts(config.optimizer, "fused"):
+        provided["fused"] = True
+    optimizer: torch.optim.Optimizer = OPTIMIZERS.build(config.optimizer, **provided)
     return optimizer
 
 

@@ -32,6 +32,7 @@ from hw_asr.storage.runs import Run, RunError, RunId, Runs
 from hw_asr.training.checkpoint import load_checkpoint
 from hw_asr.training.console import set_up_logging
 from hw_asr.training.snapshots import LAST, Snapshots, load_newest_whole
+from hw_asr.training.trainer import TrainingFailedError
 from hw_asr.validation import validate
 from hw_asr.writers.base import Writer
 
@@ -73,6 +74,28 @@ def check(config_path: Path | None, resume: Path | None, assignments: Sequence[s
     config, _ = _read(config_path, resume, assignments)
     network = make_network(config, choose_device(device, config.n_gpu))
     print("\n".join(_describe(config, network)))
+    return 0
+
+
+def check_batch(config_path: Path | None, resume: Path | None, assignments: Sequence[str], device: str | None) -> int:
+    """As `check`, and take one step on the longest batch of the training data, without keeping anything; return 0.
+
+    Raises TrainingFailedError when that step would be skipped.
+    """
+    check(config_path, resume, assignments, device)
+    config, _ = _read(config_path, resume, assignments)
+    processes = Processes(device=choose_device(device, config.n_gpu))
+    set_threads(config.trainer.num_threads, config.data["train"].num_workers)
+    set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
+    batch, result, seconds = Experiment(config, None, processes).try_longest_batch()
+    if result.problem is not None:
+        remedy = "lower data.train.batch_size or max_audio_length" if "memory" in result.problem else "see the data"
+        raise TrainingFailedError(f"the longest batch does not fit: {result.problem}; {remedy}")
+    longest = float(batch.sample_lengths.max()) / config.preprocessing.sr
+    memory = ""
+    if processes.device.type == "cuda":
+        memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory"
+    print(f"longest batch  {len(batch)} recordings, {longest:.1f} s each at most: a step of {seconds:.1f} s{memory}")
     return 0
 
 

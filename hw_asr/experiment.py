@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from torch import nn
 
 from hw_asr import build
 from hw_asr.config import ExperimentConfig
+from hw_asr.datasets.collate import collate
 from hw_asr.datasets.loader import make_loader
-from hw_asr.datasets.samplers import padding_share
+from hw_asr.datasets.samplers import BatchSampler, padding_share
+from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.features import FeatureExtractor
 from hw_asr.models.normalization import synchronize_batch_norm
 from hw_asr.monitor import Monitor
@@ -29,11 +32,11 @@ from hw_asr.training.evaluation import Evaluator
 from hw_asr.training.media import NoPredictions, PredictionLogger
 from hw_asr.training.progress import Progress
 from hw_asr.training.snapshots import Snapshots
-from hw_asr.training.step import TrainingStep
+from hw_asr.training.step import StepResult, TrainingStep
 from hw_asr.training.step_log import StepLog
-from hw_asr.training.stream import BatchStream
+from hw_asr.training.stream import BatchStream, Placed
 from hw_asr.training.trainer import Trainer, TrainerSettings
-from hw_asr.types import CTCDecoder, TextEncoder
+from hw_asr.types import Batch, CTCDecoder, TextEncoder
 from hw_asr.writers.background import BackgroundWriter
 from hw_asr.writers.base import Writer
 from hw_asr.writers.jsonl import JsonlWriter
@@ -124,6 +127,15 @@ class Experiment:
             processes,
         )  # fmt: skip
 
+    def try_longest_batch(self) -> tuple[Batch, StepResult, float]:
+        """Take one step on the batch of the first pass that needs most memory; return both, and the step's seconds."""
+        dataset, sampler = self._training_data()
+        longest = max(sampler, key=lambda batch: len(batch) * float(dataset.durations[batch].max()))
+        batch = collate([dataset[index] for index in longest])
+        start = time.perf_counter()
+        result = self._step.run([Placed(batch, 0, 0)])
+        return batch, result, time.perf_counter() - start
+
     def state_dict(self, writer: Writer) -> dict[str, Any]:
         """Return the checkpoint of this moment: tensors and plain data; `state_dict` is what is evaluated."""
         return {
@@ -192,16 +204,21 @@ class Experiment:
         return int(self.network.model.transform_input_lengths(frames))  # type: ignore[operator]
 
     def _training_stream(self) -> BatchStream:
-        config, split = self._config, self._config.data["train"]
-        dataset = load_split(config, "train", self.network.text_encoder, self._num_frames)
-        sampler = make_sampler(split, dataset, training=True, seed=config.trainer.seed, processes=self._processes)
+        dataset, sampler = self._training_data()
         logger.info(
             "train: %d batches, padding %.0f %%",
             len(sampler),
             100 * padding_share(dataset.durations.tolist(), list(sampler)),
         )
-        loader = make_loader(dataset, sampler, split.num_workers, pin_memory=self._processes.device.type == "cuda")
+        num_workers = self._config.data["train"].num_workers
+        loader = make_loader(dataset, sampler, num_workers, pin_memory=self._processes.device.type == "cuda")
         return BatchStream(loader, sampler, self.progress)
+
+    def _training_data(self) -> tuple[SpeechDataset, BatchSampler]:
+        config, split = self._config, self._config.data["train"]
+        dataset = load_split(config, "train", self.network.text_encoder, self._num_frames)
+        seed = config.trainer.seed
+        return dataset, make_sampler(split, dataset, training=True, seed=seed, processes=self._processes)
 
     def _evaluators(self, decoders: Mapping[str, Any]) -> Iterator[Evaluator]:
         for name, split in self._config.data.items():
