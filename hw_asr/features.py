@@ -67,20 +67,18 @@ class FeatureExtractor(nn.Module):
 
     def _padded(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """Put `margin` samples on both sides of every row: mirrored ones (torch.stft's "reflect"), or zeros."""
-        size = max(samples.shape[1] + 2 * self._margin, self.n_fft)
-        position = torch.arange(size, device=samples.device) - self._margin
-        if samples.shape[1] == 0:
-            return samples.new_zeros(len(lengths), size)
+        batch_size, num_samples = samples.shape
+        padded = samples.new_zeros(batch_size, max(num_samples + 2 * self._margin, self.n_fft))
+        padded[:, self._margin : self._margin + num_samples] = samples
+        if not self._mirror or self._margin == 0 or num_samples == 0:
+            return padded
+        edge = torch.arange(self._margin, device=samples.device).expand(batch_size, -1)
+        position = torch.cat([edge - self._margin, lengths[:, None] + edge], dim=1)
         last = (lengths - 1).clamp(min=0)[:, None]
-        if self._mirror:
-            inside = position < lengths[:, None] + self._margin
-            period = (2 * last).clamp(min=1)
-            position = position.remainder(period)
-            position = torch.minimum(position, period - position)
-        else:
-            inside = (position >= 0) & (position < lengths[:, None])
-        index = position.expand(len(lengths), size).clamp(min=0).minimum(last)
-        return samples.gather(1, index).masked_fill(~inside, 0.0)
+        period = (2 * last).clamp(min=1)
+        folded = position.remainder(period)  # a row shorter than the margin is mirrored back and forth
+        folded = torch.minimum(folded, period - folded).minimum(last)
+        return padded.scatter_(1, position + self._margin, samples.gather(1, folded))
 
 
 def _normalized(features: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
