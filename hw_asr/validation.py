@@ -127,6 +127,10 @@ def _construction_faults(config: ExperimentConfig, training: bool) -> list[str]:
         faults += _model_faults(config, features.n_feats, encoder.alphabet)
     for split in config.data:
         _try(faults, f"data.{split}.datasets", partial(build.build_corpora, config, split))
+        sampler = config.data[split].batch_sampler
+        if sampler is not None:
+            provided = {"durations": [1.0], "seed": 0, "rank": 0, "world_size": 1}
+            _try(faults, f"data.{split}.batch_sampler.args", partial(registry.SAMPLERS.build, sampler, **provided))
     parameter = torch.nn.Linear(1, 1)
     optimizer = _try(faults, "optimizer.args", lambda: build.build_optimizer(config, parameter))
     if optimizer is not None:

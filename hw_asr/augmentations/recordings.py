@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hw_asr.datasets.audio import EXTENSIONS, AudioError, read_audio
+from hw_asr.datasets.audio import EXTENSIONS, read_audio
+from hw_asr.datasets.recording import AudioError
 from hw_asr.errors import UserError
 
 MAX_CACHED_SECONDS = 1800

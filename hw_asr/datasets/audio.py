@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
-from numpy.typing import NDArray
 
-from hw_asr.errors import UserError
-
-Samples = NDArray[np.float32]
+from hw_asr.datasets.recording import AudioError, Recording, Samples
 
 EXTENSIONS = frozenset(
     [".wav", ".flac", ".mp3", ".m4a", ".mp4", ".aac", ".ogg", ".opus", ".aif", ".aiff", ".sph", ".webm", ".wma"]
@@ -27,18 +24,6 @@ MAX_AMPLITUDE = 10.0
 MIN_COMPLETE = 0.98
 """Share of the declared length that must come out; MPEG headers count the encoder's padding."""
 SLACK_SECONDS = 0.1
-
-
-class AudioError(UserError):
-    """A recording cannot be decoded; the message begins with its path."""
-
-
-class Recording(NamedTuple):
-    """What a decoder made of a file: `samples` (T,) at `sample_rate`, and the length its header declares."""
-
-    samples: Samples
-    sample_rate: int
-    declared_seconds: float | None
 
 
 def read_audio(path: Path, sample_rate: int) -> Samples:

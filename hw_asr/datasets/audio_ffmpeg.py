@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
-from hw_asr.datasets.audio import AudioError, Recording
+from hw_asr.datasets.recording import AudioError, Recording
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,aac,ogg,flac,wav,w64,mp3,amr,caf,aiff,au,"

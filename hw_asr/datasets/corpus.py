@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hw_asr.datasets.audio import AudioError, duration
+from hw_asr.datasets.audio import duration
 from hw_asr.datasets.manifest import UNREADABLE, DataError, select
+from hw_asr.datasets.recording import AudioError
 from hw_asr.types import Selection, Utterance
 
 

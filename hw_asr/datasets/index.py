@@ -15,8 +15,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hw_asr.datasets.audio import EXTENSIONS, AudioError, duration
+from hw_asr.datasets.audio import EXTENSIONS, duration
 from hw_asr.datasets.manifest import UNREADABLE
+from hw_asr.datasets.recording import AudioError
 from hw_asr.download import waiting_lock
 from hw_asr.files import write_and_rename
 from hw_asr.types import Utterance

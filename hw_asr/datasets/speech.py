@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from hw_asr.datasets.audio import AudioError, read_audio
+from hw_asr.datasets.audio import read_audio
+from hw_asr.datasets.recording import AudioError
 from hw_asr.types import Example, Failure, TextEncoder, Utterance
 
 

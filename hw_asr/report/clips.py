@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from hw_asr.datasets.audio import AudioError, read_audio
+from hw_asr.datasets.audio import read_audio
+from hw_asr.datasets.recording import AudioError
 
 SAMPLE_RATE = 16000
 MAX_AS_IS = 12_000

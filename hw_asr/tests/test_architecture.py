@@ -39,13 +39,13 @@ ALLOWED: dict[str, set[str]] = {
     # Components: they receive plain arguments and know nothing of configs, of training or of each other, except that
     # recordings are read in one place and that decoders know language models.
     "models": {"processes"},  # batch normalisation over all processes
-    "augmentations": {"datasets.audio"},
+    "augmentations": {"datasets.audio", "datasets.recording"},
     "datasets": {"download", "unpack"},
     "text": {"download", "jit", "metrics"},
     "decoders": {"jit", "text"},
     "storage": set(),
     "writers": set(),
-    "report": {"datasets.audio", "metrics", "writers.jsonl"},
+    "report": {"datasets.audio", "datasets.recording", "metrics", "writers.jsonl"},
     "long_audio": {"features"},
     # Training receives objects.
     "training": {"features", "metrics", "monitor", "processes", "storage.runs", "writers.base"},

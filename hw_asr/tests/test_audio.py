@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from hw_asr.datasets.audio import AudioError, duration, read_audio
+from hw_asr.datasets.audio import duration, read_audio
+from hw_asr.datasets.recording import AudioError
 
 FORMATS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "formats"
 RATE = 16000

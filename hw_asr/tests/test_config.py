@@ -141,6 +141,11 @@ class ValidationTest(unittest.TestCase):
         self.assert_fault(r"arch.args.n_class: 30, but text_encoder has 28", "arch.args.n_class=30")
         sampler = {"type": "GroupLengthBatchSampler", "args": {"batch_size": 4}}
         both = f"data.val.batch_sampler={json.dumps(sampler)}"
+        bad = {"batch_sampler": {"type": "GroupLengthBatchSampler", "args": {"batch_size": 0}}}
+        bad["datasets"] = GOOD["data"]["train"]["datasets"]
+        self.assert_fault(
+            r"data.train.batch_sampler.args: batch_size: expected a positive", f"data.train={json.dumps(bad)}"
+        )
         self.assert_fault(r"data.val: batch_size and batch_sampler exclude each other", both)
         self.assert_fault(
             r"trainer.monitor: 'val_los' is no SPLIT_METRIC.*did you mean 'val_loss'", "trainer.monitor=min val_los"
