@@ -18,6 +18,10 @@ class DeviceError(UserError):
     """A device that is not there."""
 
 
+class ProcessLostError(UserError):
+    """A process that this one trains with is gone."""
+
+
 class PeerOutOfMemoryError(MemoryError):
     """Another process cannot finish this step."""
 
@@ -108,10 +112,14 @@ def one_message() -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, RuntimeError, KeyboardInterrupt):
-        if _speaks():
-            raise
-        raise SystemExit(1) from None
+    except (Exception, KeyboardInterrupt) as error:
+        if not _speaks():
+            raise SystemExit(1) from None
+        if isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error)):
+            raise ProcessLostError(
+                "another process ended without a word, killed perhaps for its memory; go on with train.py -r last.pth"
+            ) from error
+        raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

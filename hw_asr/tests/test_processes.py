@@ -109,6 +109,17 @@ class TestFaults(ProcessesCase):
                 self.assertEqual(said.count("error: "), 1, said)
                 self.assertNotIn("Traceback", said)
 
+    def test_a_killed_process_ends_the_other_with_a_message(self) -> None:
+        place = self.place(self.plain_config(BASELINE, 3, epochs=1000, early_stop=None))
+        processes = self.start_two(place, "-c", "config.json")
+        while "step      2" not in (place / "0.txt").read_text(encoding="utf-8"):
+            time.sleep(0.005)
+        os.kill(processes[1], signal.SIGKILL)
+        codes, outputs = self.end_two(place, processes)
+        self.assertEqual(codes, [1, -signal.SIGKILL])
+        self.assertRegex(outputs[0], "error: another process ended without a word.*\n$")
+        self.assertNotIn("Traceback", outputs[0])
+
     def test_one_message_about_a_config(self) -> None:
         place = self.place({**self.plain_config(BASELINE, 3), "nam": "typo"})
         codes, outputs = self.end_two(place, self.start_two(place, "-c", "config.json"))

@@ -19,8 +19,11 @@ from typing import Any
 
 import torch
 
+from hw_asr.config import parse
+from hw_asr.resume import apply_changes, compare
 from hw_asr.storage.lock import LOCK_NAME, hold
 from hw_asr.tests.training_case import TrainingCase, differences, make_config, outcome, run_dir
+from hw_asr.training.progress import Progress
 
 KILLS = int(os.environ.get("HW_ASR_KILLS", "4"))
 
@@ -180,6 +183,23 @@ class TestInterruption(TrainingCase):
         shutil.copyfile(place / "config.json", place / "kept.json")
         output = self.train(place, "-c", "kept.json", "-r", str(foreign), "--set", "trainer.wandb_run=b", code=1)
         self.assertIn("weights of another architecture or alphabet", output)
+
+
+class TestChanges(unittest.TestCase):
+    def test_a_new_learning_rate_takes_effect(self) -> None:
+        raw = make_config(Path())
+        raw["lr_scheduler"] = None
+        changed = json.loads(json.dumps(raw))
+        changed["optimizer"]["args"]["lr"] = 0.5
+        changed["trainer"]["monitor"] = "min other_loss"
+        optimizer = torch.optim.AdamW(torch.nn.Linear(1, 1).parameters(), lr=0.003)
+        progress = Progress(best=1.0, epochs_without_improvement=2)
+        with self.assertLogs("hw_asr.resume", "WARNING") as logs:
+            compare(parse(changed), raw, Path("last.pth"))
+        self.assertIn("optimizer.args.lr was 0.003 when last.pth was written; now 0.5", logs.output[0])
+        apply_changes(parse(changed), raw, optimizer, progress)
+        self.assertEqual(optimizer.param_groups[0]["lr"], 0.5)
+        self.assertEqual((progress.best, progress.epochs_without_improvement), (None, 0))
 
 
 def names(place: Path) -> list[str]:
