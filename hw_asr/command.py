@@ -61,6 +61,7 @@ def train(config_path: Path | None, resume: Path | None, assignments: Sequence[s
         with run.lock() if processes.is_main else nullcontext():
             set_up_logging(config.trainer.verbosity if processes.is_main else 0, _log_path(run, processes))
             logger.info("run %s:%s in %s", run.experiment, run.name, run.model_dir)
+            _say_where(config, processes)
             _warn_of_test_selection(config)
             if config_path is None and resume is not None:
                 state, source = load_newest_whole(resume)
@@ -201,6 +202,14 @@ def _describe(config: ExperimentConfig, network: Network) -> Iterator[str]:
     length = f"{trainer.len_epoch} batches" if trainer.len_epoch else "one pass over the training data"
     yield f"training    {trainer.epochs} epochs of {length}, {config.optimizer['type']}, {trainer.precision}"
     yield f"writes      {trainer.save_dir / 'models' / config.name}, {trainer.save_dir / 'log' / config.name}"
+
+
+def _say_where(config: ExperimentConfig, processes: Processes) -> None:
+    """Name the device; warn when the config asks for more GPUs than there are, which changes the batch of a step."""
+    logger.info("device %s%s", processes.device, f", {processes.size} processes" if processes.size > 1 else "")
+    available = torch.cuda.device_count()
+    if config.n_gpu > max(1, available):
+        logger.warning("n_gpu is %d, but this machine has %d; going on with what there is", config.n_gpu, available)
 
 
 def _warn_of_test_selection(config: ExperimentConfig) -> None:

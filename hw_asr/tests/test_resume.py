@@ -164,7 +164,9 @@ class TestInterruption(TrainingCase):
                 self.assertRegex(
                     self.train(place, "-r", last, "--set", change, code=2), f"error: resume: .*\n  {message}"
                 )
-        output = self.train(place, "-r", last, "--set", "trainer.epochs=2", "--set", "data.train.num_workers=0")
+        changes = ("trainer.epochs=2", "data.train.num_workers=0", "n_gpu=64")
+        output = self.train(place, "-r", last, *(word for change in changes for word in ("--set", change)))
+        self.assertIn("warning: n_gpu is 64, but this machine has", output)
         self.assertRegex(output, "warning: config trainer.epochs was 3 when .*; now 2")
         self.assertRegex(output, "warning: config data.train.num_workers was 2 when .*; now 0")
         self.assertIn("nothing to do", self.train(place, "-r", last, "--set", "trainer.epochs=2"))
