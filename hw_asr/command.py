@@ -65,7 +65,7 @@ def train(config_path: Path | None, resume: Path | None, assignments: Sequence[s
             _warn_of_test_selection(config)
             if config_path is None and resume is not None:
                 state, source = load_newest_whole(resume)
-                compare(config, state.get("config"), source)
+                compare(config, state.get("config"), source, (state.get("progress") or {}).get("step", 0))
                 start = Start(state)
             return _fit(config, run, start, processes)
 

@@ -23,8 +23,10 @@ _FIXED = (
 _REMEDY = "undo the change, or start a new run from these weights with -c CONFIG -r CHECKPOINT"
 
 
-def compare(config: ExperimentConfig, saved: Any, source: Path) -> None:
+def compare(config: ExperimentConfig, saved: Any, source: Path, num_steps: int) -> None:
     """Say in what a run's config differs from its checkpoint's; refuse what would not be the same run.
+
+    After 0 steps there is nothing yet that could not be the same.
 
     Raises ConfigError naming each key with both values.
     """
@@ -36,7 +38,7 @@ def compare(config: ExperimentConfig, saved: Any, source: Path) -> None:
         for path, old, new in changed
         if any(path == key or path.startswith(f"{key}.") for key in _FIXED) or _is_scheduled(path, config)
     ]
-    if refused:
+    if refused and num_steps > 0:
         raise ConfigError(refused, "resume")
     for path, old, new in changed:
         logger.warning("config %s was %s when %s was written; now %s", path, _short(old), source, _short(new))

@@ -172,6 +172,15 @@ class TestInterruption(TrainingCase):
         self.assertIn("nothing to do", self.train(place, "-r", last, "--set", "trainer.epochs=2"))
         self.finish(place)
 
+    def test_a_run_that_found_no_data_goes_on_with_other_data(self) -> None:
+        place = self.place(self.config(epochs=3))
+        data, nowhere = "data.train.datasets.0.args.data", "nowhere.jsonl"
+        output = self.train(place, "-c", "config.json", "--set", f"{data}={nowhere}", code=1)
+        self.assertIn("error: nowhere.jsonl: cannot read the manifest", output)
+        last = str(run_dir(place) / "last.pth")
+        self.train(place, "-r", last, "--set", f"{data}={self.corpora / 'train.jsonl'}")
+        self.assertEqual(differences(outcome(self.undisturbed), outcome(place)), [])
+
     def test_what_is_no_checkpoint(self) -> None:
         place = self.undisturbed
         self.assertIn(
@@ -197,7 +206,7 @@ class TestChanges(unittest.TestCase):
         optimizer = torch.optim.AdamW(torch.nn.Linear(1, 1).parameters(), lr=0.003)
         progress = Progress(best=1.0, epochs_without_improvement=2)
         with self.assertLogs("hw_asr.resume", "WARNING") as logs:
-            compare(parse(changed), raw, Path("last.pth"))
+            compare(parse(changed), raw, Path("last.pth"), 1)
         self.assertIn("optimizer.args.lr was 0.003 when last.pth was written; now 0.5", logs.output[0])
         apply_changes(parse(changed), raw, optimizer, progress)
         self.assertEqual(optimizer.param_groups[0]["lr"], 0.5)
