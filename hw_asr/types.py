@@ -115,6 +115,9 @@ class Corpus(Protocol):
     def status(self) -> str:
         """Say in one line what is there or what would be downloaded, from where to where and how large."""
 
+    def is_here(self) -> bool:
+        """Whether `select` finds everything in its place and downloads nothing."""
+
     def select(self, normalize: Callable[[str], str]) -> Selection:
         """Download and index what is missing, then return the utterances, filtered, their texts normalised."""
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from hw_asr.datasets.archive import Archive, describe, ensure
+from hw_asr.datasets.archive import Archive, describe, ensure, is_present
 from hw_asr.datasets.corpus import FilteredCorpus
 from hw_asr.datasets.index import audio_files, indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
@@ -51,6 +51,10 @@ class AN4Dataset(FilteredCorpus):
     def name(self) -> str:
         """What messages call this corpus."""
         return f"AN4 {self._split}"
+
+    def is_here(self) -> bool:
+        """Whether nothing has to be downloaded."""
+        return is_present(self._directory)
 
     def status(self) -> str:
         """Say where it is, or from where it would be downloaded."""

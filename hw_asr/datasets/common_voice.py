@@ -54,6 +54,10 @@ class CommonVoiceDataset(FilteredCorpus):
         """What messages call this corpus."""
         return f"Common Voice {self._split}"
 
+    def is_here(self) -> bool:
+        """Whether nothing has to be downloaded."""
+        return self._data_dir.exists()
+
     def status(self) -> str:
         """Say whether it is there."""
         return f"{self.name}: {self._data_dir}{'' if self._data_dir.exists() else ' (missing)'}"

@@ -34,6 +34,10 @@ class FilteredCorpus(ABC):
         """What messages call this corpus."""
 
     @abstractmethod
+    def is_here(self) -> bool:
+        """Whether `select` finds everything in its place and downloads nothing."""
+
+    @abstractmethod
     def status(self) -> str:
         """Say in one line what is there or what would be downloaded, from where to where and how large."""
 

@@ -55,6 +55,10 @@ class CustomAudioDataset(FilteredCorpus):
         """What messages call this corpus."""
         return str(self._manifest or "CustomAudioDataset")
 
+    def is_here(self) -> bool:
+        """Whether the manifest is there."""
+        return self._manifest is None or self._manifest.is_file()
+
     def status(self) -> str:
         """Say whether the manifest is there."""
         if isinstance(self._data, list):
@@ -97,6 +101,10 @@ class CustomDirAudioDataset(FilteredCorpus):
     def name(self) -> str:
         """What messages call this corpus."""
         return str(self._audio_dir)
+
+    def is_here(self) -> bool:
+        """Whether the directory is there."""
+        return self._audio_dir.is_dir()
 
     def status(self) -> str:
         """Say whether the directory is there."""

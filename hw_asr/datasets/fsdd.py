@@ -54,6 +54,10 @@ class FSDDDataset(FilteredCorpus):
         """What messages call this corpus."""
         return f"FSDD {self._split}"
 
+    def is_here(self) -> bool:
+        """Whether nothing has to be downloaded."""
+        return is_present(self._data_dir)
+
     def status(self) -> str:
         """Say where it is, or from where it would be downloaded."""
         return describe(self.name, self._data_dir, ARCHIVE)

@@ -67,6 +67,10 @@ class LibrispeechDataset(FilteredCorpus):
         """What messages call this corpus."""
         return f"LibriSpeech {self._part}"
 
+    def is_here(self) -> bool:
+        """Whether nothing has to be downloaded."""
+        return all(is_present(self._directory(part)) for part in self._parts)
+
     def status(self) -> str:
         """Say where each part is, or from where it would be downloaded."""
         return "; ".join(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from hw_asr.datasets.archive import Archive, describe, ensure
+from hw_asr.datasets.archive import Archive, describe, ensure, is_present
 from hw_asr.datasets.corpus import FilteredCorpus
 from hw_asr.datasets.index import indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
@@ -49,6 +49,10 @@ class LJspeechDataset(FilteredCorpus):
     def name(self) -> str:
         """What messages call this corpus."""
         return f"LJSpeech {self._part}"
+
+    def is_here(self) -> bool:
+        """Whether nothing has to be downloaded."""
+        return is_present(self._directory)
 
     def status(self) -> str:
         """Say where it is, or from where it would be downloaded."""
