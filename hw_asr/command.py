@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ from hw_asr.processes import (
 )
 from hw_asr.registry import STORAGES
 from hw_asr.resume import compare
+from hw_asr.splits import load_split, make_sampler
+from hw_asr.storage.external import StorageUnavailable
 from hw_asr.storage.runs import Run, RunError, RunId, Runs
 from hw_asr.training.checkpoint import load_checkpoint
 from hw_asr.training.console import set_up_logging
@@ -57,6 +59,7 @@ def train(config_path: Path | None, resume: Path | None, assignments: Sequence[s
         if run is None:
             if resume is not None:
                 start = Start(weights=(load_checkpoint(resume)["state_dict"], resume))
+            _refuse_hopeless_exports(config, processes)
             run = _new_run(config, processes)
         with run.lock() if processes.is_main else nullcontext():
             set_up_logging(config.trainer.verbosity if processes.is_main else 0, _log_path(run, processes))
@@ -145,6 +148,13 @@ def _exports(
         writer.scalars(experiment.progress.step, {"exports missing": len(exporter.missing)})
 
 
+def _refuse_hopeless_exports(config: ExperimentConfig, processes: Processes) -> None:
+    """Raise StorageError, before anything is made, when uploads are bound to be refused."""
+    if config.trainer.external_storage is not None and processes.is_main:
+        with suppress(StorageUnavailable):  # it may come back before the first export
+            STORAGES.build(config.trainer.external_storage).check_writable()
+
+
 def _read(
     config_path: Path | None, resume: Path | None, assignments: Sequence[str]
 ) -> tuple[ExperimentConfig, Run | None]:
@@ -195,12 +205,22 @@ def _describe(config: ExperimentConfig, network: Network) -> Iterator[str]:
     yield f"model       {config.arch['type']}, {num_parameters:,} parameters"
     yield f"features    {features}"
     yield f"text        {len(alphabet)} classes: blank and {''.join(alphabet[1:])!r}"
-    for split in config.data:
-        for corpus in build.build_corpora(config, split):
-            yield f"{split:<11} {corpus.status()}"
+    num_batches = config.trainer.len_epoch
+    for name, split in config.data.items():
+        corpora = build.build_corpora(config, name)
+        for corpus in corpora:
+            yield f"{name:<11} {corpus.status()}"
+        if all(corpus.is_here() for corpus in corpora):
+            dataset = load_split(config, name, network.text_encoder)
+            yield f"{'':<11} {len(dataset)} utterances, {dataset.durations.sum() / 3600:.2f} h"
+            if name == "train" and num_batches is None:
+                sampler = make_sampler(split, dataset, training=True, seed=0, processes=Processes())
+                num_batches = len(sampler)
     trainer = config.trainer
-    length = f"{trainer.len_epoch} batches" if trainer.len_epoch else "one pass over the training data"
-    yield f"training    {trainer.epochs} epochs of {length}, {config.optimizer['type']}, {trainer.precision}"
+    steps = "one pass over the training data"
+    if num_batches is not None:
+        steps = f"{-(-num_batches // trainer.accumulate_grad_steps)} steps"
+    yield f"training    {trainer.epochs} epochs of {steps}, {config.optimizer['type']}, {trainer.precision}"
     yield f"writes      {trainer.save_dir / 'models' / config.name}, {trainer.save_dir / 'log' / config.name}"
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hw_asr import build
-from hw_asr.config import ExperimentConfig
+from hw_asr.config import ConfigError, ExperimentConfig
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.loader import make_loader
 from hw_asr.datasets.samplers import BatchSampler, padding_share
@@ -117,6 +117,7 @@ class Experiment:
             max_bad_steps=trainer.max_bad_steps,
             scheduler_per_epoch=_per_epoch(trainer.scheduler_step, self._scheduler),
         )
+        _check_schedule(self._scheduler, settings)
         log = StepLog(
             writer, predictions, decoders["argmax"], period=trainer.log_step, histograms=trainer.log_histograms,
             sample_rate=config.preprocessing.sr, num_processes=processes.size,
@@ -174,7 +175,8 @@ class Experiment:
         specs = build.decoder_specs(config, encoder, trainer.beam_size)
         shown = trainer.visualize not in ("none", [], ["none"]) and "beam_search" in specs
         metrics = build.build_metrics(config)
-        names = {"argmax", *(["beam_search"] if shown else []), *(metric.decoder for metric in metrics)} & set(specs)
+        specs.setdefault("argmax", {"type": "argmax"})  # the log needs it, whatever the config decodes with
+        names = {"argmax", *(["beam_search"] if shown else []), *(metric.decoder for metric in metrics)}
         decoders = build.build_decoders(specs, encoder, sorted(names))
         if not shown:
             return decoders, NoPredictions()
@@ -243,3 +245,13 @@ def _per_epoch(setting: str | None, scheduler: Any | None) -> bool:
     if setting is not None:
         return setting == "epoch"
     return isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+
+def _check_schedule(scheduler: Any | None, settings: TrainerSettings) -> None:
+    """Raise ConfigError when the run takes more steps than a schedule of fixed length (OneCycleLR) has."""
+    length = getattr(scheduler, "total_steps", None)
+    steps = settings.epochs * (1 if settings.scheduler_per_epoch else settings.steps_per_epoch)
+    if length is not None and steps > length:
+        raise ConfigError(
+            [f"lr_scheduler.args.total_steps: {length}, but the run takes {steps} steps; set it to {steps}"]
+        )

@@ -237,6 +237,33 @@ class CommandLineTest(unittest.TestCase):
         self.assertEqual(0, code)
         self.assertIn("DeepSpeech2", output.getvalue())
 
+    def test_check_counts_what_is_here(self) -> None:
+        output = io.StringIO()
+        config = read_json(ROOT / "hw_asr" / "configs" / "demo.json")
+        config["data"]["root_dir"] = str(ROOT)
+        with contextlib.redirect_stdout(output):
+            code, errors = self.run_train(config, "--check", "-d", "cpu")
+        self.assertEqual((0, ""), (code, errors))
+        self.assertIn("2600 utterances, 1.22 h", output.getvalue())
+        self.assertIn("8 epochs of 109 steps", output.getvalue())
+
+    def test_a_schedule_that_is_too_short_is_a_fault_before_the_first_step(self) -> None:
+        config = read_json(ROOT / "hw_asr" / "configs" / "demo.json")
+        config["data"]["root_dir"] = str(ROOT)
+        code, errors = self.run_train(config, "--set", "lr_scheduler.args.total_steps=100", "-d", "cpu")
+        self.assertEqual(2, code)
+        self.assertIn("lr_scheduler.args.total_steps: 100, but the run takes 872 steps", errors)
+
+    def test_exports_that_would_be_refused_end_the_run_before_anything_is_made(self) -> None:
+        storage = {
+            "type": "GDriveStorage",
+            "args": {"storage_folder_id": "x", "client_credentials_filepath": "no.json"},
+        }
+        code, errors = self.run_train(GOOD, "--set", f"trainer.external_storage={json.dumps(storage)}", "-d", "cpu")
+        self.assertEqual(1, code)
+        self.assertIn("no.json", errors)
+        self.assertEqual(["config.json"], [path.name for path in self.folder.iterdir()])
+
     def test_help_loads_nothing_heavy(self) -> None:
         for script in ("train", "test"):
             program = (
