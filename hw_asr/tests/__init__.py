@@ -1,1 +1,7 @@
 """Tests, run by python -m unittest discover."""
+
+import signal
+
+# A shell starts background jobs with Ctrl-C ignored, and their children inherit it: the tests of Ctrl-C would hang.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
