@@ -12,15 +12,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import unittest
-from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 from hw_asr import download as module
 from hw_asr.download import DownloadError, download
 from hw_asr.tests.fault_server import fault_server
+from hw_asr.tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BODY = random.Random(0).randbytes(3_000_000)
@@ -189,12 +188,6 @@ class TestProcesses(DownloadCase):
             [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def wait_until(self, is_true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not is_true():
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.01)
-
     def test_two_at_once_transfer_once_and_without_torch(self) -> None:
         both = [self.start(), self.start()]
         for process in both:
@@ -221,7 +214,7 @@ class TestProcesses(DownloadCase):
             with mock.patch.object(self.server.RequestHandlerClass, "answer", slow):
                 process = self.start()
                 before = self.part.stat().st_size if self.part.exists() else 0
-                self.wait_until(lambda before=before: self.part.exists() and self.part.stat().st_size > before)
+                wait_until(lambda before=before: self.part.exists() and self.part.stat().st_size > before)
                 process.send_signal(number)
                 _, error = process.communicate(timeout=30)
             self.assertEqual(process.returncode, expected, error)

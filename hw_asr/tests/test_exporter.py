@@ -21,6 +21,7 @@ from hw_asr.storage.external import (
     md5_of,
 )
 from hw_asr.storage.runs import Run, RunId, Runs
+from hw_asr.tests.waiting import wait_until
 
 
 class ScriptedStorage(ExternalStorage):
@@ -108,8 +109,7 @@ class ExporterTest(unittest.TestCase):
         storage = ScriptedStorage(script)
         exporter = self.exporter(storage)
         exporter.export(self.write("best.pth", b"x"))
-        while exporter.exported == 0 and not exporter.missing:
-            threading.Event().wait(0.001)
+        wait_until(lambda: exporter.exported or exporter.missing)
         exporter.close()
         self.assertEqual((storage.calls, exporter.failures, exporter.missing), (3, 0, {}))
 
@@ -120,8 +120,7 @@ class ExporterTest(unittest.TestCase):
         storage = ScriptedStorage(script)
         exporter = self.exporter(storage)
         exporter.export(self.write("best.pth", b"x"))
-        while not exporter.missing:
-            threading.Event().wait(0.001)
+        wait_until(lambda: exporter.missing)
         self.assertEqual(storage.calls, 3)
         with self.assertLogs("hw_asr.storage.exporter", logging.ERROR) as logs:
             exporter.close()
@@ -142,8 +141,7 @@ class ExporterTest(unittest.TestCase):
         storage = ScriptedStorage(script)
         exporter = self.exporter(storage, attempts=1)
         exporter.export(self.write("config.json", b"{}"))
-        while not exporter.missing:
-            threading.Event().wait(0.001)
+        wait_until(lambda: exporter.missing)
         dead.clear()
         exporter.export(self.write("best.pth", b"x"))
         exporter.close()
@@ -173,8 +171,7 @@ class ExporterTest(unittest.TestCase):
         exporter = self.exporter(storage)
         for name in ("a.pth", "b.pth"):
             exporter.export(self.write(name, b"x"))
-        while len(exporter.missing) < 2:
-            threading.Event().wait(0.001)
+        wait_until(lambda: len(exporter.missing) == 2)
         self.assertEqual(exporter.missing, {"a.pth": "unexpected ZeroDivisionError", "b.pth": "the storage is full"})
         exporter.export(self.write("c.pth", b"x"))
         exporter.close()

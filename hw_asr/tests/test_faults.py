@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 import unittest
 from contextlib import redirect_stdout
 from io import StringIO
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 
-from hw_asr.tests.training_case import TrainingCase, outcome, run_dir
+from hw_asr.tests.training_case import TrainingCase, outcome, run_dir, wait_for_step
 from scripts.average_checkpoints import main as average_checkpoints
 
 
@@ -45,10 +44,9 @@ class TestFaults(FaultCase):
                 self.assertTrue((run_dir(place) / "last.pth").is_file())
 
     def test_a_dead_worker_ends_the_run_saved(self) -> None:
-        place = self.place(self.config(epochs=1000, early_stop=None))
+        place = self.place(self.endless_config())
         process = self.server.start(["-c", "config.json", "-d", "cpu"], place, place / "output.txt")
-        while "step      2" not in (place / "output.txt").read_text(encoding="utf-8"):
-            time.sleep(0.01)
+        wait_for_step(place / "output.txt", 2)
         children = Path(f"/proc/{process}/task/{process}/children")
         if not children.is_file():
             os.kill(process, signal.SIGKILL)

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +21,7 @@ from hw_asr.storage.external import md5_of
 from hw_asr.storage.runs import RunId
 from hw_asr.tests.drive_case import DriveCase
 from hw_asr.tests.drive_emulator import ROOT
+from hw_asr.tests.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "scripts" / "model_loader" / "model_loader.py"
@@ -219,10 +219,7 @@ class DriveLoaderTest(DriveCase):
         self.drive.faults[-1].times = 100
         command = [sys.executable, str(SCRIPT), "download", "best", "-c", str(self.config), "-p", str(self.models)]
         loader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
-        deadline = time.monotonic() + 30
-        while not list(self.models.rglob("*.part")):
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.01)
+        wait_until(lambda: list(self.models.rglob("*.part")))
         loader.send_signal(signal.SIGINT)
         _, said = loader.communicate(timeout=30)
         self.assertEqual(loader.returncode, 130)

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import unittest
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 from hw_asr.processes import DeviceError, choose_device
-from hw_asr.tests.training_case import TrainingCase, outcome, run_dir
+from hw_asr.tests.training_case import TrainingCase, outcome, run_dir, wait_for_step
 from hw_asr.tests.training_server import ROOT
 from hw_asr.training.progress import Progress
 
@@ -112,8 +111,7 @@ class TestFaults(ProcessesCase):
     def test_a_killed_process_ends_the_other_with_a_message(self) -> None:
         place = self.place(self.plain_config(BASELINE, 3, epochs=1000, early_stop=None))
         processes = self.start_two(place, "-c", "config.json")
-        while "step      2" not in (place / "0.txt").read_text(encoding="utf-8"):
-            time.sleep(0.005)
+        wait_for_step(place / "0.txt", 2)
         os.kill(processes[1], signal.SIGKILL)
         codes, outputs = self.end_two(place, processes)
         self.assertEqual(codes, [1, -signal.SIGKILL])
@@ -131,8 +129,7 @@ class TestResume(ProcessesCase):
     def test_another_number_of_processes_goes_on(self) -> None:
         place = self.place(self.plain_config(BASELINE, 3, epochs=40))
         processes = self.start_two(place, "-c", "config.json")
-        while "step      2" not in (place / "0.txt").read_text(encoding="utf-8"):
-            time.sleep(0.005)
+        wait_for_step(place / "0.txt", 2)
         os.kill(processes[1], signal.SIGTERM)  # one is enough
         codes, outputs = self.end_two(place, processes)
         self.assertEqual(codes, [143, 143], outputs)

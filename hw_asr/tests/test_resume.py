@@ -22,7 +22,7 @@ import torch
 from hw_asr.config import parse
 from hw_asr.resume import apply_changes, compare
 from hw_asr.storage.lock import LOCK_NAME, hold
-from hw_asr.tests.training_case import TrainingCase, differences, make_config, outcome, run_dir
+from hw_asr.tests.training_case import TrainingCase, differences, make_config, outcome, run_dir, wait_for_step
 from hw_asr.training.progress import Progress
 
 KILLS = int(os.environ.get("HW_ASR_KILLS", "4"))
@@ -91,8 +91,7 @@ class TestInterruption(TrainingCase):
         """Return the place of a run that got a signal in its first epoch, and has ended as it should."""
         place = self.place(self.config(epochs=3, **trainer))
         process = self.server.start(["-c", "config.json", "-d", "cpu"], place, place / "output.txt")
-        while "step      2" not in (output := (place / "output.txt").read_text(encoding="utf-8")):
-            time.sleep(0.005)
+        wait_for_step(place / "output.txt", 2)
         os.killpg(process, number)
         self.assertEqual(self.server.wait(process), 128 + number)
         output = (place / "output.txt").read_text(encoding="utf-8")

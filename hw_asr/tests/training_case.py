@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 from hw_asr.tests.training_server import TrainingServer
+from hw_asr.tests.waiting import wait_until
 from hw_asr.training.checkpoint import load_checkpoint
 from hw_asr.writers.jsonl import read_metrics
 
@@ -113,11 +114,25 @@ class TrainingCase(unittest.TestCase):
         """Return the config of this class's corpora."""
         return make_config(self.corpora, **trainer)
 
+    def endless_config(self) -> dict[str, Any]:
+        """Return the same config for a run that somebody has to end."""
+        return {**self.config(epochs=1000, early_stop=None), "lr_scheduler": None}
+
     def train(self, place: Path, *arguments: str, code: int = 0) -> str:
         """Run train.py there; return its output, and fail when the exit code is another."""
         found, output = self.server.run([*arguments, "-d", "cpu"], place)
         self.assertEqual(found, code, output)
         return output
+
+
+def wait_for_step(output: Path, step: int) -> None:
+    """Return when training has logged a step; fail with what it says instead."""
+
+    def said() -> str:
+        return output.read_text(encoding="utf-8")
+
+    wait_until(lambda: f"step {step:>6}" in said() or "error: " in said(), lambda: f"for step {step}:\n{said()}")
+    assert f"step {step:>6}" in said(), said()
 
 
 def run_dir(place: Path) -> Path:

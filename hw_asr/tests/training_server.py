@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 300
+"""Seconds that a train.py of a test may take; each takes a few."""
 
 
 class TrainingServer:
@@ -53,7 +57,7 @@ class TrainingServer:
         return self._ask(request)
 
     def wait(self, process_id: int) -> int:
-        """Return the exit code, negative for a signal, when the process has ended."""
+        """Return the exit code, negative for a signal, when the process has ended, which it must in `LIMIT` seconds."""
         return self._ask({"wait": process_id})
 
     def run(self, arguments: list[str], cwd: Path, env: dict[str, str] | None = None) -> tuple[int, str]:
@@ -96,13 +100,25 @@ def _train(request: dict[str, Any]) -> None:
     os._exit(code)
 
 
+def _exit_code(process: int) -> int:
+    """Wait for a process that was forked here; one that takes too long is killed with its group."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.killpg(process, signal.SIGKILL)
+        time.sleep(0.002)
+
+
 def _serve() -> None:
     import hw_asr.command  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
-            answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+            answer = _exit_code(request["wait"])
         else:
             answer = os.fork()
             if answer == 0:
