@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
 import gc
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -40,6 +44,7 @@ def make_loader(
         collate_fn=collate,
         worker_init_fn=_prepare_worker,
         persistent_workers=num_workers > 0,
+        multiprocessing_context=_lock_free_context() if num_workers else None,
         generator=torch.Generator().manual_seed(0),
     )
 
@@ -71,6 +76,33 @@ def _dead(workers: Sequence[BaseProcess]) -> list[BaseProcess]:
     for worker in workers:
         worker.join(0.5)
     return [worker for worker in workers if not worker.is_alive()]
+
+
+class SharedFlag:
+    """What torch needs of a multiprocessing.Event, without its lock.
+
+    A worker that is killed while it looks at an Event leaves it locked, and the parent then waits for the lock instead
+    of noticing the death.
+    """
+
+    def __init__(self, context: BaseContext) -> None:
+        self._value = context.RawValue(ctypes.c_bool, False)
+
+    def is_set(self) -> bool:
+        """Whether `set` was called, in any process."""
+        return bool(self._value.value)
+
+    def set(self) -> None:
+        """Set the flag for good."""
+        self._value.value = True
+
+
+def _lock_free_context() -> BaseContext:
+    """Return the default way of starting processes, its events being flags."""
+    default = multiprocessing.get_context()
+    context = copy.copy(default)
+    context.Event = lambda: SharedFlag(default)  # type: ignore[method-assign,assignment,return-value]
+    return context
 
 
 @contextmanager
