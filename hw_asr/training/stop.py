@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-logger = logging.getLogger(__name__)
+STDERR = 2
 
 
 class StopRequest:
-    """Set by the first SIGINT or SIGTERM; the second ends the process at once."""
+    """Set by the first SIGINT or SIGTERM; the second ends the process at once. Says so if `speaks`."""
 
-    def __init__(self) -> None:
+    def __init__(self, speaks: bool = True) -> None:
+        self._speaks = speaks
         self.signal: signal.Signals | None = None
 
     def __bool__(self) -> bool:
@@ -40,4 +42,8 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.signal = signal.Signals(number)
-        logger.warning("%s: finishing this step and saving; once more ends at once", self.signal.name)
+        # A handler may interrupt the log in the middle of a line, which must not be entered twice: past all buffers.
+        line = f"{self.signal.name}: finishing this step and saving; once more ends at once\n"
+        if self._speaks:
+            with suppress(OSError):
+                os.write(STDERR, ("\n" + line if sys.stderr.isatty() else line).encode())

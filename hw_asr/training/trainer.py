@@ -78,7 +78,7 @@ class Trainer:
         self._snapshots = snapshots
         self._step_log = log
         self._processes = processes
-        self._stop = StopRequest()
+        self._stop = StopRequest(speaks=processes.is_main)
         self._started = (time.perf_counter(), self._batches_done())
 
     def fit(self) -> int:
