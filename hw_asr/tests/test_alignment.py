@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import itertools
 import unittest
+from pathlib import Path
 
 import numpy as np
 import torch
 import torchaudio
 
+from hw_asr.config import read_json
+from hw_asr.datasets.audio import read_audio
 from hw_asr.decoders.alignment import AlignmentError, align, align_characters, words
+from hw_asr.experiment import make_network
 from hw_asr.tests.test_beam_search import random_log_probs
 from hw_asr.text.encoder import CTCCharTextEncoder
+from hw_asr.training.checkpoint import load_checkpoint, load_weights
+from hw_asr.training.step import run_model
+from hw_asr.validation import validate
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+SPEECH = SHARED / "data/librispeech/LibriSpeech/dev-clean"
+CHECKPOINT = SHARED / "fixtures/published_checkpoint/model_best.pth"
 
 
 def best_by_enumeration(log_probs: np.ndarray, labels: list[int]) -> float:
@@ -45,6 +56,42 @@ class PathTest(unittest.TestCase):
             _, scores = torchaudio.functional.forced_align(log_probs[None], labels[None], blank=0)
             path = align_characters(log_probs.numpy(), labels.tolist())
             self.assertAlmostEqual(self.score(log_probs.numpy(), labels.tolist(), path), scores.sum().item(), places=6)
+
+
+@unittest.skipUnless(
+    SPEECH.is_dir() and CHECKPOINT.is_file(), "needs ../shared/data/librispeech and ../shared/fixtures"
+)
+class RealSpeechTest(unittest.TestCase):
+    def test_words_are_where_torchaudio_finds_them(self) -> None:
+        config = validate(read_json(CHECKPOINT.with_name("config.json")), "config.json", training=False)
+        network = make_network(config, torch.device("cpu"))
+        load_weights(network.model.eval(), load_checkpoint(CHECKPOINT)["state_dict"], CHECKPOINT)
+        encoder, num_words = network.text_encoder, 0
+        for transcript in SPEECH.rglob("*.trans.txt"):
+            for line in transcript.read_text(encoding="utf-8").splitlines():
+                name, text = line.split(" ", 1)
+                text = encoder.normalize(text)
+                samples = torch.from_numpy(read_audio(transcript.with_name(f"{name}.flac"), 16000))[None]
+                with torch.inference_mode():
+                    features, lengths = network.front_end(samples, torch.tensor([samples.shape[1]]))
+                    log_probs = run_model(network.model, features, lengths, "fp32")[0]
+                symbols, _ = torchaudio.functional.forced_align(log_probs, torch.tensor([encoder.encode(text)]))
+                expected = word_spans(symbols[0].tolist(), encoder.alphabet.index(" "))
+                self.assertEqual([span[1:3] for span in align(log_probs[0], text, encoder)], expected, name)
+                num_words += len(expected)
+        self.assertGreater(num_words, 100)
+
+
+def word_spans(symbols: list[int], space: int) -> list[tuple[int, int]]:
+    """Return first and last frame, exclusive, of each word of a path, one class a frame."""
+    spans, start, end = [], None, 0
+    for frame, symbol in enumerate([*symbols, space]):
+        if symbol == space and start is not None:
+            spans.append((start, end))
+            start = None
+        elif symbol not in (0, space):
+            start, end = frame if start is None else start, frame + 1
+    return spans
 
 
 class WordTest(unittest.TestCase):
