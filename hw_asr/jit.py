@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import tempfile
@@ -13,6 +14,8 @@ Array = Any
 """An array in a kernel; its type stands in the signature."""
 Scalar = Any
 """A number in a kernel, Numba's rather than Python's."""
+KERNEL_FOLDERS = ("", "decoders", "text")
+"""Where kernels live, below this package."""
 
 
 def kernel(signature: str, inner: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -54,10 +57,21 @@ def user_cache_dir() -> Path:
 
 
 def _cache_dir() -> str:
-    """Return "" (beside the source, Numba's default) where that can be written, else a user's directory."""
-    if _is_writable(Path(__file__).parent / "__pycache__"):
-        return ""
-    return str(user_cache_dir() / "numba")
+    """Return a directory beside the source where that can be written, else a user's; another for every version.
+
+    Numba looks at the file of the outermost kernel only, and would go on using inner kernels that have changed since.
+    """
+    package = Path(__file__).parent
+    beside = package / "__pycache__"
+    return str((beside if _is_writable(beside) else user_cache_dir()) / f"kernels-{_digest(package)}")
+
+
+def _digest(package: Path) -> str:
+    """Return what tells the sources that kernels are made of from others."""
+    content = hashlib.sha256()
+    for path in sorted(path for folder in KERNEL_FOLDERS for path in (package / folder).glob("*.py")):
+        content.update(path.read_bytes())
+    return content.hexdigest()[:16]
 
 
 def _is_writable(path: Path) -> bool:

@@ -19,13 +19,30 @@ class CacheTest(unittest.TestCase):
 
     def test_beside_the_source_where_that_can_be_written(self) -> None:
         with mock.patch.object(jit, "__file__", str(self.directory / "jit.py")):
-            self.assertEqual(jit._cache_dir(), "")
+            self.assertEqual(Path(jit._cache_dir()).parent, self.directory / "__pycache__")
 
     def test_in_the_users_directory_else(self) -> None:
         (self.directory / "__pycache__").touch()  # no directory can be made in its place, by root neither
         home = {"XDG_CACHE_HOME": str(self.directory / "home")}
         with mock.patch.object(jit, "__file__", str(self.directory / "jit.py")), mock.patch.dict(os.environ, home):
-            self.assertEqual(jit._cache_dir(), str(self.directory / "home" / "hw_asr" / "numba"))
+            self.assertEqual(Path(jit._cache_dir()).parent, self.directory / "home" / "hw_asr")
+
+    def test_changed_kernels_are_compiled_anew(self) -> None:
+        (self.directory / "decoders").mkdir()
+        inner = self.directory / "decoders" / "inner.py"
+        inner.write_text("before", encoding="utf-8")
+        with mock.patch.object(jit, "__file__", str(self.directory / "jit.py")):
+            before = jit._cache_dir()
+            self.assertEqual(jit._cache_dir(), before)
+            inner.write_text("after!", encoding="utf-8")
+            self.assertNotEqual(jit._cache_dir(), before)
+
+    def test_kernels_live_where_changes_are_looked_for(self) -> None:
+        package = Path(jit.__file__).parent
+        known = {path for folder in jit.KERNEL_FOLDERS for path in (package / folder).glob("*.py")}
+        users = {path for path in package.rglob("*.py") if "\n@kernel(" in path.read_text(encoding="utf-8")}
+        self.assertGreater(len(users), 5)
+        self.assertEqual(users - known, set())
 
     def test_in_a_temporary_directory_at_last(self) -> None:
         with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": "/dev/null/none"}):
