@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torchaudio
@@ -55,15 +55,33 @@ class FeatureExtractor(nn.Module):
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, T) samples and (B,) lengths to (B, F, T'), zero beyond each length, and frame counts (B,)."""
         frame_lengths = self.num_frames(lengths)
-        features = self.spectrogram(self._padded(samples.float(), lengths))
-        if self.log:
-            features = torch.log(features + LOG_OFFSET)
-        mask = length_mask(frame_lengths, features.shape[-1])[:, None, :]
-        features = features.masked_fill(~mask, 0.0)
+        longest = max(int(frame_lengths.max()), 1) if len(frame_lengths) else 1
+        mask = length_mask(frame_lengths, longest)[:, None, :]
+        if samples.is_cpu:
+            features = self._row_by_row(samples.float(), lengths, frame_lengths, longest)
+        else:
+            spectrogram = self.spectrogram(self._padded(samples.float(), lengths))
+            features = self._logarithm(spectrogram)[..., :longest].masked_fill(~mask, 0.0)
         if self.normalize == "utterance":
             features = _normalized(features, mask, frame_lengths)
-        longest = int(frame_lengths.max()) if len(frame_lengths) else 0
-        return features[..., : max(longest, 1)], frame_lengths
+        return features, frame_lengths
+
+    def _row_by_row(self, samples: Tensor, lengths: Tensor, frame_lengths: Tensor, longest: int) -> Tensor:
+        """Return (B, F, longest): a row's intermediate results fit into the cache, a batch's do not."""
+        features = samples.new_zeros(len(samples), self.n_feats, longest)
+        rows = zip(samples, lengths.tolist(), frame_lengths.tolist(), features, strict=True)
+        for row, length, num_frames, target in rows:
+            if num_frames:
+                own = row[None, :length]
+                if self._mirror and self._margin < length:
+                    padded = nn.functional.pad(own, (self._margin, self._margin), mode="reflect")
+                else:
+                    padded = self._padded(own, torch.tensor([length]))
+                target[:, :num_frames] = self._logarithm(_transformed(self.spectrogram, padded[0]))
+        return features
+
+    def _logarithm(self, features: Tensor) -> Tensor:
+        return features.add_(LOG_OFFSET).log_() if self.log else features
 
     def _padded(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """Put `margin` samples on both sides of every row: mirrored ones (torch.stft's "reflect"), or zeros."""
@@ -79,6 +97,30 @@ class FeatureExtractor(nn.Module):
         folded = position.remainder(period)  # a row shorter than the margin is mirrored back and forth
         folded = torch.minimum(folded, period - folded).minimum(last)
         return padded.scatter_(1, position + self._margin, samples.gather(1, folded))
+
+
+def _transformed(transform: Any, samples: Tensor) -> Tensor:
+    """Map the samples (T,) of an utterance to (F, T') by a torchaudio transform that does not centre.
+
+    Power spectra and mel spectra, the usual ones, are computed here: without torch.stft's copies and without the root
+    that torchaudio takes, only to square it.
+    """
+    stft = transform.spectrogram if type(transform) is torchaudio.transforms.MelSpectrogram else transform
+    features: Tensor
+    if type(stft) is not torchaudio.transforms.Spectrogram or not _is_plain_power(stft):
+        features = transform(samples[None])[0]
+        return features
+    missing = stft.n_fft - stft.win_length
+    window = nn.functional.pad(stft.window, (missing // 2, missing - missing // 2))
+    spectrum = torch.fft.rfft(samples.unfold(0, stft.n_fft, stft.hop_length) * window)
+    features = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+    if stft is not transform:
+        features = features @ transform.mel_scale.fb
+    return features.T
+
+
+def _is_plain_power(stft: Any) -> bool:
+    return bool(stft.power == 2 and not stft.normalized and stft.onesided and stft.pad == 0)
 
 
 def _normalized(features: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:

@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from hw_asr.datasets.archive import Archive, describe, ensure, is_present
-from hw_asr.datasets.corpus import FilteredCorpus
+from hw_asr.datasets.archive import Archive, ArchiveCorpus
 from hw_asr.datasets.index import audio_files, indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
 from hw_asr.registry import DATASETS
@@ -25,7 +24,7 @@ _LINE = re.compile(r"(?:<s>)?\s*(?P<text>.*?)\s*(?:</s>)?\s*\((?P<id>\S+)\)\s*")
 
 
 @DATASETS.register()
-class AN4Dataset(FilteredCorpus):
+class AN4Dataset(ArchiveCorpus):
     """The train or the test split of AN4, as its authors made them.
 
     `data_dir` is the directory with etc/ and wav/, by default `root_dir/an4`; what is not there is downloaded. The
@@ -42,27 +41,13 @@ class AN4Dataset(FilteredCorpus):
         max_text_length: int | None = None,
         root_dir: Path = Path("data"),
     ) -> None:
-        super().__init__(limit, max_audio_length, max_text_length)
+        directory = data_dir or root_dir / "an4"
+        super().__init__(f"AN4 {split}", ARCHIVE, directory, index_dir, limit, max_audio_length, max_text_length)
         self._split = split
-        self._directory = data_dir or root_dir / "an4"
-        self._index_dir = index_dir
-
-    @property
-    def name(self) -> str:
-        """What messages call this corpus."""
-        return f"AN4 {self._split}"
-
-    def is_here(self) -> bool:
-        """Whether nothing has to be downloaded."""
-        return is_present(self._directory)
-
-    def status(self) -> str:
-        """Say where it is, or from where it would be downloaded."""
-        return describe(self.name, self._directory, ARCHIVE)
 
     def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
         """Download it if it is missing and return the utterances of the split."""
-        directory = ensure(self._directory, ARCHIVE)
+        directory = self._fetched()
         index_path = path_of_index(directory, self._index_dir, f"an4_{self._split}")
         return indexed(directory, index_path, partial(_scan, self._split), self.name), {}
 

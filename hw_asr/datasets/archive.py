@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from hw_asr.datasets.corpus import FilteredCorpus
 from hw_asr.download import download, waiting_lock
 from hw_asr.unpack import unpack
 
@@ -46,3 +47,38 @@ def describe(name: str, directory: Path, archive: Archive) -> str:
     if is_present(directory):
         return f"{name}: in {directory}"
     return f"{name}: would be downloaded from {archive.url} to {directory}, about {archive.gigabytes:g} GB"
+
+
+class ArchiveCorpus(FilteredCorpus):
+    """A corpus that is one archive, unpacked in `directory`; its index is kept in `index_dir`, by default there too."""
+
+    def __init__(
+        self,
+        name: str,
+        archive: Archive,
+        directory: Path,
+        index_dir: Path | None,
+        limit: int | None,
+        max_audio_length: float | None,
+        max_text_length: int | None,
+    ) -> None:
+        super().__init__(limit, max_audio_length, max_text_length)
+        self._name, self._archive = name, archive
+        self._directory, self._index_dir = directory, index_dir
+
+    @property
+    def name(self) -> str:
+        """What messages call this corpus."""
+        return self._name
+
+    def is_here(self) -> bool:
+        """Whether nothing has to be downloaded."""
+        return is_present(self._directory)
+
+    def status(self) -> str:
+        """Say where it is, or from where it would be downloaded."""
+        return describe(self._name, self._directory, self._archive)
+
+    def _fetched(self) -> Path:
+        """Return the directory, downloaded if it is missing."""
+        return ensure(self._directory, self._archive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,9 @@ MAX_AMPLITUDE = 10.0
 MIN_COMPLETE = 0.98
 """Share of the declared length that must come out; MPEG headers count the encoder's padding."""
 SLACK_SECONDS = 0.1
+OGG_HEADER = 27
+"""Bytes of an Ogg page before its table of segments, whose length is the last of them (RFC 3533, section 6)."""
+LARGEST_OGG_PAGE = OGG_HEADER + 255 + 255 * 255
 
 
 def read_audio(path: Path, sample_rate: int) -> Samples:
@@ -82,6 +86,8 @@ def _open(path: Path) -> BinaryIO:
 
 def _decode(path: Path) -> Recording:
     with _open(path) as file:
+        if _ogg_is_cut_off(file):
+            raise AudioError(f"{path}: cut off: its last Ogg page is incomplete")
         try:
             recording = _decode_with_libsndfile(path, file)
             refusal = "no samples"
@@ -131,6 +137,31 @@ def _declared_share(file: BinaryIO) -> float:
             return size / present if present and present < size < 0x7FFF0000 else 1.0
         position += 8 + size + size % 2
     return 1.0
+
+
+def _ogg_is_cut_off(file: BinaryIO) -> bool:
+    """Whether an Ogg file ends in the middle of a page; decoders silently leave that page out.
+
+    A last page without the end-of-stream flag proves nothing: Android's own writer, and the voice messages made with
+    it, never set it. Bytes behind the last page that begin no other, such as tags, are no cut.
+    """
+    file.seek(0)
+    if file.read(4) != b"OggS":
+        return False
+    file.seek(max(0, file.seek(0, 2) - LARGEST_OGG_PAGE))
+    tail = file.read()
+    ends = [_end_of_ogg_page(tail, mark.start()) for mark in re.finditer(b"OggS", tail)]
+    if not ends or len(tail) in ends:  # among all: a mark may also be audio that happens to read so
+        return False
+    return ends[-1] > len(tail) or b"OggS".startswith(tail[ends[-1] :])
+
+
+def _end_of_ogg_page(data: bytes, start: int) -> int:
+    """Return where the page at `start` ends; behind the end of the data where its header is incomplete."""
+    segments = start + OGG_HEADER
+    table = data[segments : segments + data[segments - 1]] if segments <= len(data) else b""
+    is_whole = segments <= len(data) and len(table) == data[segments - 1]
+    return segments + len(table) + sum(table) if is_whole else len(data) + 1
 
 
 def _check_rate(path: Path, sample_rate: int) -> None:

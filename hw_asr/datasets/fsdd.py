@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from hw_asr.datasets.archive import Archive, describe, ensure, is_present
-from hw_asr.datasets.corpus import FilteredCorpus
+from hw_asr.datasets.archive import Archive, ArchiveCorpus, is_present
 from hw_asr.datasets.index import audio_files, indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
 from hw_asr.registry import DATASETS
@@ -25,7 +24,7 @@ _NAME = re.compile(r"(\d)_([^_]+)_(\d+)")
 
 
 @DATASETS.register()
-class FSDDDataset(FilteredCorpus):
+class FSDDDataset(ArchiveCorpus):
     """Spoken digits; the text is the digit as a word.
 
     By the published convention `test` is each speaker's first five recordings of each digit, and `train` the others.
@@ -44,27 +43,13 @@ class FSDDDataset(FilteredCorpus):
         max_text_length: int | None = None,
         root_dir: Path = Path("data"),
     ) -> None:
-        super().__init__(limit, max_audio_length, max_text_length)
+        directory = data_dir or root_dir / "fsdd"
+        super().__init__(f"FSDD {split}", ARCHIVE, directory, index_dir, limit, max_audio_length, max_text_length)
         self._split, self._held_out_speaker = split, held_out_speaker
-        self._data_dir = data_dir or root_dir / "fsdd"
-        self._index_dir = index_dir
-
-    @property
-    def name(self) -> str:
-        """What messages call this corpus."""
-        return f"FSDD {self._split}"
-
-    def is_here(self) -> bool:
-        """Whether nothing has to be downloaded."""
-        return is_present(self._data_dir)
-
-    def status(self) -> str:
-        """Say where it is, or from where it would be downloaded."""
-        return describe(self.name, self._data_dir, ARCHIVE)
 
     def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
         """Download it if it is missing and return the utterances of the split."""
-        directory = ensure(self._data_dir, ARCHIVE)
+        directory = self._fetched()
         if is_present(directory / "recordings"):
             directory = directory / "recordings"
         found = indexed(directory, path_of_index(directory, self._index_dir, "fsdd"), _scan, "FSDD")

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from hw_asr.datasets.archive import Archive, describe, ensure, is_present
-from hw_asr.datasets.corpus import FilteredCorpus
+from hw_asr.datasets.archive import Archive, ArchiveCorpus
 from hw_asr.datasets.index import indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
 from hw_asr.registry import DATASETS
@@ -23,7 +22,7 @@ TRAIN_SHARE = 0.85
 
 
 @DATASETS.register()
-class LJspeechDataset(FilteredCorpus):
+class LJspeechDataset(ArchiveCorpus):
     """LJSpeech, or a part of it: in the order of the ids, `train` is the first 85 % of the utterances, `test` the rest.
 
     `data_dir` is the directory with metadata.csv and wavs/, by default `root_dir/LJSpeech-1.1`; what is not there is
@@ -40,27 +39,13 @@ class LJspeechDataset(FilteredCorpus):
         max_text_length: int | None = None,
         root_dir: Path = Path("data"),
     ) -> None:
-        super().__init__(limit, max_audio_length, max_text_length)
+        directory = data_dir or root_dir / "LJSpeech-1.1"
+        super().__init__(f"LJSpeech {part}", ARCHIVE, directory, index_dir, limit, max_audio_length, max_text_length)
         self._part = part
-        self._directory = data_dir or root_dir / "LJSpeech-1.1"
-        self._index_dir = index_dir
-
-    @property
-    def name(self) -> str:
-        """What messages call this corpus."""
-        return f"LJSpeech {self._part}"
-
-    def is_here(self) -> bool:
-        """Whether nothing has to be downloaded."""
-        return is_present(self._directory)
-
-    def status(self) -> str:
-        """Say where it is, or from where it would be downloaded."""
-        return describe(self.name, self._directory, ARCHIVE)
 
     def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
         """Download it if it is missing and return the utterances of the part."""
-        directory = ensure(self._directory, ARCHIVE)
+        directory = self._fetched()
         index_path = path_of_index(directory, self._index_dir, "ljspeech")
         found = sorted(indexed(directory, index_path, _scan, "LJSpeech"), key=lambda utterance: utterance.id)
         border = round(TRAIN_SHARE * len(found))

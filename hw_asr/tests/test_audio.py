@@ -1,6 +1,7 @@
 """Decoding: every format against what was written, resampling against the analytic signal, and every kind of damage."""
 
 import csv
+import re
 import struct
 import tempfile
 import unittest
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from hw_asr.datasets import audio
 from hw_asr.datasets.audio import duration, read_audio
 from hw_asr.datasets.recording import AudioError
 
@@ -25,6 +27,16 @@ def sweep(rate: int, seconds: float, low: float = 50.0, high: float = 7000.0) ->
 def snr(signal: np.ndarray, reference: np.ndarray) -> float:
     """Signal to noise in dB."""
     return 10 * np.log10(np.sum(reference**2) / np.sum((signal - reference) ** 2))
+
+
+def ogg_checksum(page: bytes) -> int:
+    """The CRC of a page whose own field counts as zeros (RFC 3533, section 6)."""
+    crc = 0
+    for byte in [*page[:22], 0, 0, 0, 0, *page[26:]]:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1) ^ (0x104C11DB7 if crc & 0x80000000 else 0)
+    return crc
 
 
 class AudioCase(unittest.TestCase):
@@ -137,6 +149,42 @@ class TestDamage(AudioCase):
             with self.subTest(extension=extension):
                 whole = self.write(f"a.{extension}", signal).read_bytes()
                 self.refuses(self.damaged(f"b.{extension}", whole[: len(whole) // 2]), words)
+
+    def test_ogg_files_cut_anywhere_are_refused(self) -> None:
+        signal = np.random.default_rng(0).standard_normal(4 * RATE) * 0.1
+        for subtype in ("VORBIS", "OPUS"):
+            whole = self.write("a.ogg", signal, format="OGG", subtype=subtype).read_bytes()
+            pages = [mark.start() for mark in re.finditer(b"OggS", whole)]
+            last = pages[-1]
+            middle = [len(whole) // 3, len(whole) // 2, len(whole) - 1, pages[3] + 1, pages[3] + 3, last + 4, last + 26]
+            for end in [*middle, last + 27, last + 28]:
+                with self.subTest(subtype=subtype, end=end, pages=pages):
+                    self.refuses(self.damaged("b.ogg", whole[:end]), "cut off")
+
+    def test_ogg_files_that_are_whole_in_an_unusual_way_are_not_refused(self) -> None:
+        signal = sweep(RATE, 1.0)
+        whole = self.write("a.ogg", signal, format="OGG", subtype="OPUS").read_bytes()
+        last = whole.rindex(b"OggS")
+        unflagged = bytearray(whole)
+        unflagged[last + 5] &= ~4
+        unflagged[last + 22 : last + 26] = ogg_checksum(unflagged[last:]).to_bytes(4, "little")
+        cases = {
+            "no end-of-stream flag": (bytes(unflagged), 1.0),
+            "a tag behind": (whole + b"TAG" + bytes(125), 1.0),
+            "zeros behind": (whole + bytes(1000), 1.0),
+            "a short mark in a tag": (whole + b"BRAVO", 1.0),
+            "two streams, one after the other": (whole + whole.replace(whole[14:18], b"next"), 1.0),
+        }
+        for name, (data, seconds) in cases.items():
+            with self.subTest(name):
+                self.assertGreaterEqual(len(read_audio(self.damaged("b.ogg", data), RATE)), seconds * RATE - 1)
+
+    def test_an_ogg_page_whose_audio_reads_like_a_mark(self) -> None:
+        whole = self.write("a.ogg", sweep(RATE, 1.0), format="OGG", subtype="OPUS").read_bytes()
+        marked = whole[:-20] + b"OggS" + whole[-16:]
+        path = self.damaged("b.ogg", marked)
+        with path.open("rb") as file:
+            self.assertFalse(audio._ogg_is_cut_off(file))
 
     def test_lying_headers(self) -> None:
         whole = bytearray(self.write("a.wav", sweep(RATE, 0.5)).read_bytes())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unittest
 import warnings
+from typing import Any
+from unittest import mock
 
 import torch
 import torchaudio
@@ -45,6 +47,47 @@ class FeatureExtractorTest(unittest.TestCase):
             for row, length, num_frames, found in zip(samples, lengths, frames, features, strict=True):
                 alone, _ = front_end(row[None, :length], length[None])
                 torch.testing.assert_close(found[:, :num_frames], alone[0], atol=1e-5, rtol=1e-4)
+
+    def test_alone_or_in_company_to_the_last_bit_on_a_cpu(self) -> None:
+        front_end = FeatureExtractor(mel(n_mels=40), log=True)
+        samples, lengths = padded([5000, 16000, 150, 3000])
+        features, frames = front_end(samples, lengths)
+        alone, _ = front_end(samples[:1, :5000], lengths[:1])
+        self.assertTrue(torch.equal(features[0, :, : int(frames[0])], alone[0]))
+
+    def test_every_transform_gives_what_it_gives_each_utterance_alone(self) -> None:
+        spectrogram, mfcc = torchaudio.transforms.Spectrogram, torchaudio.transforms.MFCC
+        arguments: list[tuple[type[torch.nn.Module], dict[str, Any]]] = [
+            (torchaudio.transforms.MelSpectrogram, {"n_fft": 512, "win_length": 401, "hop_length": 160, "n_mels": 64}),
+            (torchaudio.transforms.MelSpectrogram, {"power": 1.0, "n_mels": 64}),
+            (torchaudio.transforms.MelSpectrogram, {"normalized": True, "norm": "slaney", "mel_scale": "slaney"}),
+            (torchaudio.transforms.MelSpectrogram, {"window_fn": torch.hamming_window, "n_mels": 64}),
+            (spectrogram, {"n_fft": 256}),
+            (spectrogram, {"n_fft": 256, "win_length": 200, "power": 1.0}),
+            (spectrogram, {"n_fft": 255, "normalized": "frame_length"}),
+            (spectrogram, {"n_fft": 64, "onesided": False}),
+            (mfcc, {"sample_rate": 16000, "n_mfcc": 13, "melkwargs": {"n_mels": 40}}),
+        ]
+        samples, lengths = padded([4000, 3001, 1000])
+        for kind, settings in arguments:
+            with self.subTest(kind=kind.__name__, settings=settings), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                reference = kind(**settings)
+                features, frames = FeatureExtractor(kind(**settings), log=False)(samples, lengths)
+                for row, length, num_frames, found in zip(samples, lengths, frames, features, strict=True):
+                    expected = reference(row[None, :length])[0]
+                    self.assertEqual(expected.shape[1], num_frames)
+                    torch.testing.assert_close(found[:, :num_frames], expected, atol=1e-5, rtol=1e-4)
+                    self.assertFalse(found[:, num_frames:].any())
+
+    def test_all_rows_at_once_as_on_a_gpu(self) -> None:
+        for kind in (mel(n_mels=40), torchaudio.transforms.Spectrogram(n_fft=128)):
+            front_end = FeatureExtractor(kind, log=True, normalize="utterance")
+            samples, lengths = padded([5000, 16000, 150, 1, 3000])
+            expected, _ = front_end(samples, lengths)
+            with mock.patch.object(torch.Tensor, "is_cpu", False):
+                found, _ = front_end(samples, lengths)
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
     def test_frame_counts_of_every_length(self) -> None:
         front_end = FeatureExtractor(mel(n_mels=8), log=False)

@@ -63,6 +63,8 @@ class EncoderTest(unittest.TestCase):
     def test_unknown_characters_are_named(self) -> None:
         with self.assertRaisesRegex(ValueError, r"\['!', 'é'\]"):
             CTCCharTextEncoder().encode("é!")
+        with self.assertRaisesRegex(ValueError, r"\['\^'\]"):  # the blank is a class, but no character
+            CTCCharTextEncoder().encode("a^b")
 
     def test_collapse_equals_the_definition_on_every_path(self) -> None:
         encoder = CTCCharTextEncoder("ab")

@@ -30,7 +30,7 @@ class CTCCharTextEncoder:
             if characters.count(character) > 1:
                 raise ValueError(f"alphabet: {character!r} stands twice")
         self.alphabet: tuple[str, ...] = (BLANK_CHARACTER, *characters)
-        self._index = {character: index for index, character in enumerate(self.alphabet)}
+        self._index = {character: index for index, character in enumerate(characters, 1)}
         self._characters = frozenset(characters)
 
     def __len__(self) -> int:
@@ -46,10 +46,11 @@ class CTCCharTextEncoder:
 
         Raises ValueError naming the characters that are not in the alphabet.
         """
-        unknown = sorted(set(text) - self._characters)
-        if unknown:
-            raise ValueError(f"{text!r} has characters that are not in the alphabet: {unknown}")
-        return [self._index[character] for character in text]
+        try:
+            return list(map(self._index.__getitem__, text))
+        except KeyError:
+            unknown = sorted(set(text) - self._characters)
+            raise ValueError(f"{text!r} has characters that are not in the alphabet: {unknown}") from None
 
     def decode(self, indices: Sequence[int]) -> str:
         """Return the text of a labelling; blanks print as `^`."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Collection
+from functools import lru_cache
+from typing import Literal
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "＇": "'", "`": "'"})
-_SPACES = re.compile(r"\s+")
 
 
-def normalize(text: str, alphabet: Collection[str]) -> str:
+def normalize(text: str, alphabet: frozenset[str]) -> str:
     """Bring a transcript into the form that is trained on and scored against.
 
     Unicode is composed (NFKC) and case folded to the case the alphabet has; a letter that the alphabet lacks loses
@@ -18,21 +17,25 @@ def normalize(text: str, alphabet: Collection[str]) -> str:
     dropped; runs of white space become one space.
     """
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
-    text = _fold_case(text, alphabet)
-    if not set(text).issubset(alphabet):
+    case = _case(alphabet)
+    if case is not None:
+        text = text.lower() if case == "lower" else text.upper()
+    if not alphabet.issuperset(text):
         text = "".join([_known(character, alphabet) for character in text])
-    return _SPACES.sub(" ", text).strip()
+    return " ".join(text.split())
 
 
-def _fold_case(text: str, alphabet: Collection[str]) -> str:
+@lru_cache
+def _case(alphabet: frozenset[str]) -> Literal["lower", "upper"] | None:
+    """Say which case the letters of an alphabet have; None where they have both or none."""
     has_lower = any(character.islower() for character in alphabet)
     has_upper = any(character.isupper() for character in alphabet)
     if has_lower == has_upper:
-        return text
-    return text.lower() if has_lower else text.upper()
+        return None
+    return "lower" if has_lower else "upper"
 
 
-def _known(character: str, alphabet: Collection[str]) -> str:
+def _known(character: str, alphabet: frozenset[str]) -> str:
     if character in alphabet:
         return character
     if character.isspace() or unicodedata.category(character) == "Pd" or character in "/\\_":
