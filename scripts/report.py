@@ -67,10 +67,12 @@ def _compare(first: Path, second: Path, output: Path, decoder: list[str] | None,
     from hw_asr.report.page import write_comparison
     from hw_asr.report.results import read_results
 
-    names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))
-    if names[0] == names[1]:
-        names = ("first", "second")
     decoders = (decoder[0], decoder[-1]) if decoder else None
+    names = (first.stem, second.stem)
+    if names[0] == names[1] and first != second:
+        names = (str(first), str(second))
+    elif names[0] == names[1] and (decoders is None or decoders[0] == decoders[1]):
+        names = ("first", "second")
     data = write_comparison(
         read_results(first), read_results(second), output, names=names, decoders=decoders, audio_limit_mb=audio_mb
     )
