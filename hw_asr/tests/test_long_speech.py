@@ -75,6 +75,8 @@ class SonnetTest(unittest.TestCase):
         specs = build.decoder_specs(settings, network.text_encoder, 10)
         decoders = build.build_decoders(specs, network.text_encoder, ["argmax", "beam_search"])
 
+        network.model.register_forward_hook(lambda *_: self.assertFalse(torch.is_grad_enabled(), "memory grows"))
+
         def transcribe(utterances: list[Utterance], chunk: float) -> list[dict[str, Any]]:
             recogniser = Recogniser(network, decoders, 16_000, torch.device("cpu"), chunk)
             return recogniser.transcribe(utterances, batch_size=16, num_workers=0)[0]
