@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from hw_asr.entry_point import run_command
+
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; imports nothing heavy, so that --help is quick."""
@@ -44,9 +46,7 @@ def main() -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -108,6 +108,7 @@ class Recogniser:
             self._seconds.audio += float(batch.sample_lengths.sum()) / self._sample_rate
             yield emission
 
+    @torch.inference_mode()  # else every piece keeps all that the network computed for it
     def _long(self, batch: Batch) -> Emissions:
         """Return the emissions of one long recording, computed in pieces."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from hw_asr.entry_point import run_command
 from hw_asr.errors import UserError
 
 
@@ -63,4 +64,4 @@ def average(state_dicts: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hw_asr import build, config, registry
 from hw_asr.datasets.corpus import FilteredCorpus
+from hw_asr.entry_point import run_command
 from hw_asr.files import write_and_rename
 from hw_asr.registry import Registry
 from hw_asr.signature import describe, parameters
@@ -222,4 +223,4 @@ def _one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

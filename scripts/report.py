@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from hw_asr.entry_point import run_command
 from hw_asr.errors import UserError
 
 
@@ -20,19 +21,26 @@ def main(arguments: list[str] | None = None) -> int:
     """Write one page; return 0, or 1 after saying what is wrong."""
     options = _parse(arguments)
     try:
-        if options.compare:
-            output = options.output or Path("comparison.html")
-            _compare(options.compare[0], options.compare[1], output, options.decoder, options.audio_mb)
-        elif options.target.suffix == ".json":
-            output = options.output or options.target.with_suffix(".html")
-            _evaluation(options.target, output, options.audio_mb)
-        else:
-            output = _training(options.target, options.output)
+        said = _write(options)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"written: {output}")
+    print(said)
     return 0
+
+
+def _write(options: argparse.Namespace) -> str:
+    """Write the page that is asked for; return what to say of it."""
+    found = ""
+    if options.compare:
+        output = options.output or Path("comparison.html")
+        found = _compare(options.compare[0], options.compare[1], output, options.decoder, options.audio_mb) + "\n"
+    elif options.target.suffix == ".json":
+        output = options.output or options.target.with_suffix(".html")
+        _evaluation(options.target, output, options.audio_mb)
+    else:
+        output = _training(options.target, options.output)
+    return f"{found}written: {output}"
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -53,19 +61,22 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _compare(first: Path, second: Path, output: Path, decoder: list[str] | None, audio_mb: float) -> None:
+def _compare(first: Path, second: Path, output: Path, decoder: list[str] | None, audio_mb: float) -> str:
+    """Write the page; return what it found in a few lines."""
     from hw_asr.report.comparison import summary
     from hw_asr.report.page import write_comparison
     from hw_asr.report.results import read_results
 
-    names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))
-    if names[0] == names[1]:
-        names = ("first", "second")
     decoders = (decoder[0], decoder[-1]) if decoder else None
+    names = (first.stem, second.stem)
+    if names[0] == names[1] and first != second:
+        names = (str(first), str(second))
+    elif names[0] == names[1] and (decoders is None or decoders[0] == decoders[1]):
+        names = ("first", "second")
     data = write_comparison(
         read_results(first), read_results(second), output, names=names, decoders=decoders, audio_limit_mb=audio_mb
     )
-    print(summary(data))
+    return summary(data)
 
 
 def _evaluation(path: Path, output: Path, audio_mb: float) -> None:
@@ -96,4 +107,4 @@ def _training(target: Path, output: Path | None) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -14,6 +14,9 @@ from hw_asr.decoders.base import Matrix
 from hw_asr.errors import UserError
 from hw_asr.types import TextEncoder, Word
 
+BLOCK_FRAMES = 2048
+"""An alignment keeps the scores of all states once in so many frames."""
+
 
 class AlignmentError(UserError):
     """A text that cannot be what these frames say."""
@@ -71,20 +74,51 @@ def align_characters(log_probs: Matrix, labels: list[int]) -> NDArray[np.int32]:
 
     Raises AlignmentError when there is no path.
     """
-    from hw_asr.decoders.viterbi import best_path
-
-    num_states = 2 * len(labels) + 1
-    scores = np.full((2, num_states + 2), -np.inf)
-    path = np.zeros(len(log_probs), np.int32)
     needed = len(labels) + sum(now == before for now, before in zip(labels[1:], labels, strict=False))
     if needed <= len(log_probs):
-        steps = np.empty((len(log_probs), num_states), np.int8)
-        if best_path(log_probs, np.array(labels, np.int32), scores, steps, path) > -np.inf:
+        path = _best_path(log_probs, np.array(labels, np.int32))
+        if path is not None:
             return path
     raise AlignmentError(
         f"{len(labels)} characters cannot be aligned to {len(log_probs)} frames: "
         + ("at least " + str(needed) + " are needed" if needed > len(log_probs) else "they have probability 0")
     )
+
+
+def _best_path(log_probs: Matrix, labels: NDArray[np.int32]) -> NDArray[np.int32] | None:
+    """Return the states of the best path; None when none has a probability above 0.
+
+    Which way each state of each frame came from is a table that grows with the square of a recording: gigabytes for
+    an hour. So only the scores before every block are kept. Going back, a block whose last state is known is done
+    again, and this time only the few states that lead there are.
+    """
+    from hw_asr.decoders.viterbi import advance, trace
+
+    num_frames, high = len(log_probs), 2 * len(labels)
+    path = np.zeros(num_frames, np.int32)
+    starts = range(0, num_frames, BLOCK_FRAMES)
+    rows = np.full((len(starts), high + 3), -np.inf)
+    rows[:1, 2] = 0.0
+    for index, start in enumerate(starts[1:]):
+        scores = _scores(rows[index])
+        row = advance(log_probs, labels, scores, np.empty((0, 0), np.int8), start - BLOCK_FRAMES, start, 0, high)
+        rows[index + 1] = scores[row]
+    for index, start in reversed(list(enumerate(starts))):
+        end = min(start + BLOCK_FRAMES, num_frames)
+        low = max(0, high - 2 * (end - start) - 1)
+        scores, steps = _scores(rows[index]), np.empty((end - start, high - low + 1), np.int8)
+        row = advance(log_probs, labels, scores, steps, start, end, low, high)
+        if end == num_frames:  # a path ends in the last label or in the blank after it
+            if high > 0 and scores[row, high + 1] > scores[row, high + 2]:
+                high -= 1
+            if scores[row, high + 2] == -np.inf:
+                return None
+        high = trace(steps, path, start, low, high)
+    return path
+
+
+def _scores(row: NDArray[np.float64]) -> Matrix:
+    return np.stack([row, np.full_like(row, -np.inf)])
 
 
 def _as_array(log_probs: Tensor | Matrix) -> Matrix:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import ctc_loss
 
-from hw_asr.decoders.base import check_frames, check_shapes
+from hw_asr.decoders.base import check_frames, check_shapes, utterances
 from hw_asr.registry import DECODERS
 from hw_asr.types import Hypothesis, TextEncoder
 
@@ -22,11 +21,15 @@ class ArgmaxDecoder:
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Return the one text of each utterance of `log_probs` (B, T, V) with its exact CTC probability."""
+        from hw_asr.decoders.ctc_forward import labelling_log_likelihood  # compiles; `texts` does not need it
+
         labellings = self._labellings(log_probs, lengths)
-        log_likelihoods = _log_likelihoods(log_probs, lengths, labellings)
+        frames = utterances(log_probs, lengths, len(self._text_encoder.alphabet))
+        # Not ctc_loss, whose table of frames by characters takes 30 GB for an hour of speech.
+        values = [labelling_log_likelihood(*pair) for pair in zip(frames, labellings, strict=True)]
         return [
             [Hypothesis(self._text_encoder.decode(labels), value, value)]
-            for labels, value in zip(labellings, log_likelihoods, strict=True)
+            for labels, value in zip(labellings, values, strict=True)
         ]
 
     def texts(self, log_probs: Tensor, lengths: Tensor) -> list[str]:
@@ -47,18 +50,3 @@ class ArgmaxDecoder:
                 check_frames(index, peaks[index, :length].double().numpy())
             result.append(path[index, :length][emitted[index, :length]].tolist())
         return result
-
-
-def _log_likelihoods(log_probs: Tensor, lengths: Tensor, labellings: list[list[int]]) -> list[float]:
-    """Return the CTC log-probability of one labelling per utterance; that of nothing in no frames is 0."""
-    if log_probs.numel() == 0:
-        return [0.0] * len(labellings)
-    device = log_probs.device
-    losses = ctc_loss(
-        log_probs.detach().transpose(0, 1).double(),
-        torch.tensor([label for labels in labellings for label in labels], dtype=torch.long, device=device),
-        lengths.to(device).clamp(min=1),
-        torch.tensor([len(labels) for labels in labellings], dtype=torch.long, device=device),
-        reduction="none",
-    )
-    return [-loss if length else 0.0 for loss, length in zip(losses.tolist(), lengths.tolist(), strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,13 @@ def log_likelihood(probs: Matrix, totals: NDArray[np.float64], log_scale: float,
 
         log_prob = forward_in_logarithms(probs, labels, np.full_like(cells, -np.inf))
     return float(log_scale + log_prob)
+
+
+def labelling_log_likelihood(log_probs: Matrix, labels: Sequence[int]) -> float:
+    """Return the log-probability of a labelling of log_probs (T, V), which needs memory for two frames of it."""
+    peaks = log_probs.max(axis=1) if len(log_probs) else np.zeros(0)
+    probs = np.exp(log_probs - peaks[:, None])
+    return log_likelihood(probs, probs.sum(axis=1), float(peaks.sum()), np.array(labels, np.int32))
 
 
 @kernel("Tuple((float64, float64))(float64[:, ::1], float64[::1], int32[::1], float64[:, ::1])")

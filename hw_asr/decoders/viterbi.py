@@ -1,4 +1,4 @@
-"""The best path of a labelling through the frames: the Viterbi kernel over the CTC graph."""
+"""The best path of a labelling through the frames: the Viterbi recursion over the CTC graph, in kernels."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import numpy as np
 from hw_asr.jit import Array, Scalar, kernel
 
 
-@kernel("float64(float64[:, ::1], int32[::1], float64[:, ::1], int8[:, ::1], int32[::1])")
-def best_path(log_probs: Array, labels: Array, scores: Array, steps: Array, path: Array) -> Scalar:
-    """Write the state of every frame to path (T,) and return the path's log-probability, -inf when there is none.
+@kernel("int64(float64[:, ::1], int32[::1], float64[:, ::1], int8[:, ::1], int64, int64, int64, int64)")
+def advance(
+    log_probs: Array, labels: Array, scores: Array, steps: Array, first: int, last: int, low: int, high: int
+) -> Scalar:
+    """Take the scores over frames `first` to `last` - 1, of states `low` to `high`; return the row they end in.
 
-    log_probs (T, V), labels (L,); states 0 .. 2L alternate between the blank and the labels. scores (2, 2L + 3), -inf,
-    and steps (T, 2L + 1) are room to work in. Of equally good ways the one that stays is taken.
+    log_probs (T, V), labels (L,); states 0 .. 2L alternate between the blank and the labels. scores (2, 2L + 3): row 0
+    holds those before `first`, two empty cells before the states, row 1 is -inf. steps (last - first, high - low + 1)
+    takes how many states back each frame's best way came from; with no rows it is left out. Of equally good ways the
+    one that stays is taken.
     """
     num_frames, num_states = log_probs.shape[0], 2 * labels.size + 1
-    before = 1
-    scores[before, 2] = 0.0
-    for frame in range(num_frames):
+    before = 0
+    for frame in range(first, last):
         now = 1 - before
         begin, end = num_states - 2 * (num_frames - frame), 2 * frame + 1
-        begin = begin if begin > 0 else 0
-        end = end if end < num_states - 1 else num_states - 1
+        begin = begin if begin > low else low
+        end = end if end < high else high
         if begin > 0:
             scores[now, begin] = scores[now, begin + 1] = -np.inf
         for state in range(begin, end + 1):
@@ -33,13 +36,16 @@ def best_path(log_probs: Array, labels: Array, scores: Array, steps: Array, path
                 if state > 1 and labels[(state >> 1) - 1] != label and scores[before, state] > best:
                     best, step = scores[before, state], 2
             scores[now, state + 2] = best + log_probs[frame, label]
-            steps[frame, state] = step
+            if steps.shape[0] > 0:
+                steps[frame - first, state - low] = step
         before = now
-    state = num_states - 1
-    if state > 0 and scores[before, state + 1] > scores[before, state + 2]:
-        state -= 1
-    result = scores[before, state + 2]
-    for frame in range(num_frames - 1, -1, -1):
-        path[frame] = state
-        state -= steps[frame, state]
-    return result
+    return before
+
+
+@kernel("int64(int8[:, ::1], int32[::1], int64, int64, int64)")
+def trace(steps: Array, path: Array, first: int, low: int, state: int) -> Scalar:
+    """Write the states of the frames from `first` on, which end in `state`, to path (T,); return the state before."""
+    for frame in range(steps.shape[0] - 1, -1, -1):
+        path[first + frame] = state
+        state -= steps[frame, state - low]
+    return state

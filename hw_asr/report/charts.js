@@ -74,7 +74,12 @@ function curves(chart, logarithmic) {
     }
     const style = `fill:none;stroke-width:1.6;stroke-linejoin:round;stroke-linecap:round;stroke:var(--s${index % NUM_COLOURS})`;
     area.svg.append(shape("path", { d: path, style }));
-    if (line.points.length === 1) area.svg.append(shape("circle", { cx: area.x(line.points[0][0]), cy: area.y(line.points[0][1] ?? low), r: 3, class: "dot" }));
+    if (path.indexOf("L") < 0 && path) { // a path of single points draws nothing
+      for (const place of path.slice(1).split("M")) {
+        const [cx, cy] = place.split(" ");
+        area.svg.append(shape("circle", { cx, cy, r: 3, style: `fill:var(--s${index % NUM_COLOURS})` }));
+      }
+    }
   });
   panel.append(area.svg, readings(chart, area, xRange, show));
   return panel;

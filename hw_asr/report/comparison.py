@@ -23,6 +23,9 @@ def comparison_data(
     Recordings are paired by path; those that only one output has, or whose references differ, are counted and left
     out. `decoders` default to the most elaborate one that both outputs have.
     """
+    for name, results in zip(names, (first, second), strict=True):
+        if not results:
+            raise ReportError(f"{name} is empty; nothing can be compared")
     chosen = _choose(first, second, names, decoders)
     labels = [f"{name}: {LABELS.get(decoder, decoder)}" for name, decoder in zip(names, chosen, strict=True)]
     pairs, left_out = _pair(first, second)

@@ -49,7 +49,8 @@ def _place(name: str) -> tuple[str, str]:
     """Return the chart a metric belongs to and its label there: one chart for a metric of all splits."""
     match = _SPLIT_METRIC.fullmatch(name)
     if match is None:
-        return name.removeprefix("train_").replace("_", " "), name
+        title = name.removeprefix("train_")
+        return title.replace("_", " "), name if title == name else "train"
     metric, split = match["metric"], match["split"]
     if metric.endswith(_CORPUS):
         return metric.removesuffix(_CORPUS), split + _CORPUS

@@ -36,7 +36,10 @@ function confusionTable(title, entries, list, clickable) {
     if (clickable) {
       line.className = "confusion";
       line.title = "show these utterances";
-      line.addEventListener("click", () => { list.set({ confusion: [clickable, wanted, got] }); document.getElementById("search").scrollIntoView({ behavior: "smooth" }); });
+      line.tabIndex = 0;
+      const show = () => { list.set({ confusion: [clickable, wanted, got] }); document.getElementById("search").scrollIntoView({ behavior: "smooth" }); };
+      line.addEventListener("click", show);
+      line.addEventListener("keydown", (event) => { if (event.key === "Enter") show(); });
     }
     return line;
   });
@@ -90,11 +93,12 @@ function build() {
     report.utterances.forEach((row, index) => { row.index = index; });
     const list = new UtteranceList(report);
     if (report.headline.length) sections.push(headline());
-    else sections.push(element("p", { class: "note" }, "No utterance has a reference: there is nothing to score, only to read."));
+    else sections.push(element("p", { class: "note" }, report.utterances.length
+      ? "No utterance has a reference: there is nothing to score, only to read." : "The output is empty: nothing was recognised."));
     if (report.comparison) sections.push(differences());
     if (report.headline.length) sections.push(analysis(list));
     if (report.training) sections.push(training(report.training));
-    sections.push(section("Utterances", report.audio_note, list.controls(), list.list));
+    if (report.utterances.length) sections.push(section("Utterances", report.audio_note, list.controls(), list.list));
     page.replaceChildren(...sections);
     list.update();
     return;

@@ -57,7 +57,7 @@ def write_comparison(
     """Write the page that compares two outputs over the same recordings, and return its data."""
     data = comparison_data(first, second, names, decoders)
     data["totals"] = [("recordings", len(data["utterances"])), ("with a reference", data["num_scored"])]
-    _write(path, f"{names[0]} against {names[1]}", data, _add_audio(data, path, audio_limit_mb))
+    _write(path, " against ".join(data["decoders"]), data, _add_audio(data, path, audio_limit_mb))
     return data
 
 

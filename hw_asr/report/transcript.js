@@ -59,7 +59,7 @@ function wordChips(row, audio) {
     const colour = confidence === null ? "" : `background:color-mix(in srgb, var(--delete) ${Math.round(100 * (1 - confidence))}%, transparent)`;
     const play = () => { if (audio) { audio.currentTime = start; audio.play(); } };
     return element("button", { class: "word", type: "button", style: colour, title: `${start.toFixed(2)}–${end.toFixed(2)} s; play from here`, onclick: play },
-      word, element("small", {}, `${start.toFixed(2)} s · ${percent(confidence, 0)}`));
+      word, element("small", { dir: "ltr" }, `${start.toFixed(2)} s · ${percent(confidence, 0)}`));
   }));
 }
 
@@ -78,11 +78,15 @@ function moreAbout(row, decoders, audio) {
   return details;
 }
 
+function errors(count) {
+  return `${number(count)} error${count === 1 ? "" : "s"}`;
+}
+
 function badge(row, decoder) {
   const hypothesis = row.hypotheses[decoder];
   if (row.error) return element("span", { class: "badge bad" }, "failed");
   if (row.reference === null || !hypothesis) return element("span", { class: "badge" }, "no reference");
-  const text = `WER ${percent(hypothesis.wer, 0)} · CER ${percent(hypothesis.cer, 0)} · ${hypothesis.errors} error${hypothesis.errors === 1 ? "" : "s"}`;
+  const text = `WER ${percent(hypothesis.wer, 0)} · CER ${percent(hypothesis.cer, 0)} · ${errors(hypothesis.errors)}`;
   return element("span", { class: `badge ${hypothesis.errors ? "bad" : "good"}` }, text);
 }
 
@@ -96,9 +100,9 @@ function utteranceCard(row, rank, report, decoder) {
     if (!hypothesis) return;
     line(report.decoders[index], row.reference === null ? plain(hypothesis.text) : coloured(row.reference, hypothesis, report.unit));
   });
-  const label = { class: "file", dir: "auto", title: row.path };
+  const label = { class: "file", dir: "ltr", title: row.path };
   const name = element(row.href ? "a" : "span", { ...label, href: row.href }, row.path.split(/[\\/]/).pop());
-  const change = row.change ? element("span", { class: `badge ${row.change > 0 ? "bad" : "good"}` }, `${row.change > 0 ? "+" : "−"}${Math.abs(row.change)} errors`) : null;
+  const change = row.change ? element("span", { class: `badge ${row.change > 0 ? "bad" : "good"}` }, `${row.change > 0 ? "+" : "−"}${errors(Math.abs(row.change))}`) : null;
   return element("article", { class: "utterance", "data-path": row.path },
     element("header", {}, element("span", {}, `${rank}.`), name, row.speaker === null ? null : element("span", { dir: "auto" }, `speaker ${row.speaker}`),
       element("span", {}, seconds(row.duration)), badge(row, decoder), change),

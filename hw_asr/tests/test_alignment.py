@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -56,6 +58,27 @@ class PathTest(unittest.TestCase):
             _, scores = torchaudio.functional.forced_align(log_probs[None], labels[None], blank=0)
             path = align_characters(log_probs.numpy(), labels.tolist())
             self.assertAlmostEqual(self.score(log_probs.numpy(), labels.tolist(), path), scores.sum().item(), places=6)
+
+    def test_blocks_find_what_one_block_finds(self) -> None:
+        generator = torch.Generator().manual_seed(1)
+        for seed, size in enumerate((1, 2, 3, 7, 64, 65)):
+            for num_labels in (0, 1, 20, 60):
+                labels = torch.randint(1, 4, (num_labels,), generator=generator).tolist()
+                log_probs = random_log_probs((130, 4), seed).numpy()
+                path = align_characters(log_probs, labels)
+                with mock.patch("hw_asr.decoders.alignment.BLOCK_FRAMES", size):
+                    again = align_characters(log_probs, labels)
+                self.assertEqual(path.tolist(), again.tolist(), (size, num_labels))
+
+    def test_memory_does_not_grow_with_the_square_of_a_recording(self) -> None:
+        align_characters(random_log_probs((4, 3), 0).numpy(), [1])  # what compiles is not counted
+        num_frames, num_labels = 16_000, 5_000
+        log_probs = random_log_probs((num_frames, 3), 0).numpy()
+        tracemalloc.start()
+        align_characters(log_probs, [1, 2] * (num_labels // 2))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        self.assertLess(peak, num_frames * num_labels // 4)
 
 
 @unittest.skipUnless(

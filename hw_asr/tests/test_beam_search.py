@@ -84,6 +84,14 @@ class LongTest(unittest.TestCase):
                     )
                     self.assertAlmostEqual(each.log_prob, -loss.item(), delta=1e-7)
 
+    def test_a_long_labelling_takes_no_table_of_frames_by_characters(self) -> None:
+        length = 20_000  # ctc_loss would ask for 6 GB; one path gives the text, so that its probability is known
+        log_probs = torch.full((1, length, 28), math.log(0.01))
+        log_probs[0, 0::2, 1] = log_probs[0, 1::2, 2] = math.log(0.73)
+        (found,) = ArgmaxDecoder(self.encoder)(log_probs, torch.tensor([length]))
+        self.assertEqual("ab" * (length // 2), found[0].text)
+        self.assertAlmostEqual(length * math.log(0.73), found[0].log_prob, delta=0.01)
+
     def test_improbable_texts_have_exact_probabilities_too(self) -> None:
         from hw_asr.decoders.ctc_forward import log_likelihood
 

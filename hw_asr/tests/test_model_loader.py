@@ -45,6 +45,10 @@ def call(*arguments: str | Path) -> tuple[int, str, str]:
     return status, out.getvalue(), err.getvalue()
 
 
+def recording() -> Path:
+    return next((REPOSITORY / "demo" / "corpus" / "test").glob("*.opus"))
+
+
 class DirectoryCase(unittest.TestCase):
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory()
@@ -197,6 +201,15 @@ class DriveLoaderTest(DriveCase):
         self.assertEqual(path, (self.models / "kaggle_deepspeech2_1+6_finetuning/finetuned1/model_best.pth").absolute())
         self.assertEqual(md5_of(path), md5_of(PUBLISHED / "model_best.pth"))
         self.assertEqual(md5_of(path.with_name("config.json")), md5_of(PUBLISHED / "config.json"))
+
+        output = self.directory / "output.json"
+        done = subprocess.run(
+            [sys.executable, "test.py", "-r", str(path), "-t", str(recording()), "-o", str(output), "-d", "cpu"],
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
+        (entry,) = json.loads(output.read_text(encoding="utf-8"))
+        self.assertIn("pred_text_beam_search", entry)
 
     def test_no_network(self) -> None:
         self.drive.close()

@@ -174,6 +174,9 @@ class ComparisonTest(unittest.TestCase):
     def test_faults_are_explained(self) -> None:
         with self.assertRaisesRegex(ReportError, "no recording in common"):
             comparison_data(self.first, [result("new", "a", "a")])
+        for first, second, name in (([], self.second, "A"), (self.first, [], "B")):
+            with self.assertRaisesRegex(ReportError, f"{name} is empty; nothing can be compared"):
+                comparison_data(first, second)
         with self.assertRaisesRegex(ReportError, "B has no decoder 'beam_search'; it has argmax"):
             comparison_data([result("1", "a", "a", "a")], self.second, decoders=("argmax", "beam_search"))
 
@@ -234,6 +237,14 @@ class ScriptTest(unittest.TestCase):
         code, printed = self.run_script("--compare", a, b, "-o", self.folder / "both.html")
         self.assertEqual(0, code)
         self.assertIn("WER -50.00 points", printed)
+        self.assertIn("<title>a: argmax against b: argmax</title>", (self.folder / "both.html").read_text())
+        c = self.folder / "c.json"
+        c.write_text(json.dumps([result("1", "a b", "a c", "a b")]))
+        decoders = ("--decoder", "argmax", "beam_search")
+        printed = self.run_script("--compare", c, c, *decoders, "-o", self.folder / "both.html")[1]
+        self.assertEqual(["c: argmax", "c: beam search"], [line.split(": WER")[0] for line in printed.splitlines()[:2]])
+        printed = self.run_script("--compare", c, c, "-o", self.folder / "both.html")[1]
+        self.assertIn("second: beam search: WER 0.00%", printed)
 
     def test_what_is_no_output_is_refused(self) -> None:
         path = self.folder / "a.json"

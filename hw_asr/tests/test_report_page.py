@@ -6,40 +6,27 @@ import io
 import json
 import math
 import re
-import tempfile
 import unittest
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
-from hw_asr.report.page import write_comparison, write_report, write_training_report
+from hw_asr.report.page import write_comparison, write_training_report
 from hw_asr.tests.browser import CHROMIUM, DRIVER, MISSING, Browser
+from hw_asr.tests.report_case import PageCase, results
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=\'document.title="owned"\'>'
-WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "by", "the", "river"]
-
-
-def results(folder: Path, num: int, num_recordings: int = 0) -> list[dict[str, Any]]:
-    """Entries whose number of errors is index % 5; the first `num_recordings` have audio."""
-    entries = []
-    for index in range(num):
-        path = folder / f"utterance_{index:04d}.wav"
-        if index < num_recordings:
-            soundfile.write(path, 0.1 * np.sin(np.arange(8000) / 9), 16000)
-        reference = WORDS[: 5 + index % 7]
-        heard = ["wrong"] * (index % 5) + reference[index % 5 :]
-        timed = [
-            {"word": word, "start": i / 10, "end": (i + 1) / 10, "confidence": 0.8} for i, word in enumerate(heard)
-        ]
-        entries.append({
-            "audio_path": str(path), "duration": 0.5 + index % 9, "speaker": f"s{index % 3}",
-            "ground_truth": " ".join(reference), "pred_text_argmax": " ".join(heard),
-            "pred_text_beam_search": [[" ".join(heard), 0.5], ["second best", 0.1]], "words": timed,
-        })  # fmt: skip
-    return entries
+SEEN = """
+const node = document.querySelector(arguments[0]).firstChild, range = document.createRange();
+const places = Array.from(node.data, (character, index) => {
+  range.setStart(node, index);
+  range.setEnd(node, index + 1);
+  return [range.getBoundingClientRect().left, character];
+});
+return places.sort((a, b) => a[0] - b[0]).map((place) => place[1]).join("");
+"""
+"""Return the characters of an element as they stand on the screen, from left to right."""
 
 
 class Tags(HTMLParser):
@@ -49,23 +36,6 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-
-
-class PageCase(unittest.TestCase):
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        self.page = self.folder / "out" / "report.html"
-
-    def write(self, entries: list[dict[str, Any]], **options: Any) -> str:
-        write_report(entries, self.page, **({"title": "demo", "totals": {}} | options))
-        return self.page.read_text(encoding="utf-8")
-
-    def data(self, page: str) -> Any:
-        found = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', page, re.DOTALL)
-        assert found is not None
-        return json.loads(found[1])
 
 
 class FileTest(PageCase):
@@ -203,9 +173,10 @@ class BrowserTest(PageCase):
         arabic = "مرحبا بالعالم كيف حالك"
         entries = [
             {"audio_path": HOSTILE, "duration": 1.0, "ground_truth": HOSTILE, "pred_text_argmax": "x"},
-            {"audio_path": "b.wav", "duration": 1.0, "ground_truth": arabic, "pred_text_argmax": arabic[6:]},
+            {"audio_path": "b.wav", "duration": 1.0, "ground_truth": arabic, "pred_text_argmax": arabic[6:],
+             "words": [{"word": "بالعالم", "start": 0.5, "end": 0.9, "confidence": 0.9}]},
             {"audio_path": "c.wav", "duration": 1.0, "ground_truth": "ελληνικά ไทย", "pred_text_argmax": "ไทย"},
-        ]
+        ]  # fmt: skip
         self.write(entries, title=HOSTILE)
         self.open()
         self.settle()
@@ -215,6 +186,11 @@ class BrowserTest(PageCase):
             "return getComputedStyle(document.querySelectorAll('[data-path=\"b.wav\"] .transcript')[0]).direction"
         )
         self.assertEqual("rtl", self.browser.run(direction))
+        self.browser.run("document.querySelector('[data-path=\"b.wav\"] details').open = true")
+        self.settle()
+        # Where each character of a word's time stands, from left to right: "0.50 s", not "s 0.50".
+        self.assertEqual("0.50 s · 90 %", self.browser.run(SEEN, '[data-path="b.wav"] small'))
+        self.assertEqual("b.wav", self.browser.run(SEEN, '[data-path="b.wav"] .file'))
         self.assertEqual([], self.browser.complaints())
 
     def test_light_dark_and_print(self) -> None:
@@ -229,16 +205,19 @@ class BrowserTest(PageCase):
         self.assertTrue(self.browser.print_pdf().startswith(b"%PDF"))
 
     def test_empty_outputs(self) -> None:
-        for entries in (
-            [],
-            [{"audio_path": "a", "error": "the file is empty"}],
-            [{"audio_path": "a", "pred_text_argmax": "b"}],
-        ):
+        unscored = "No utterance has a reference"
+        cases: list[tuple[list[dict[str, Any]], str]] = [
+            ([], "The output is empty"),
+            ([{"audio_path": "a", "error": "the file is empty"}], unscored),
+            ([{"audio_path": "a", "pred_text_argmax": "b"}], unscored),
+        ]
+        for entries, message in cases:
             with self.subTest(entries=entries):
                 self.write(entries)
                 self.open()
                 self.assertEqual([], self.browser.complaints())
-                self.assertIn("No utterance has a reference", self.browser.run("return document.body.textContent"))
+                self.assertIn(message, self.browser.run("return document.getElementById('page').textContent"))
+                self.assertEqual(len(entries), len(self.browser.run("return document.querySelectorAll('article')")))
 
     def test_comparison(self) -> None:
         first = results(self.folder, 20)
@@ -266,7 +245,22 @@ class BrowserTest(PageCase):
         self.browser.run("document.getElementById('logarithmic').click()")
         self.assertEqual(2, self.browser.run("return document.querySelectorAll('.chart path').length"))
         self.assertIn("val 0.0202", self.browser.run("return document.querySelector('.legend').textContent"))
+        self.assertEqual(0, self.browser.run("return document.querySelectorAll('.chart circle').length"))
         self.assertEqual([], self.browser.complaints())
+
+    def test_the_only_evaluation_is_a_dot_of_its_own_colour(self) -> None:
+        record = self.folder / "metrics.jsonl"
+        lines = [{"step": 1, "train_loss": 2.0}, {"step": 2, "train_loss": 1.0}, {"step": 2, "val_loss": 1.5}]
+        record.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_training_report(record, self.page, title="exp: run")
+        self.open()
+        colours = self.browser.run(
+            "const colour = (selector, key) => getComputedStyle(document.querySelector(selector))[key];"
+            "return [colour('.chart circle', 'fill'), colour('.legend span:nth-child(2) i', 'backgroundColor'),"
+            "colour('.chart path', 'stroke')]"
+        )
+        self.assertEqual(colours[0], colours[1])
+        self.assertNotEqual(colours[0], colours[2])
 
 
 def mean_brightness(png: bytes) -> float:

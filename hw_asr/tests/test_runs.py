@@ -10,6 +10,7 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from hw_asr.storage.runs import Run, RunError, RunId, Runs
 
@@ -97,6 +98,15 @@ class RunsTest(unittest.TestCase):
         self.assertEqual(self.runs.find(RunId("a", "2")).name, "2")
         with self.assertRaisesRegex(RunError, "did you mean 'a:[12]'.*known: a:1, a:2, b:1"):
             self.runs.find(RunId("a", "3"))
+
+    def test_listing_reads_a_directory_per_experiment_and_opens_no_run(self) -> None:
+        for experiment in range(3):
+            for name in range(50):
+                run = self.save_dir / f"models/e{experiment}/r{name}"
+                run.mkdir(parents=True)
+        with mock.patch("hw_asr.storage.runs.os.scandir", wraps=os.scandir) as scandir:
+            self.assertEqual(len(self.runs.list()), 150)
+        self.assertEqual(scandir.call_count, 4)
 
     def test_lock_excludes_this_process_too(self) -> None:
         run = self.runs.create("exp", "one")

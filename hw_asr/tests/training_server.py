@@ -87,10 +87,11 @@ def _train(request: dict[str, Any]) -> None:
     sys.path.insert(0, request["cwd"])
     sys.argv = ["train.py", *request["argv"]]
     import train
+    from hw_asr.entry_point import run_command
 
     code = 70
     try:
-        code = train.main()
+        run_command(train.main)
     except SystemExit as end:
         code = int(end.code or 0)
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +16,14 @@ LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
 
 class _BarFriendlyHandler(logging.Handler):
-    """Writes above progress bars instead of through them."""
+    """Writes above progress bars instead of through them.
+
+    Without a word where that fails: a run does not end because its terminal is gone or `| head` has seen enough.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        with suppress(OSError):
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 def set_up_logging(verbosity: int, log_path: Path | None = None) -> None:

@@ -25,6 +25,7 @@ class TensorboardWriter:
     def __init__(
         self, log_dir: Path, config: dict[str, Any] | None = None, state: dict[str, Any] | None = None
     ) -> None:
+        import PIL.Image  # noqa: F401 -- here and not in threads: two that import it at once find half of it
         from torch.utils.tensorboard import SummaryWriter
 
         last_step = (state or {}).get("tensorboard_step")

@@ -42,6 +42,7 @@ class WandbWriter:
         tags: list[str] | None = None,
         finish_timeout: float = 120.0,
     ) -> None:
+        import PIL.Image  # noqa: F401 -- here and not in threads: two that import it at once find half of it
         import wandb
 
         self._wandb: Any = wandb

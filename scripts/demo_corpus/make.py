@@ -20,6 +20,7 @@ import soxr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from hw_asr.entry_point import run_command
 from hw_asr.files import write_and_rename
 from scripts.demo_corpus.grammar import Grammar, command_of
 from scripts.demo_corpus.speakers import Speaker, draw_speakers
@@ -113,8 +114,8 @@ def make(directory: Path, seed: int, jobs: int) -> None:
             file.writelines(f"{json.dumps(entry)}\n".encode() for entry in entries)
 
 
-def main() -> None:
-    """Run from the command line."""
+def main() -> int:
+    """Run from the command line; return 0."""
     parser = argparse.ArgumentParser(description="Make the demo corpus with espeak-ng.")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo/corpus"), help="directory (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="what is said and who says it (%(default)s)")
@@ -123,7 +124,8 @@ def main() -> None:
     if shutil.which("espeak-ng") is None:
         parser.error("espeak-ng is not installed; the corpus it made is in demo/corpus")
     make(arguments.output, arguments.seed, arguments.jobs)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

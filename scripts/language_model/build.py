@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from hw_asr.entry_point import run_command
 from hw_asr.errors import UserError
 from hw_asr.text.ngram_build import NgramOptions, OrderStatistics, build_language_model
 from hw_asr.text.ngram_discounts import FALLBACK
@@ -149,4 +150,4 @@ def table(statistics: Iterable[OrderStatistics]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

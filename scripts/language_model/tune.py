@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from hw_asr.entry_point import run_command
 from hw_asr.errors import UserError
 from hw_asr.files import write_and_rename
 
@@ -76,6 +77,8 @@ def main(argv: list[str] | None = None) -> int:
     except (UserError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
@@ -154,4 +157,4 @@ def decoder_factory(model_path: Path, alphabet: tuple[str, ...]) -> DecoderFacto
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

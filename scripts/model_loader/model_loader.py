@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from hw_asr.entry_point import INTERRUPTED, run_command
 from hw_asr.errors import UserError
 from hw_asr.storage.catalogue import BEST, LATEST, Catalogue, choose, nearest_of
 from hw_asr.storage.external import Progress, RemoteFile, StorageError
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted; no half file was left", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
@@ -185,4 +186,4 @@ def _iso(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

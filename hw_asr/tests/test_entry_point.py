@@ -1,0 +1,100 @@
+"""How commands end: `command | head` is no fault, and what is one stays one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from hw_asr.entry_point import run_command
+from hw_asr.tests.training_case import TrainingCase, wait_for_step
+from hw_asr.tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = [
+    ["train.py", "--help"],
+    ["scripts/report.py", "--help"],
+    ["scripts/model_loader/model_loader.py", "download", "--help"],
+]
+
+
+def end_unread(*command: str, unbuffered: bool) -> tuple[int, str]:
+    """Run a command whose output nobody reads; return its exit code and what it complains of."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    if unbuffered:
+        environment["PYTHONUNBUFFERED"] = "1"
+    try:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=ROOT, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True,
+            timeout=120,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    return done.returncode, done.stderr
+
+
+@unittest.skipUnless(os.name == "posix", "pipes end differently on Windows")
+class UnreadTest(unittest.TestCase):
+    def test_every_command_ends_quietly(self) -> None:
+        for command in COMMANDS:
+            with self.subTest(command=" ".join(command)):
+                self.assertEqual((141, ""), end_unread(*command, unbuffered=False))
+        check = ["train.py", "-c", "hw_asr/configs/demo.json", "--check", "-d", "cpu"]
+        self.assertEqual((141, ""), end_unread(*check, unbuffered=True))
+
+    def test_every_script_ends_by_the_same_function(self) -> None:
+        scripts = [*ROOT.glob("*.py"), *(ROOT / "scripts").rglob("*.py")]
+        starts = [path.read_text(encoding="utf-8").partition('if __name__ == "__main__":\n')[2] for path in scripts]
+        self.assertEqual({"    run_command(main)\n"}, {start for start in starts if start})
+        self.assertEqual(9, sum(map(bool, starts)))
+
+    def test_a_page_whose_summary_nobody_reads_is_written(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            output, page = Path(folder) / "output.json", Path(folder) / "page.html"
+            output.write_text('[{"audio_path": "a.wav", "pred_text_argmax": "b", "ground_truth": "b"}]')
+            arguments = ["scripts/report.py", "--compare", str(output), str(output), "-o", str(page)]
+            self.assertEqual((141, ""), end_unread(*arguments, unbuffered=True))
+            self.assertTrue(page.is_file())
+
+    def test_another_pipe_that_breaks_is_a_fault(self) -> None:
+        def main() -> int:
+            raise BrokenPipeError("a data worker is gone")
+
+        with self.assertRaisesRegex(BrokenPipeError, "a data worker is gone"):
+            run_command(main)
+
+    def test_exit_codes(self) -> None:
+        def interrupted() -> int:
+            raise KeyboardInterrupt
+
+        for main, code in ((lambda: 2, 2), (interrupted, 130)):
+            with self.assertRaises(SystemExit) as caught:
+                run_command(main)
+            self.assertEqual(code, caught.exception.code)
+
+
+class TrainingUnreadTest(TrainingCase):
+    @unittest.skipUnless(os.name == "posix", "needs a named pipe")
+    def test_training_goes_on_when_nobody_reads(self) -> None:
+        place = self.place(self.config(epochs=2, early_stop=None))
+        pipe = place / "output.txt"
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        process = self.server.start(["-c", "config.json", "-d", "cpu"], place, pipe)
+        log = place / "saved/log/tones/run/train.log"
+        wait_until(log.is_file)
+        wait_for_step(log, 2)
+        os.close(reader)
+        self.assertEqual(0, self.server.wait(process))
+        text = log.read_text(encoding="utf-8")
+        self.assertIn("epoch 2/2 100%", text)
+        self.assertIn("done in", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
