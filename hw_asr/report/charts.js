@@ -72,7 +72,8 @@ function curves(chart, logarithmic) {
       if (drawn) path += `${pen}${area.x(step).toFixed(1)} ${area.y(value).toFixed(1)}`;
       pen = drawn ? "L" : "M";
     }
-    const style = `fill:none;stroke-width:1.6;stroke-linejoin:round;stroke-linecap:round;stroke:var(--s${index % NUM_COLOURS})`;
+    const dashes = index < NUM_COLOURS ? "" : ";stroke-dasharray:5 4"; // so that no two lines look the same
+    const style = `fill:none;stroke-width:1.6;stroke-linejoin:round;stroke-linecap:round;stroke:var(--s${index % NUM_COLOURS})${dashes}`;
     area.svg.append(shape("path", { d: path, style }));
     if (path.indexOf("L") < 0 && path) { // a path of single points draws nothing
       for (const place of path.slice(1).split("M")) {
@@ -109,6 +110,6 @@ function readings(chart, area, xRange, show) {
   area.svg.addEventListener("pointerleave", () => { cursor.setAttribute("visibility", "hidden"); read(xRange[1]); });
   read(xRange[1]);
   const entries = chart.series.map((line, index) =>
-    element("span", {}, element("i", { style: `background:var(--s${index % NUM_COLOURS})` }), line.label, outputs[index]));
+    element("span", {}, element("i", { style: `border-top:3px ${index < NUM_COLOURS ? "solid" : "dashed"} var(--s${index % NUM_COLOURS})` }), line.label, outputs[index]));
   return element("div", { class: "legend" }, ...entries, place);
 }
