@@ -29,6 +29,14 @@ from hw_asr.text.encoder import CTCCharTextEncoder
 
 Decode = Callable[[NDArray[np.float32]], str]
 OURS = "ours"
+PRUNING: dict[str, tuple[float | None, float | None]] = {
+    OURS: (-8.0, 12.0),
+    "ours, pruned at -7, 9": (-7.0, 9.0),
+    "ours, pruned at -6, 8": (-6.0, 8.0),
+    "ours, pruned as the peer": (-5.0, 10.0),  # pyctcdecode's defaults
+    "ours, nothing pruned": (None, None),
+}
+"""Values of symbol_floor and beam_threshold; the first are the defaults."""
 
 
 def main() -> None:
@@ -79,14 +87,10 @@ def engines(
 ) -> dict[str, Decode]:
     """Return what decodes one utterance to its best text, by name."""
     encoder = CTCCharTextEncoder(data.alphabet[1:])
-    pruning: dict[str, dict[str, Any]] = {
-        OURS: {},
-        "ours, pruned as the peer": {"symbol_floor": -5.0, "beam_threshold": 10.0},  # pyctcdecode's defaults
-        "ours, nothing pruned": {"symbol_floor": None, "beam_threshold": None},
-    }
     result: dict[str, Decode] = {}
-    for name, arguments in pruning.items():
-        common = {"beam_size": width, "num_threads": 1, **arguments}
+    for name, (floor, threshold) in PRUNING.items():
+        common: dict[str, Any] = {"beam_size": width, "num_threads": 1}
+        common |= {"symbol_floor": floor, "beam_threshold": threshold}
         if language_model:
             weights = {"alpha": options.alpha, "beta": options.beta, "unknown_word_offset": options.unknown}
             result[name] = _ours(LanguageModelBeamSearchDecoder(encoder, options.arpa, **weights, **common))
