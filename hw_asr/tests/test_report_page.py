@@ -256,7 +256,7 @@ class BrowserTest(PageCase):
         self.open()
         colours = self.browser.run(
             "const colour = (selector, key) => getComputedStyle(document.querySelector(selector))[key];"
-            "return [colour('.chart circle', 'fill'), colour('.legend span:nth-child(2) i', 'backgroundColor'),"
+            "return [colour('.chart circle', 'fill'), colour('.legend span:nth-child(2) i', 'borderTopColor'),"
             "colour('.chart path', 'stroke')]"
         )
         self.assertEqual(colours[0], colours[1])
