@@ -15,6 +15,9 @@ NEGLIGIBLE = 1e-80
 """Cells below this part of a frame's largest are dropped; what that may have cost is bounded on the way."""
 TOLERANCE = 1e-13
 """The part of the result that may have been dropped; else the recursion is done again in logarithms."""
+LONG, BARELY_THERE, AGREEMENT = 20_000_000, 1e-220, 1e-9
+"""From so many frames times characters on (some minutes of speech), where the recursion in logarithms takes seconds for
+each text, it is enough that dropping cells below `BARELY_THERE` changes the logarithm by less than this."""
 RESCALE_BELOW = 1e-60
 SMALLEST = 1e-200
 """Where the last cells are smaller, numbers below the smallest double could have been part of the result."""
@@ -28,7 +31,11 @@ def log_likelihood(probs: Matrix, totals: NDArray[np.float64], log_scale: float,
     if len(labels) + np.count_nonzero(labels[1:] == labels[:-1]) > len(probs):
         return -math.inf
     cells = np.zeros((2, 2 * len(labels) + 6))
-    log_prob, lost = forward(probs, totals, labels, cells)
+    log_prob, lost = forward(probs, totals, labels, cells, NEGLIGIBLE)
+    if lost > TOLERANCE and len(probs) * len(labels) >= LONG:
+        wider, _ = forward(probs, totals, labels, np.zeros_like(cells), BARELY_THERE)
+        if math.isfinite(wider) and abs(wider - log_prob) < AGREEMENT:
+            return float(log_scale + wider)
     if lost > TOLERANCE:
         from hw_asr.decoders.ctc_forward_in_logarithms import forward_in_logarithms
 
@@ -43,12 +50,13 @@ def labelling_log_likelihood(log_probs: Matrix, labels: Sequence[int]) -> float:
     return log_likelihood(probs, probs.sum(axis=1), float(peaks.sum()), np.array(labels, np.int32))
 
 
-@kernel("Tuple((float64, float64))(float64[:, ::1], float64[::1], int32[::1], float64[:, ::1])")
-def forward(probs: Array, totals: Array, labels: Array, cells: Array) -> tuple[Scalar, Scalar]:
+@kernel("Tuple((float64, float64))(float64[:, ::1], float64[::1], int32[::1], float64[:, ::1], float64)")
+def forward(probs: Array, totals: Array, labels: Array, cells: Array, negligible: float) -> tuple[Scalar, Scalar]:
     """Return the log-probability and a bound on the part of it that dropped cells may have had.
 
-    totals (T,) are the sums of the frames of probs (T, V). States 0 .. 2L alternate between the blank and the labels;
-    cells (2, 2L + 6), zeros, hold two frames in turn, with two empty cells before and three after the states.
+    Cells below `negligible` times a frame's largest are dropped. totals (T,) are the sums of the frames of probs
+    (T, V). States 0 .. 2L alternate between the blank and the labels; cells (2, 2L + 6), zeros, hold two frames in
+    turn, with two empty cells before and three after the states.
     """
     num_frames, num_labels = probs.shape[0], labels.size
     before, low, high = 1, 0, 0  # blank k and label k of the frame before are not empty for k from low to high
@@ -75,10 +83,10 @@ def forward(probs: Array, totals: Array, labels: Array, cells: Array) -> tuple[S
         if largest == 0.0:
             return -np.inf, 1.0
         dropped *= totals[frame] * scale
-        while cells[now, 2 * begin + 2] + cells[now, 2 * begin + 3] < NEGLIGIBLE * largest:
+        while cells[now, 2 * begin + 2] + cells[now, 2 * begin + 3] < negligible * largest:
             dropped += cells[now, 2 * begin + 2] + cells[now, 2 * begin + 3]
             begin += 1
-        while cells[now, 2 * end + 2] + cells[now, 2 * end + 3] < NEGLIGIBLE * largest:
+        while cells[now, 2 * end + 2] + cells[now, 2 * end + 3] < negligible * largest:
             dropped += cells[now, 2 * end + 2] + cells[now, 2 * end + 3]
             end -= 1
         cells[now, 2 * begin] = cells[now, 2 * begin + 1] = 0.0

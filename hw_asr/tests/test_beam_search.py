@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import unittest
+from unittest import mock
 
 import numpy as np
 import torch
@@ -107,6 +108,20 @@ class LongTest(unittest.TestCase):
             result = log_likelihood(probs, probs.sum(axis=1), peaks.sum().item(), labels)
             if result > -700:  # below that the probabilities of single classes vanish
                 self.assertAlmostEqual(result, -loss.item(), delta=1e-8 * max(1, abs(result)))
+
+    def test_long_unsure_recordings_take_no_logarithms_and_agree_with_ctc_loss(self) -> None:
+        from hw_asr.decoders import ctc_forward
+
+        log_probs = random_log_probs((3000, 6), 3, 1.0)
+        labels = [symbol for symbol, _ in itertools.groupby(log_probs.argmax(1).tolist()) if symbol]
+        loss = torch.nn.functional.ctc_loss(
+            log_probs[:, None], torch.tensor([labels]), torch.tensor([3000]), torch.tensor([len(labels)]),
+            reduction="sum",
+        )  # fmt: skip
+        slow = "hw_asr.decoders.ctc_forward_in_logarithms.forward_in_logarithms"
+        with mock.patch(slow, side_effect=AssertionError), mock.patch.object(ctc_forward, "LONG", 1):
+            result = ctc_forward.labelling_log_likelihood(log_probs.numpy(), labels)
+        self.assertAlmostEqual(result, -loss.item(), delta=1e-8 * abs(result))
 
     def test_results_depend_on_nothing_but_the_utterance(self) -> None:
         reference = BeamSearchDecoder(self.encoder, 30, num_threads=1)(self.log_probs, self.lengths)
