@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -46,4 +45,4 @@ class StopRequest:
         line = f"{self.signal.name}: finishing this step and saving; once more ends at once\n"
         if self._speaks:
             with suppress(OSError):
-                os.write(STDERR, ("\n" + line if sys.stderr.isatty() else line).encode())
+                os.write(STDERR, ("\n" + line if os.isatty(STDERR) else line).encode())
