@@ -109,12 +109,12 @@ def recordings(source: Sequence[Utterance], num: int, directory: Path, kind: str
     random, written = np.random.default_rng(0), []
     for index in range(num):
         if source:
-            samples = read_audio(source[index % len(source)].audio_path, rate)
+            samples = read_audio(Path(source[index % len(source)].audio_path), rate)
         else:
             samples = random.normal(0, 0.1, int(rate * random.uniform(4, 16))).clip(-1, 1).astype(np.float32)
         path = directory / f"{index}_{rate}.{kind}"
         soundfile.write(path, samples, rate)
-        written.append(Utterance(path.name, path, "text", len(samples) / rate))
+        written.append(Utterance(path.name, str(path), "text", len(samples) / rate))
     return written
 
 
@@ -184,7 +184,7 @@ def memory_over_an_epoch(num_items: int, num_workers: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "a.wav"
         soundfile.write(path, np.zeros(RATE // 4), RATE)
-        utterances = [Utterance(f"utterance {index}", path, "some text", 0.25) for index in range(num_items)]
+        utterances = [Utterance(f"utterance {index}", str(path), "some text", 0.25) for index in range(num_items)]
         dataset = SpeechDataset(utterances, ENCODER, RATE)
         loader = make_loader(dataset, RandomBatchSampler(BATCH_SIZE, dataset.durations, seed=0), num_workers)
         print(f"\nmemory along an epoch of {num_items} items, {num_workers} workers, MB:", end="", flush=True)

@@ -121,9 +121,9 @@ def examples_of(utterances: Sequence[Utterance], num: int) -> list[Example]:
     encoder, generator = CTCCharTextEncoder(), torch.Generator().manual_seed(0)
     if utterances:
         chosen = utterances[:num]
-        decoded = [torch.from_numpy(read_audio(each.audio_path, RATE)) for each in chosen]
+        decoded = [torch.from_numpy(read_audio(Path(each.audio_path), RATE)) for each in chosen]
     else:
-        chosen = [Utterance(f"{index}", Path(), "some words of a sentence", 0.0) for index in range(num)]
+        chosen = [Utterance(f"{index}", "", "some words of a sentence", 0.0) for index in range(num)]
         lengths = torch.randint(2 * RATE, 4 * RATE, (num,), generator=generator).tolist()
         decoded = [torch.randn(length, generator=generator) * 0.1 for length in lengths]
     return [

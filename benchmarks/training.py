@@ -10,7 +10,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 import torchaudio
@@ -129,7 +128,7 @@ def make_batches(number: int, batch_size: int, shortest: float, longest: float) 
         samples = 0.1 * torch.randn(batch_size, int(lengths.max()), generator=generator)
         samples[torch.arange(samples.shape[1]) >= lengths[:, None]] = 0.0
         targets = torch.randint(1, NUM_CLASSES, (batch_size, int(target_lengths.max())), generator=generator)
-        utterances = tuple(Utterance("noise", Path("noise"), None, float(each)) for each in seconds)
+        utterances = tuple(Utterance("noise", "noise", None, float(each)) for each in seconds)
         yield Batch(utterances, samples, lengths, targets, target_lengths)
 
 

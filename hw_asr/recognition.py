@@ -142,7 +142,7 @@ class Recogniser:
         self, utterance: Utterance, duration: float, hypotheses: Mapping[str, list[Hypothesis]], log_probs: torch.Tensor
     ) -> dict[str, Any]:
         texts = {name: each[0].text if each else "" for name, each in hypotheses.items()}
-        entry: dict[str, Any] = {"audio_path": str(utterance.audio_path), "duration": round(duration, 3)}
+        entry: dict[str, Any] = {"audio_path": utterance.audio_path, "duration": round(duration, 3)}
         if utterance.speaker is not None:
             entry["speaker"] = utterance.speaker
         if utterance.text is not None:
@@ -163,7 +163,7 @@ class Recogniser:
 
 
 def _failed(failure: Failure) -> dict[str, Any]:
-    entry: dict[str, Any] = {"audio_path": str(failure.utterance.audio_path), "duration": None}
+    entry: dict[str, Any] = {"audio_path": failure.utterance.audio_path, "duration": None}
     if failure.utterance.text is not None:
         entry["ground_truth"] = failure.utterance.text
     return {**entry, "error": failure.reason}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
@@ -15,7 +14,8 @@ class Utterance(NamedTuple):
     """One recording and what is known of it before it is decoded."""
 
     id: str
-    audio_path: Path
+    audio_path: str
+    """A string, since a hundred thousand `Path`s take longer to make than the rest of an index to read."""
     text: str | None
     """Normalised reference; None when there is none."""
     duration: float

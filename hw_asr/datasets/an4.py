@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from hw_asr.datasets.archive import Archive, ArchiveCorpus
-from hw_asr.datasets.index import audio_files, indexed, path_of_index
+from hw_asr.datasets.audio import EXTENSIONS
+from hw_asr.datasets.index import files_under, indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
 from hw_asr.registry import DATASETS
 from hw_asr.types import Utterance
@@ -57,11 +58,11 @@ def _scan(split: str, directory: Path) -> Iterator[Utterance]:
     path = directory / "etc" / f"an4_{split}.transcription"
     if not path.is_file():
         raise DataError(f"{directory}: AN4 was looked for here, but it has no etc/{path.name}")
-    recordings = {recording.stem: recording for recording in audio_files(directory)}
+    recordings = {recording.stem: str(recording) for recording in files_under(directory, EXTENSIONS)}
     for line in path.read_text(encoding="utf-8").splitlines():
         match = _LINE.fullmatch(line)
         if match is not None:
             identifier = match["id"]
-            missing = directory / "wav" / f"{identifier}.sph"
+            missing = f"{directory}/wav/{identifier}.sph"
             speaker = identifier.split("-")[1] if "-" in identifier else None
             yield Utterance(identifier, recordings.get(identifier, missing), match["text"], 0.0, speaker)

@@ -100,4 +100,4 @@ def _scan(table: Path, clips: Path) -> Iterator[Utterance]:
             raise DataError(f"{table}: expected the columns path and sentence, got {reader.fieldnames}")
         for row in reader:
             name = row["path"] if Path(row["path"]).suffix else f"{row['path']}.mp3"
-            yield Utterance(Path(name).stem, clips / name, row["sentence"], 0.0, row.get("client_id"))
+            yield Utterance(Path(name).stem, str(clips / name), row["sentence"], 0.0, row.get("client_id"))

@@ -77,7 +77,7 @@ def existing_directory(path: Path, what: str, advice: str = "") -> Path:
 
 def _nothing_can_be_opened(utterances: list[Utterance], source: str) -> str:
     try:
-        duration(utterances[0].audio_path)
+        duration(Path(utterances[0].audio_path))
         reason = "it is empty"
     except AudioError as error:
         reason = str(error)

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from hw_asr.datasets.audio import EXTENSIONS
-from hw_asr.datasets.index import audio_files, measure
+from hw_asr.datasets.index import files_under, measure
 from hw_asr.datasets.manifest import DataError
 from hw_asr.types import Utterance
 
@@ -22,7 +22,7 @@ def recordings(path: Path) -> list[Utterance]:
     Raises DataError when there is no such path or no recording.
     """
     if path.is_file():
-        return measure([Utterance(path.name, path, None, 0.0)], str(path))
+        return measure([Utterance(path.name, str(path), None, 0.0)], str(path))
     if not path.is_dir():
         raise DataError(f"{path}: no such file or directory; expected recordings, or a directory with audio/ in it")
     audio_dir = path / "audio" if (path / "audio").is_dir() else path
@@ -37,7 +37,7 @@ def list_folder(audio_dir: Path, transcription_dir: Path | None) -> list[Utteran
     The text of `a/b.wav` is that of `a/b.txt` under `transcription_dir`, or of `b.txt`; None where there is neither.
     Raises DataError when there is no recording.
     """
-    paths = audio_files(audio_dir)
+    paths = files_under(audio_dir, EXTENSIONS)
     if not paths:
         known = " ".join(sorted(EXTENSIONS))
         raise DataError(f"{audio_dir}: no recordings here or below; looked for names that end in {known}")
@@ -45,7 +45,7 @@ def list_folder(audio_dir: Path, transcription_dir: Path | None) -> list[Utteran
     for path in paths:
         relative = path.relative_to(audio_dir)
         text = _transcript(transcription_dir, relative) if transcription_dir is not None else None
-        utterances.append(Utterance(relative.as_posix(), path, text, 0.0))
+        utterances.append(Utterance(relative.as_posix(), str(path), text, 0.0))
     return utterances
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from hw_asr.datasets.archive import Archive, ArchiveCorpus, is_present
-from hw_asr.datasets.index import audio_files, indexed, path_of_index
+from hw_asr.datasets.audio import EXTENSIONS
+from hw_asr.datasets.index import files_under, indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
 from hw_asr.registry import DATASETS
 from hw_asr.types import Utterance
@@ -68,9 +69,9 @@ class FSDDDataset(ArchiveCorpus):
 
 def _scan(directory: Path) -> Iterator[Utterance]:
     """Yield the recordings, named DIGIT_SPEAKER_INDEX.wav."""
-    named = [(path, _NAME.fullmatch(path.stem)) for path in audio_files(directory)]
+    named = [(path, _NAME.fullmatch(path.stem)) for path in files_under(directory, EXTENSIONS)]
     if not any(match for _, match in named):
         raise DataError(f"{directory}: recordings named DIGIT_SPEAKER_INDEX.wav were looked for here; there are none")
     for path, match in named:
         if match is not None:
-            yield Utterance(path.stem, path, DIGITS[int(match[1])], 0.0, match[2])
+            yield Utterance(path.stem, str(path), DIGITS[int(match[1])], 0.0, match[2])

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hw_asr.datasets.audio import EXTENSIONS, duration
+from hw_asr.datasets.audio import duration
 from hw_asr.datasets.manifest import UNREADABLE
 from hw_asr.datasets.recording import AudioError
 from hw_asr.download import waiting_lock
@@ -67,7 +67,7 @@ def path_of_index(directory: Path, index_dir: Path | None, name: str) -> Path:
 def measure(utterances: Sequence[Utterance], source: str) -> list[Utterance]:
     """Fill in durations from the recordings' headers; what cannot be opened is logged and becomes UNREADABLE."""
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        found = pool.map(_duration, [utterance.audio_path for utterance in utterances])
+        found = pool.map(_duration, [Path(utterance.audio_path) for utterance in utterances])
         results = list(tqdm(found, source, len(utterances), unit=" recordings", delay=2, disable=None))
     for result in results:
         if isinstance(result, AudioError):
@@ -80,27 +80,47 @@ def measure(utterances: Sequence[Utterance], source: str) -> list[Utterance]:
 
 def fingerprint(path: Path) -> str:
     """Return a digest of names, sizes and times of change: of a file, or of all under a directory but hidden ones."""
-    digest = hashlib.sha1(usedforsecurity=False)
-    for name, stat in [("", path.stat())] if path.is_file() else ((each.path, each.stat()) for each in walk(path)):
-        line = f"{name.removeprefix(str(path))}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-        digest.update(line.encode(errors="surrogateescape"))
+    digest = hashlib.sha1(_line("", path.stat()).encode() if path.is_file() else b"", usedforsecurity=False)
+    for name, entries in _directories(path) if path.is_dir() else ():
+        lines = [f"{name}\n", *[_line(entry.name, entry.stat()) for entry in entries]]
+        digest.update("".join(lines).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def walk(directory: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield the files under a directory in the order of their names, hidden ones and dangling links left out."""
-    with os.scandir(directory) as found:
-        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir():
-            yield from walk(Path(entry.path))
-        elif entry.is_file():
-            yield entry
+def files_under(directory: Path, extensions: Container[str]) -> list[Path]:
+    """Return the files under a directory with one of these extensions, in the order of their names.
+
+    Extensions are lower case and begin with a dot. Hidden files and dangling links are left out.
+    """
+    found = [directory / name / entry.name for name, entries in _directories(directory) for entry in entries]
+    return sorted(path for path in found if path.suffix.lower() in extensions)
 
 
-def audio_files(directory: Path) -> list[Path]:
-    """Return the recordings under a directory, by extension, in the order of their names."""
-    return [path for path in (Path(entry.path) for entry in walk(directory)) if path.suffix.lower() in EXTENSIONS]
+def _directories(top: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Yield a directory and all below it, each by its path from `top`, with its files; nothing that is hidden.
+
+    The entries can be asked for their `stat` until the next are: the descriptor they go by spares the system the way
+    down the path for every file, a third of the time.
+    """
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while waiting:
+        name, above = waiting.pop()
+        descriptor = os.open(top / name, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            stat = os.fstat(descriptor)
+            identity = stat.st_dev, stat.st_ino
+            if identity in above:  # a link to a directory it lies in
+                continue
+            with os.scandir(descriptor) as found:
+                entries = sorted([each for each in found if each.name[0] != "."], key=lambda each: each.name)
+            waiting += [(f"{name}{each.name}/", above | {identity}) for each in entries if each.is_dir()]
+            yield name, [each for each in entries if each.is_file()]
+        finally:
+            os.close(descriptor)
+
+
+def _line(name: str, stat: os.stat_result) -> str:
+    return f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
 
 
 def _locked(index_path: Path) -> AbstractContextManager[None]:
@@ -141,7 +161,7 @@ def _no_collections() -> Iterator[None]:
 
 
 def _utterance(entry: Any, directory: Path) -> Utterance:
-    return Utterance(entry["id"], directory / entry["path"], entry["text"], entry["duration"], entry["speaker"])
+    return Utterance(entry["id"], f"{directory}/{entry['path']}", entry["text"], entry["duration"], entry["speaker"])
 
 
 def _entry(utterance: Utterance, directory: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from hw_asr.datasets.archive import Archive, describe, ensure, is_present
 from hw_asr.datasets.corpus import FilteredCorpus
-from hw_asr.datasets.index import indexed, path_of_index, walk
+from hw_asr.datasets.index import files_under, indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
 from hw_asr.registry import DATASETS
 from hw_asr.types import Utterance
@@ -97,7 +97,7 @@ class LibrispeechDataset(FilteredCorpus):
 
 def _scan(directory: Path) -> Iterator[Utterance]:
     """Yield what the SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt files list: `ID TEXT` a line, audio in ID.flac."""
-    transcripts = [Path(entry.path) for entry in walk(directory) if entry.name.endswith(".trans.txt")]
+    transcripts = [path for path in files_under(directory, [".txt"]) if path.name.endswith(".trans.txt")]
     if not transcripts:
         raise DataError(f"{directory}: a part of LibriSpeech was looked for here, but no .trans.txt is in it")
     for path in transcripts:
@@ -105,4 +105,4 @@ def _scan(directory: Path) -> Iterator[Utterance]:
             identifier, _, text = line.strip().partition(" ")
             if identifier:
                 speaker = identifier.split("-")[0]
-                yield Utterance(identifier, path.parent / f"{identifier}.flac", text, 0.0, speaker)
+                yield Utterance(identifier, f"{path.parent}/{identifier}.flac", text, 0.0, speaker)

@@ -60,4 +60,4 @@ def _scan(directory: Path) -> Iterator[Utterance]:
     for line in path.read_text(encoding="utf-8").splitlines():
         identifier, *texts = line.split("|")
         if identifier and texts:
-            yield Utterance(identifier, directory / "wavs" / f"{identifier}.wav", texts[-1] or texts[0], 0.0, "LJ")
+            yield Utterance(identifier, f"{directory}/wavs/{identifier}.wav", texts[-1] or texts[0], 0.0, "LJ")

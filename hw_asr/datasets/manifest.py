@@ -95,7 +95,7 @@ def _parse(entry: Any, directory: Path) -> Utterance:
         raise ValueError(f"duration: expected seconds, got {seconds!r:.60}")
     identifier = path if found["id"] in (None, "") else str(found["id"])
     speaker = None if found["speaker"] in (None, "") else str(found["speaker"])
-    return Utterance(identifier, directory / path, text, duration, speaker)
+    return Utterance(identifier, str(directory / path), text, duration, speaker)
 
 
 def select(

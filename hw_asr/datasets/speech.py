@@ -43,7 +43,7 @@ class SpeechDataset(Dataset[Example | Failure]):
         """Decode one utterance; without a text its targets are empty."""
         utterance = self.utterance(index)
         try:
-            samples = read_audio(utterance.audio_path, self.sample_rate)
+            samples = read_audio(Path(utterance.audio_path), self.sample_rate)
             targets = self.text_encoder.encode(utterance.text or "")
         except (AudioError, ValueError) as error:
             return Failure(utterance, " ".join(str(error).split()))
@@ -51,9 +51,8 @@ class SpeechDataset(Dataset[Example | Failure]):
 
 
 def _pack(utterance: Utterance) -> bytes:
-    return json.dumps(utterance._replace(audio_path=str(utterance.audio_path))).encode()  # type: ignore[arg-type]
+    return json.dumps(utterance).encode()
 
 
 def _unpack(row: bytes) -> Utterance:
-    identifier, path, text, duration, speaker = json.loads(row)
-    return Utterance(identifier, Path(path), text, duration, speaker)
+    return Utterance._make(json.loads(row))

@@ -12,7 +12,7 @@ from unittest import mock
 
 from hw_asr.datasets import index as module
 from hw_asr.datasets.folder import list_folder
-from hw_asr.datasets.index import indexed, measure, path_of_index
+from hw_asr.datasets.index import files_under, indexed, measure, path_of_index
 from hw_asr.tests.corpus_trees import noise
 from hw_asr.types import Utterance
 
@@ -80,6 +80,7 @@ class TestIndex(unittest.TestCase):
             lambda: (self.data / "newer.wav").unlink(),
             lambda: (texts / "a.txt").write_text("a"),
             lambda: (texts / "a.txt").write_text("ab"),
+            lambda: (self.data / "sub0").rename(self.data / "sub2"),
         )
         self.indexed(texts)
         for number, change in enumerate(changes, 2):
@@ -88,6 +89,18 @@ class TestIndex(unittest.TestCase):
                 self.indexed(texts)
             self.assertEqual(self.scans, number)
 
+    def test_files_are_found_in_the_order_of_their_names(self) -> None:
+        for name in ("sub0.wav", "sub/b.WAV", "sub/a.wav", "sub/a/z.wav", ".hidden/x.wav", "sub/.x.wav", "sub/a.txt"):
+            path = self.root / "tree" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        (self.root / "tree/gone.wav").symlink_to("nowhere.wav")
+        (self.root / "tree/sub/up").symlink_to("..")
+        (self.root / "tree/two").symlink_to(self.data / "sub1")
+        found = [path.relative_to(self.root / "tree").as_posix() for path in files_under(self.root / "tree", [".wav"])]
+        expected = ["sub/a/z.wav", "sub/a.wav", "sub/b.WAV", "sub0.wav", "two/é 1.wav", "two/é 3.wav"]
+        self.assertEqual(found, expected)
+
     def test_both_may_be_moved(self) -> None:
         before = self.indexed()
         self.data = self.data.rename(self.root / "moved")
@@ -95,7 +108,7 @@ class TestIndex(unittest.TestCase):
         after = self.indexed()
         self.assertEqual(self.scans, 1)
         self.assertEqual([each.id for each in after], [each.id for each in before])
-        self.assertTrue(all(each.audio_path.is_file() for each in after))
+        self.assertTrue(all(Path(each.audio_path).is_file() for each in after))
 
     def test_a_hidden_index_beside_the_data_is_no_change(self) -> None:
         self.index_path = path_of_index(self.data, None, "x")
@@ -146,7 +159,7 @@ class TestIndex(unittest.TestCase):
     def test_a_hundred_thousand_entries(self) -> None:
         def many(_: Path) -> Iterator[Utterance]:
             for number in range(100_000):
-                yield Utterance(f"u{number}", self.data / f"{number % 1000}" / f"{number}.flac", "SOME TEXT", 0.0, "s")
+                yield Utterance(f"u{number}", f"{self.data}/{number % 1000}/{number}.flac", "SOME TEXT", 0.0, "s")
 
         def measured(utterances: list[Utterance], _: str) -> list[Utterance]:
             return [each._replace(duration=1.5) for each in utterances]

@@ -45,7 +45,7 @@ class LoadingCase(unittest.TestCase):
             else:
                 soundfile.write(path, samples, RATE, subtype="FLOAT")
             text = None if index == 1 else "ab" * index
-            utterances.append(Utterance(f"u{index}", path, text, len(samples) / RATE, None))
+            utterances.append(Utterance(f"u{index}", str(path), text, len(samples) / RATE, None))
         return SpeechDataset(utterances, self.encoder, RATE)
 
 
@@ -70,13 +70,13 @@ class TestDataset(LoadingCase):
         self.assertIn("'?'", item.reason)
 
     def test_utterances_come_back_as_they_were(self) -> None:
-        odd = Utterance("ид 'x'\n", Path(os.fsdecode(b"a\xff/b.wav")), "x", 1 / 3, "ß")
+        odd = Utterance("ид 'x'\n", os.fsdecode(b"a\xff/b.wav"), "x", 1 / 3, "ß")
         dataset = SpeechDataset([odd, odd._replace(speaker=None, text=None)], self.encoder, RATE)
         self.assertEqual(dataset.utterance(0), odd)
         self.assertEqual(pickle.loads(pickle.dumps(dataset)).utterance(1), odd._replace(speaker=None, text=None))
 
     def test_memory_is_a_block_not_objects(self) -> None:
-        utterances = [Utterance(f"{i}", Path(f"{i}.wav"), "some text", 1.0, None) for i in range(20_000)]
+        utterances = [Utterance(f"{i}", f"{i}.wav", "some text", 1.0, None) for i in range(20_000)]
         dataset = SpeechDataset(utterances, self.encoder, RATE)
         del utterances
         gc.collect()

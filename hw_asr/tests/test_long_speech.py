@@ -66,7 +66,7 @@ def learnt_by_heart(network: Network, utterances: list[Utterance]) -> None:
 class SonnetTest(unittest.TestCase):
     def setUp(self) -> None:
         rows = [json.loads(line) for line in (CORPUS / "test.jsonl").read_text(encoding="utf-8").splitlines()[:24]]
-        self.known = [Utterance("", CORPUS / row["path"], row["text"], row["duration"]) for row in rows]
+        self.known = [Utterance("", str(CORPUS / row["path"]), row["text"], row["duration"]) for row in rows]
 
     def transcribed(self, bidirectional: bool, *chunk_seconds: float) -> list[dict[str, Any]]:
         settings = config(bidirectional)

@@ -139,7 +139,7 @@ class Trainer:
         progress.step += 1
         progress.step_in_epoch += 1
         for failure in (failure for placed in group for failure in placed.batch.failures):
-            name = str(failure.utterance.audio_path)
+            name = failure.utterance.audio_path
             if name not in progress.failed:
                 logger.warning("skipped %s: %s", name, failure.reason)
             progress.failed[name] = failure.reason
