@@ -132,7 +132,7 @@ def select(
             counts["no character of the alphabet in the text"] += 1
             logger.warning("%s: %s: no character of %r is in the alphabet", source, utterance.id, utterance.text)
         else:
-            kept.append(utterance._replace(text=text))
+            kept.append(Utterance(utterance.id, utterance.audio_path, text, utterance.duration, utterance.speaker))
     if limit is not None and limit < len(kept):
         chosen = sorted(random.Random(0).sample(range(len(kept)), limit))
         counts["over the limit"] += len(kept) - limit
