@@ -1,7 +1,7 @@
-"""Matrix products on the CPU through oneDNN, which also uses AVX-512 where MKL does not (AMD), for float32.
+"""Matrix products on the CPU through oneDNN where there is AVX-512, which MKL leaves unused on AMD, for float32.
 
-The operators are the ones torch.compile calls for a linear layer. Other types, devices and builds of torch without
-oneDNN take torch's own product, and so do products too small to pay for oneDNN's preparations.
+The operators are the ones torch.compile calls for a linear layer. Other types, devices, processors and builds of torch
+without oneDNN take torch's own product, and so do products too small to pay for oneDNN's preparations.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from torch import Tensor
 
 _SMALL = 500_000
 """Multiplications below which torch's own product returns sooner."""
-_ONEDNN: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+HAS_ONEDNN: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_ONEDNN: bool = HAS_ONEDNN and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def matmul(left: Tensor, right: Tensor, addend: Tensor | None = None) -> Tensor:

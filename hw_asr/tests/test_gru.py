@@ -61,8 +61,9 @@ class AgainstTorchTest(unittest.TestCase):
         with mock.patch.object(matmul_module, "_onednn_takes", return_value=False):
             self.compare(torch.float32, 2e-4)
 
+    @unittest.skipUnless(matmul_module.HAS_ONEDNN, "this build of torch has no oneDNN")
     def test_single_precision_with_onednn_however_small(self) -> None:
-        with mock.patch.object(matmul_module, "_SMALL", 0):
+        with mock.patch.multiple(matmul_module, _SMALL=0, _ONEDNN=True):
             self.compare(torch.float32, 2e-4)
 
     def test_gradcheck(self) -> None:
