@@ -34,7 +34,7 @@ UNITS = 128
 
 QUICK = (
     "augmentations={}",
-    "arch.args.gru_config.hidden_dims=192",
+    "arch.args.gru_config.hidden_dims=[192,192,192]",
     "optimizer.args.lr=0.003",
     "lr_scheduler.args.max_lr=0.003",
 )
@@ -65,7 +65,7 @@ VARIANTS = {
     "no dropout": Variant(("arch.args.gru_config.dropout=0",)),
     "speed perturbation": Variant((f"augmentations.wave=[{SPEED}]",)),
     "SpecAugment": Variant((f"augmentations.spectrogram=[{MASKS}]",)),
-    "256 units": Variant(("arch.args.gru_config.hidden_dims=256",), 0.7),
+    "256 units": Variant(("arch.args.gru_config.hidden_dims=[256,256,256]",), 0.7),
 }
 
 
