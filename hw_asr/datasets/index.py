@@ -143,7 +143,9 @@ def _load(index_path: Path, state: str, directory: Path) -> list[Utterance] | No
             if json.loads(next(file)) != {"index": VERSION, "files": state}:
                 return None
             # as one JSON list it is read in a third of the time that its lines take
-            return [_utterance(entry, directory) for entry in json.loads(f"[{','.join(file)}]")]
+            entries = json.loads(f"[{','.join(file)}]")
+            root = f"{directory}/"
+            return [Utterance(e["id"], root + e["path"], e["text"], e["duration"], e["speaker"]) for e in entries]
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return None
 
@@ -158,10 +160,6 @@ def _no_collections() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _utterance(entry: Any, directory: Path) -> Utterance:
-    return Utterance(entry["id"], f"{directory}/{entry['path']}", entry["text"], entry["duration"], entry["speaker"])
 
 
 def _entry(utterance: Utterance, directory: Path) -> dict[str, Any]:
