@@ -58,7 +58,7 @@ MASKS = (
 VARIANTS = {
     OURS: Variant(),
     "time stride 2, not 4": Variant(("arch.args.cnn_config.stride=[[2, 2], [2, 1]]",), 0.6),
-    "features not normalised": Variant(("preprocessing.normalize=null",)),
+    "features not normalised": Variant(("preprocessing.normalize=none",)),
     "Adam at a steady 6e-4": Variant(STEADY),
     "batches at random": Variant(RANDOM_BATCHES),
     "no average of weights": Variant(("trainer.ema_decay=null",)),
