@@ -34,7 +34,18 @@ class FrameGRU(nn.GRU):
             return self._on_cpu(rows, packing.batch_sizes.tolist())
         if packing.num_rows == 0:
             return rows.new_zeros(0, self.hidden_size * (1 + self.bidirectional))
-        packed, _ = nn.GRU.forward(self, PackedSequence(rows, packing.batch_sizes))
+        return self._by_torch(rows, packing)
+
+    def _by_torch(self, rows: Tensor, packing: Packing) -> Tensor:
+        """Run torch's own layer, under bfloat16 in float32.
+
+        There autocast would run cuDNN's recurrence in float16, whose gradients vanish unless the loss is scaled.
+        """
+        kind = rows.device.type
+        half = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) is torch.float16
+        with torch.autocast(kind, dtype=torch.float16, enabled=half):
+            rows = rows if half else rows.to(self.all_weights[0][0].dtype)
+            packed, _ = nn.GRU.forward(self, PackedSequence(rows, packing.batch_sizes))
         output: Tensor = packed.data
         return output
 

@@ -110,10 +110,18 @@ class BehaviourTest(unittest.TestCase):
         layer, stock = twins(8, 4, True, torch.float32)
         packing = Packing(torch.tensor([6, 3]), 6, CPU)
         rows = torch.randn(9, 8).bfloat16()
-        with torch.autocast("cpu", torch.bfloat16):
-            output = layer(rows, packing)
         expected = stock(PackedSequence(rows.float(), packing.batch_sizes))[0].data
-        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+        for run in (layer, layer._by_torch):  # the second is what a GPU gets
+            with torch.autocast("cpu", torch.bfloat16):
+                output = run(rows, packing)
+            torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+
+    def test_the_gpus_path_is_stock(self) -> None:
+        layer, stock = twins(8, 4, True, torch.float64)
+        packing = Packing(torch.tensor([2, 6, 3]), 6, CPU)
+        rows = torch.randn(11, 8, dtype=torch.float64)
+        expected = stock(PackedSequence(rows, packing.batch_sizes))[0].data
+        torch.testing.assert_close(layer._by_torch(rows, packing), expected, rtol=0, atol=0)
 
     def test_frozen_weights_and_inference_keep_nothing(self) -> None:
         layer, _ = twins(8, 4, True, torch.float32)
