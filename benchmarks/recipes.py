@@ -122,6 +122,8 @@ def config(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
 
 def train(name: str, seed: int, directory: Path, options: argparse.Namespace, budget: float | None) -> float:
     """Train until the schedule ends, the published recipe until `budget` is spent; return processor seconds."""
+    if directory.exists():
+        raise SystemExit(f"{directory} is there already: remove it, or give another --work")
     directory.mkdir()
     raw = config(name, seed, options)
     raw["trainer"]["save_dir"] = str(directory)
