@@ -24,6 +24,9 @@ class WeightAverage:
         if decay is not None:
             follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             self._average = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+            for module in self._average.modules():
+                if isinstance(module, nn.RNNBase):
+                    module.flatten_parameters()  # cuDNN reads them from one block, which a copied layer has lost
 
     @property
     def evaluated(self) -> nn.Module:
