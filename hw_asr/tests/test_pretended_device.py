@@ -19,7 +19,7 @@ from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig, LookaheadConf
 from hw_asr.processes import Processes
 from hw_asr.tests.pretended_device import MixedDevicesError, Pretended, pretended_device, values_of
 from hw_asr.training.average import WeightAverage
-from hw_asr.training.step import StepResult, TrainingStep
+from hw_asr.training.step import StepResult, TrainingStep, is_out_of_memory
 from hw_asr.training.stream import Placed
 from hw_asr.types import Batch, Utterance
 
@@ -84,6 +84,16 @@ class PretendedDeviceTest(unittest.TestCase):
             if not augmentations[0]:  # noise is drawn on the device, so it is another one there
                 self.assertAlmostEqual(result.grad_norm, expected.grad_norm, delta=1e-3 * expected.grad_norm)
                 torch.testing.assert_close(weights, list(own.state_dict().values()), rtol=1e-3, atol=1e-4)
+
+    def test_what_counts_as_out_of_memory(self) -> None:
+        for told in (
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+            "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: not enough memory: you tried to allocate",
+        ):
+            self.assertTrue(is_out_of_memory(RuntimeError(told)))
+        self.assertTrue(is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory.")))
+        self.assertFalse(is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered")))
 
 
 if __name__ == "__main__":

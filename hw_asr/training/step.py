@@ -19,6 +19,8 @@ from hw_asr.training.stream import Placed
 from hw_asr.types import Batch, SpectrogramAugmentation, WaveAugmentation
 
 logger = logging.getLogger(__name__)
+_SIGNS_OF_LITTLE_MEMORY = ("not enough memory", "alloc_failed", "allocation_failed")
+"""How torch's allocator on the CPU, cuBLAS and cuDNN put it."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -193,4 +195,5 @@ class TrainingStep:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device or the machine has no memory left."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error).lower()
+    told = any(sign in str(error).lower() for sign in _SIGNS_OF_LITTLE_MEMORY)
+    return told or isinstance(error, (torch.OutOfMemoryError, MemoryError))
