@@ -89,7 +89,7 @@ class PretendedDeviceTest(unittest.TestCase):
         for told in (
             "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
             "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
-            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: not enough memory: you tried to allocate",
+            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: not enough memory",
         ):
             self.assertTrue(is_out_of_memory(RuntimeError(told)))
         self.assertTrue(is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory.")))
