@@ -97,7 +97,7 @@ def files_under(directory: Path, extensions: Container[str]) -> list[Path]:
 
 
 def _directories(top: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
-    """Yield a directory and all below it, each by its path from `top`, with its files; nothing that is hidden.
+    """Yield a directory and all below it, each by its path from `top`, with its files; nothing hidden, nothing closed.
 
     The entries can be asked for their `stat` until the next are: the descriptor they go by spares the system the way
     down the path for every file, a third of the time.
@@ -105,7 +105,11 @@ def _directories(top: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while waiting:
         name, above = waiting.pop()
-        descriptor = os.open(top / name, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            descriptor = os.open(top / name, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            logger.warning("%s: passed over, it cannot be opened: %s", top / name, error.strerror)
+            continue
         try:
             stat = os.fstat(descriptor)
             identity = stat.st_dev, stat.st_ino

@@ -1,5 +1,6 @@
 """The index: made once, true as long as nothing changes, movable, and never in the way."""
 
+import errno
 import json
 import logging
 import multiprocessing
@@ -100,6 +101,19 @@ class TestIndex(unittest.TestCase):
         found = [path.relative_to(self.root / "tree").as_posix() for path in files_under(self.root / "tree", [".wav"])]
         expected = ["sub/a/z.wav", "sub/a.wav", "sub/b.WAV", "sub0.wav", "two/é 1.wav", "two/é 3.wav"]
         self.assertEqual(found, expected)
+
+    def test_a_directory_that_cannot_be_opened_is_passed_over(self) -> None:
+        closed, opened = self.data / "sub0", os.open
+
+        def refusing(path: Path, *args: int) -> int:
+            if path == closed / "":  # what root would be let into
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return opened(path, *args)
+
+        logging.disable(logging.NOTSET)
+        with mock.patch.object(os, "open", refusing), self.assertLogs("hw_asr", "WARNING") as log:
+            self.assertEqual(len(files_under(self.data, [".wav"])), 2)
+        self.assertIn(f"{closed}: passed over, it cannot be opened: Permission denied", log.output[0])
 
     def test_both_may_be_moved(self) -> None:
         before = self.indexed()
