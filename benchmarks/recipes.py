@@ -61,6 +61,7 @@ VARIANTS = {
     "features not normalised": Variant(("preprocessing.normalize=none",)),
     "Adam at a steady 6e-4": Variant(STEADY),
     "batches at random": Variant(RANDOM_BATCHES),
+    "no pass with the short ones first": Variant(("data.train.batch_sampler.args.short_first=false",)),
     "no average of weights": Variant(("trainer.ema_decay=null",)),
     "no dropout": Variant(("arch.args.gru_config.dropout=0",)),
     "speed perturbation": Variant((f"augmentations.wave=[{SPEED}]",)),
@@ -74,7 +75,7 @@ def main() -> None:
     options = parse_arguments()
     options.work.mkdir(parents=True, exist_ok=True)
     print(
-        f"{'recipe':26}{'seed':>5}{'steps':>7}{'minutes':>9}   corpus WER / CER in %, {', '.join(DEV_SETS)}; then all"
+        f"{'recipe':34}{'seed':>5}{'steps':>7}{'minutes':>9}   corpus WER / CER in %, {', '.join(DEV_SETS)}; then all"
     )
     for seed in options.seeds:
         budget = 60 * options.minutes if options.minutes else None
@@ -173,7 +174,7 @@ def report(name: str, seed: int, directory: Path, seconds: float, options: argpa
     steps = json.loads((directory / "log/recipe/run/metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])[
         "step"
     ]
-    print(f"{name:26}{seed:5}{steps:7}{seconds / 60:9.1f}")
+    print(f"{name:34}{seed:5}{steps:7}{seconds / 60:9.1f}")
     parts = [[entry for entry in entries if entry["split"] == each] for each in DEV_SETS]
     for decoder in [each["type"] for each in decoders]:
         scored = [totals(part)[decoder] for part in [*parts, entries]]
