@@ -110,16 +110,28 @@ class CheckpointTest(unittest.TestCase):
             self.assertNotIn("\n", str(caught.exception))
 
     def test_a_damaged_byte_is_noticed_or_harmless(self) -> None:
-        save_checkpoint({"state_dict": {"weight": torch.zeros(4)}}, self.path)
+        state = {"state_dict": {"weight": torch.zeros(4)}}
+        save_checkpoint(state, self.path)
         whole = bytearray(self.path.read_bytes())
-        for position in range(0, len(whole), 37):
+        for position in range(len(whole)):
             damaged = bytearray(whole)
-            damaged[position] ^= 0xFF
+            damaged[position] ^= 1 << position % 8
             self.path.write_bytes(damaged)
             try:
-                load_checkpoint(self.path)
+                loaded = load_checkpoint(self.path)
             except CheckpointError as error:
                 self.assertNotIn("\n", str(error))
+            else:
+                self.assertEqual(loaded["state_dict"]["weight"].tolist(), [0.0] * 4)
+
+    def test_what_says_it_is_encrypted_is_damaged(self) -> None:
+        save_checkpoint({"state_dict": {"weight": torch.zeros(4)}}, self.path)
+        damaged = bytearray(self.path.read_bytes())
+        for mark, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+            damaged[damaged.find(mark) + flags] |= 1
+        self.path.write_bytes(damaged)
+        with self.assertRaisesRegex(CheckpointError, "damaged, or no checkpoint: .* is encrypted"):
+            load_checkpoint(self.path)
 
     def test_foreign_files(self) -> None:
         for content in (b"hello", pickle.dumps({"state_dict": {}})):

@@ -66,7 +66,7 @@ class TestUnpack(unittest.TestCase):
             unpack(self.tar(), self.directory / "x", inside="other")
 
     def test_what_leads_elsewhere_is_refused(self) -> None:
-        for name in ("../evil", "top/../../evil", "/tmp/evil", "..\\evil", "top/.."):
+        for name in ("../evil", "top/../../evil", "/evil", "..\\evil", "top/.."):
             with self.subTest(name):
                 member = tarfile.TarInfo(name)
                 member.size = 1

@@ -54,12 +54,12 @@ class CachedEmissions:
     def load(cls, path: Path) -> CachedEmissions:
         """Read a file that `save` wrote; nothing in it is executed. Raises CachedEmissionsError when it is another."""
         remedy = "give the checkpoint with -r and another name, or delete the file, and it is made again"
-        if not zipfile.is_zipfile(path):
-            raise CachedEmissionsError(f"{path}: not an .npz file, or one that was cut short; {remedy}")
         try:
+            if not zipfile.is_zipfile(path):
+                raise ValueError("not an .npz file, or one that was cut short")
             with np.load(path, allow_pickle=False) as archive:
                 log_probs, lengths, references, alphabet, origin, checkpoint = (archive[name] for name in _FIELDS)
-        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        except Exception as error:  # damaged bytes provoke whatever the readers of archives and arrays know
             raise CachedEmissionsError(f"{path}: holds no log-probabilities of a split ({error}); {remedy}") from error
         rows = np.split(log_probs, np.cumsum(lengths)[:-1])
         return cls(rows, references.tolist(), tuple(alphabet.tolist()), tuple(origin.tolist()), str(checkpoint.item()))
