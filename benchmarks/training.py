@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+import timeit
 from collections.abc import Callable, Iterator
 
 import torch
@@ -19,7 +20,7 @@ from hw_asr.features import FeatureExtractor
 from hw_asr.loss import CTCLoss
 from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig
-from hw_asr.models.matmul import matmul
+from hw_asr.models.matmul import HAS_ONEDNN, onednn
 from hw_asr.processes import Processes
 from hw_asr.training.step import TrainingStep
 from hw_asr.training.stream import Placed
@@ -28,6 +29,7 @@ from hw_asr.types import Batch, Utterance
 SAMPLE_RATE = 16_000
 CHARACTERS_PER_SECOND = 14
 NUM_CLASSES = 28
+PRODUCTS = ((2048, 2048, 2048), (8, 512, 1536), (16, 192, 576))
 MODELS = {
     "1+6": (128, CNNConfig(16, (41, 11)), GRUConfig(512, 6, bidirectional=True)),
     "small": (80, CNNConfig([16, 16], [(21, 11), (11, 11)], [(2, 2), (2, 1)]), GRUConfig(192, 3, bidirectional=True)),
@@ -43,7 +45,7 @@ def main() -> None:
     place = f"{options.threads} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
     print(f"torch {torch.__version__}, {place}, {options.precision}, batch {options.batch_size}")
     if device.type == "cpu":
-        print(f"matrix product of 2048^3: MKL {gemm_rate(torch.matmul):.0f} GFLOP/s, ours {gemm_rate(matmul):.0f}")
+        print_products()
     for name in options.models:
         compare(name, options, device, clock)
 
@@ -132,15 +134,22 @@ def make_batches(number: int, batch_size: int, shortest: float, longest: float) 
         yield Batch(utterances, samples, lengths, targets, target_lengths)
 
 
-def gemm_rate(product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
-    """Return GFLOP/s of a large float32 product, the best of five."""
-    left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    durations = []
-    for _ in range(5):
-        start = time.perf_counter()
-        product(left, right)
-        durations.append(time.perf_counter() - start)
-    return float(2 * 2048**3 / min(durations) / 1e9)
+def print_products() -> None:
+    """Print GFLOP/s of float32 products, a large one and two of a recurrence, by either library."""
+    print(f"GFLOP/s of products (AVX-512: {torch.backends.cpu.get_cpu_capability() == 'AVX512'}):", end="")
+    for rows, inner, columns in PRODUCTS:
+        left, right, addend = torch.randn(rows, inner), torch.randn(inner, columns), torch.randn(rows, columns)
+        rates = [product_rate(lambda: torch.addmm(addend, left, right), left.numel() * columns)]  # noqa: B023
+        if HAS_ONEDNN:
+            rates.append(product_rate(lambda: onednn(left, right, addend), left.numel() * columns))  # noqa: B023
+        print(f"  {rows} x {inner} x {columns}: torch {', oneDNN '.join(f'{rate:.0f}' for rate in rates)}", end="")
+    print()
+
+
+def product_rate(product: Callable[[], object], multiplications: int) -> float:
+    """Return GFLOP/s of a product, the best of twenty rounds of the same length."""
+    number = max(1, 10_000_000 // multiplications)
+    return 2 * multiplications * number / min(timeit.repeat(product, number=number, repeat=20)) / 1e9
 
 
 def processor_clock() -> float:

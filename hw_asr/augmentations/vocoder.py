@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from hw_asr.augmentations.rows import length_mask
+
 WINDOW_SECONDS = 0.032
 """Rounded to a power of two samples: 512 at 16 kHz; more than two periods of the lowest voices."""
 
@@ -42,7 +44,7 @@ def stretch(samples: Tensor, rates: Tensor, new_lengths: Tensor, n_fft: int) -> 
     turned = torch.cat([phase[:, :1].double(), phase[:, :1] + turned[:, :-1]], dim=1)
     turned = turned.remainder(2 * math.pi).to(samples.dtype)
     result = torch.istft(torch.polar(stretched, turned).transpose(1, 2), n_fft, hop, window=window, length=size)
-    return result * (torch.arange(size, device=samples.device) < new_lengths[:, None])
+    return result * length_mask(new_lengths, size)
 
 
 def _frames_at(frames: Tensor, index: Tensor) -> Tensor:

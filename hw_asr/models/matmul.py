@@ -21,11 +21,12 @@ def matmul(left: Tensor, right: Tensor, addend: Tensor | None = None) -> Tensor:
     The arguments may be views; `right` is best read along its rows.
     """
     if _onednn_takes(left, right):
-        return _onednn(left, right, addend)
+        return onednn(left, right, addend)
     return left @ right if addend is None else torch.addmm(addend, left, right)
 
 
-def _onednn(left: Tensor, right: Tensor, addend: Tensor | None) -> Tensor:
+def onednn(left: Tensor, right: Tensor, addend: Tensor | None) -> Tensor:
+    """Return the same through oneDNN, whatever its size."""
     product: Tensor
     if addend is not None and addend.dim() == 2:
         product = torch.ops.mkldnn._linear_pointwise.binary(left, addend, right.t(), None, "add")
