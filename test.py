@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hw_asr.entry_point import run_command
+from hw_asr.runtime.entry_point import run_command
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -37,9 +37,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Run the command; return the exit code: 0, 1 for an error, 2 for a bad config."""
     options = parse_arguments()
+    from hw_asr.commands.transcribe import run
     from hw_asr.config import ConfigError
     from hw_asr.errors import UserError
-    from hw_asr.inference import run
 
     try:
         return run(options)

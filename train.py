@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from hw_asr.entry_point import run_command
+from hw_asr.runtime.entry_point import run_command
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -33,7 +33,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Run the command; return the exit code: 0, 1 for an error, 2 for a bad config, 130 or 143 for a signal."""
     options = parse_arguments()
-    from hw_asr.command import check, check_batch, train
+    from hw_asr.commands.train import check, check_batch, train
     from hw_asr.config import ConfigError
     from hw_asr.errors import UserError
 

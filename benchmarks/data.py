@@ -28,13 +28,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from hw_asr.config.registry import MODELS, TEXT_ENCODERS
 from hw_asr.datasets.audio import read_audio
 from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.datasets.loader import make_loader
 from hw_asr.datasets.samplers import GroupLengthBatchSampler, RandomBatchSampler
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.features import FeatureExtractor
-from hw_asr.registry import MODELS, TEXT_ENCODERS
 from hw_asr.types import TextEncoder, Utterance
 
 for package in ("models", "text"):  # importing them fills the registries

@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hw_asr.commands.score_table import totals
 from hw_asr.config import override
 from hw_asr.metrics import ErrorRate
-from hw_asr.scores import totals
 
 OURS, PUBLISHED = "ours", "published"
 CONFIGS = Path("hw_asr/configs")

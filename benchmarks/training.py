@@ -21,7 +21,7 @@ from hw_asr.loss import CTCLoss
 from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig
 from hw_asr.models.matmul import HAS_ONEDNN, onednn
-from hw_asr.processes import Processes
+from hw_asr.runtime.processes import Processes
 from hw_asr.training.step import TrainingStep
 from hw_asr.training.stream import Placed
 from hw_asr.types import Batch, Utterance

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something outside the program is wrong; the message says what was given, what was needed and what to do.
 
     Each package derives its own: ConfigError, DataError, AudioError, CheckpointError, StorageError, ...
     """
+
+
+class ConfigError(UserError):
+    """A config that cannot run; the message lists every fault, one a line."""
+
+    def __init__(self, faults: Iterable[str], source: str = "config") -> None:
+        self.faults = list(faults)
+        count = f"{len(self.faults)} fault{'s' * (len(self.faults) != 1)}"
+        super().__init__("\n  ".join([f"{source}: {count}", *self.faults]))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import ctc_loss
 
-from hw_asr.registry import LOSSES
+from hw_asr.config.registry import LOSSES
 
 
 class LossValues(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-from hw_asr.registry import METRICS
+from hw_asr.config.registry import METRICS
 
 
 class ErrorCounts(NamedTuple):

@@ -174,3 +174,8 @@ class TextEncoder(Protocol):
 
     def decode(self, indices: Sequence[int]) -> str:
         """Text of a labelling without blanks."""
+
+
+def best_text(hypotheses: Sequence[Hypothesis]) -> str:
+    """Return the text of the first hypothesis, or "" when a decoder found none."""
+    return hypotheses[0].text if hypotheses else ""

@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from hw_asr.files import write_and_rename
+from hw_asr.runtime.atomic_files import write_and_rename
 
 SOURCE = Path(__file__).with_name("augmentations.py")
 NOTEBOOK = Path(__file__).with_name("augmentations.ipynb")

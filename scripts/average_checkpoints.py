@@ -13,8 +13,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hw_asr.entry_point import run_command
 from hw_asr.errors import UserError
+from hw_asr.runtime.entry_point import run_command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
                         help="best beside the others, where their config.json is")  # fmt: skip
     options = parser.parse_args(arguments)
     try:
-        from hw_asr.training.checkpoint import load_checkpoint, save_checkpoint
+        from hw_asr.checkpoints.reading import load_checkpoint
+        from hw_asr.checkpoints.writing import save_checkpoint
 
         loaded = [load_checkpoint(path) for path in options.checkpoints]
         last = loaded[-1]
@@ -44,7 +45,7 @@ def average(state_dicts: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> 
 
     Raises CheckpointError when the checkpoints are not of one architecture.
     """
-    from hw_asr.training.checkpoint import CheckpointError
+    from hw_asr.checkpoints.reading import CheckpointError
 
     shapes = [{name: value.shape for name, value in each.items()} for each in state_dicts]
     for path, each in zip(paths, shapes, strict=True):

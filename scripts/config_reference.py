@@ -17,12 +17,14 @@ from typing import Any, get_args, get_type_hints
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hw_asr import build, config, registry
+from hw_asr.config import registry
+from hw_asr.config import schema as config
+from hw_asr.config.arguments import describe, parameters
+from hw_asr.config.registry import Registry
 from hw_asr.datasets.corpus import FilteredCorpus
-from hw_asr.entry_point import run_command
-from hw_asr.files import write_and_rename
-from hw_asr.registry import Registry
-from hw_asr.signature import describe, parameters
+from hw_asr.experiment import components
+from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.entry_point import run_command
 
 OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "config.md"
 
@@ -143,7 +145,7 @@ def component(name: str, kind: Registry[Any]) -> Iterator[str]:
     text, described = split_docstring(factory)
     yield f"### `{name}`"
     yield text
-    provided = build.PROVIDED.get(kind.kind, ())
+    provided = components.PROVIDED.get(kind.kind, ())
     rows = list(arguments_of(factory, described, "", provided))
     if rows:
         columns = (

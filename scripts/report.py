@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hw_asr.entry_point import run_command
 from hw_asr.errors import UserError
+from hw_asr.runtime.entry_point import run_command
 
 
 def main(arguments: list[str] | None = None) -> int:

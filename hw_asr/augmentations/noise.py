@@ -18,7 +18,7 @@ from hw_asr.augmentations.draws import (
 )
 from hw_asr.augmentations.recordings import Recordings
 from hw_asr.augmentations.rows import ratio_or_zero, rms
-from hw_asr.registry import WAVE_AUGMENTATIONS
+from hw_asr.config.registry import WAVE_AUGMENTATIONS
 
 
 @WAVE_AUGMENTATIONS.register()

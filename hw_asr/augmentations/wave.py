@@ -11,7 +11,7 @@ from hw_asr.augmentations.draws import check_probability, check_range, draw_rows
 from hw_asr.augmentations.resampling import resample
 from hw_asr.augmentations.rows import replace_rows
 from hw_asr.augmentations.vocoder import stretch, window_size
-from hw_asr.registry import WAVE_AUGMENTATIONS
+from hw_asr.config.registry import WAVE_AUGMENTATIONS
 
 MAX_DENOMINATOR = 100
 """Of the ratios that speech is resampled by; pitches come within a tenth of a semitone of what is drawn."""

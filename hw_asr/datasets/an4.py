@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.archive import Archive, ArchiveCorpus
 from hw_asr.datasets.audio import EXTENSIONS
 from hw_asr.datasets.index import files_under, indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
-from hw_asr.registry import DATASETS
 from hw_asr.types import Utterance
 
 ARCHIVE = Archive(

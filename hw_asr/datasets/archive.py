@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hw_asr.datasets.corpus import FilteredCorpus
-from hw_asr.download import download, waiting_lock
-from hw_asr.unpack import unpack
+from hw_asr.runtime.download import download, waiting_lock
+from hw_asr.runtime.unpacking import unpack
 
 
 class Archive(NamedTuple):

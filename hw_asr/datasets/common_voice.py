@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.archive import is_present
 from hw_asr.datasets.corpus import FilteredCorpus
 from hw_asr.datasets.index import indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
-from hw_asr.download import waiting_lock
-from hw_asr.registry import DATASETS
+from hw_asr.runtime.download import waiting_lock
+from hw_asr.runtime.unpacking import unpack
 from hw_asr.types import Utterance
-from hw_asr.unpack import unpack
 
 _ADVICE = (
     "Common Voice is not downloaded for you: fetch an archive from commonvoice.mozilla.org "

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.corpus import FilteredCorpus, existing_directory
 from hw_asr.datasets.folder import list_folder
 from hw_asr.datasets.index import indexed, measure, path_of_index
 from hw_asr.datasets.manifest import UNREADABLE, parse_objects, read_objects
-from hw_asr.registry import DATASETS
 from hw_asr.types import Utterance
 
 

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from hw_asr.datasets.audio import duration
 from hw_asr.datasets.manifest import UNREADABLE
 from hw_asr.datasets.recording import AudioError
-from hw_asr.download import waiting_lock
-from hw_asr.files import write_and_rename
+from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.download import waiting_lock
 from hw_asr.types import Utterance
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_asr.registry import SAMPLERS
+from hw_asr.config.registry import SAMPLERS
 
 Indices = NDArray[np.int64]
 Durations = Sequence[float] | NDArray[np.float64]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import check_frames, check_shapes, utterances
-from hw_asr.registry import DECODERS
 from hw_asr.types import Hypothesis, TextEncoder
 
 

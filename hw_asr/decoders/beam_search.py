@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import Matrix, Threads, utterances
 from hw_asr.decoders.hotwords import Hotwords, read_hotwords
-from hw_asr.registry import DECODERS
 from hw_asr.types import Hypothesis, TextEncoder
 
 LARGEST_LOG_WEIGHT = 300.0

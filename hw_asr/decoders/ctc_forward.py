@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_asr.decoders.base import Matrix
-from hw_asr.jit import Array, Scalar, kernel
+from hw_asr.runtime.kernels import Array, Scalar, kernel
 
 NEGLIGIBLE = 1e-80
 """Cells below this part of a frame's largest are dropped; what that may have cost is bounded on the way."""

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from hw_asr.jit import Array, Scalar, kernel
+from hw_asr.runtime.kernels import Array, Scalar, kernel
 
 
 @kernel("float64(float64, float64)", inner=True)

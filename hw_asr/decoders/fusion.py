@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from hw_asr.decoders.prefix_tree import HOT, STATE, WORD
-from hw_asr.jit import Array, Scalar, kernel
-from hw_asr.text.lm_table import NGRAMS, advance
+from hw_asr.lm.table import NGRAMS, advance
+from hw_asr.runtime.kernels import Array, Scalar, kernel
 
 ALPHA, BETA, UNKNOWN_PENALTY, SPACE_BOUND = range(4)
 """Weights; the penalty is what an unknown word gets when the n-grams say nothing of it, a natural logarithm; the bound

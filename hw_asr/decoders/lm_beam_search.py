@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import Threads
 from hw_asr.decoders.beam_search import BeamSearchDecoder, check_range, hotword_arrays, linear
-from hw_asr.registry import DECODERS
-from hw_asr.text.arpa import LanguageModelError
-from hw_asr.text.language_model import LanguageModel, LanguageModelSource
+from hw_asr.lm.arpa import LanguageModelError
+from hw_asr.lm.language_model import LanguageModel, LanguageModelSource
 from hw_asr.types import TextEncoder
 
 

@@ -24,7 +24,7 @@ from hw_asr.decoders.prefix_step import (
     select,
 )
 from hw_asr.decoders.prefix_tree import STATE, compact, empty_tree, grow, trace
-from hw_asr.jit import Array, Scalar, kernel
+from hw_asr.runtime.kernels import Array, Scalar, kernel
 
 NUM_NODES, NUM_BEAM, HALF = range(3)
 Fusion = Callable[[], tuple[Any, ...]]

@@ -13,7 +13,7 @@ import numpy as np
 
 from hw_asr.decoders.fusion import BOUND, FUSION, finish_space
 from hw_asr.decoders.prefix_tree import PARENT, SLOT, find_or_add
-from hw_asr.jit import Array, Scalar, kernel
+from hw_asr.runtime.kernels import Array, Scalar, kernel
 
 NODE, LAST, ROW = range(3)
 """Columns of a beam slot: node of the prefix, its last class, its row of weights."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_asr.jit import Array, Scalar, kernel
+from hw_asr.runtime.kernels import Array, Scalar, kernel
 
 PARENT, SYMBOL, SLOT, WORD, STATE, HOT, NEW_ID = range(7)
 """Columns of a node: its parent or -1, the class that leads to it, its place in the beam or -1; and for language

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import Matrix, utterances
 from hw_asr.decoders.beam_search import check_range
 from hw_asr.decoders.hotwords import read_hotwords
 from hw_asr.errors import UserError
-from hw_asr.registry import DECODERS
-from hw_asr.text.arpa import LanguageModelError
+from hw_asr.lm.arpa import LanguageModelError
 from hw_asr.types import Hypothesis, TextEncoder
 
 

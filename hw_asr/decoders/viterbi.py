@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hw_asr.jit import Array, Scalar, kernel
+from hw_asr.runtime.kernels import Array, Scalar, kernel
 
 
 @kernel("int64(float64[:, ::1], int32[::1], float64[:, ::1], int8[:, ::1], int64, int64, int64, int64)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from hw_asr.registry import MODELS
+from hw_asr.config.registry import MODELS
 
 
 @MODELS.register()

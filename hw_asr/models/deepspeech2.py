@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_asr.config.registry import MODELS
 from hw_asr.models.deepspeech2_config import CNNConfig, ConvSpec, GRUConfig, LookaheadConfig
 from hw_asr.models.gru import FrameGRU
 from hw_asr.models.normalization import FrameBatchNorm
 from hw_asr.models.packing import Packing
-from hw_asr.registry import MODELS
 
 
 @MODELS.register()

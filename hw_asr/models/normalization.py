@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hw_asr.processes import go_on_together
+from hw_asr.runtime.processes import go_on_together
 
 
 class FrameBatchNorm(nn.BatchNorm1d):

@@ -11,12 +11,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hw_asr.files import write_and_rename
 from hw_asr.report.clips import Clip, embed, link
 from hw_asr.report.comparison import comparison_data
 from hw_asr.report.curves import curves_data
 from hw_asr.report.evaluation import evaluation_data
 from hw_asr.report.results import Result
+from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.writers.jsonl import read_metrics
 
 SCRIPTS = ("dom.js", "charts.js", "transcript.js", "utterances.js", "main.js")

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hw_asr.files import write_and_rename
 from hw_asr.report.results import ReportError
+from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.types import Word
 
 LINE_LENGTH = 42

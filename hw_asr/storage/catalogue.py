@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import hw_asr.storage  # noqa: F401  -- fills the registry
-from hw_asr.registry import STORAGES
+from hw_asr.config.registry import STORAGES
 from hw_asr.storage.external import ExternalStorage, RemoteFile, StorageError
 from hw_asr.storage.runs import CHECKPOINT_SUFFIX, CONFIG_NAME, RunId, checkpoint_file
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hw_asr.files import write_and_rename
-from hw_asr.registry import STORAGES
+from hw_asr.config.registry import STORAGES
+from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.storage.external import (
     ExternalStorage,
     Progress,

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hw_asr.registry import STORAGES
+from hw_asr.config.registry import STORAGES
 from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import (
     Damaged,

@@ -13,7 +13,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from hw_asr.files import write_and_rename
+from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.storage.external import StorageError
 from hw_asr.storage.gdrive_errors import translated
 from hw_asr.storage.secrets import is_available, read_json

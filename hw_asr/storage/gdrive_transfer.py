@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from hw_asr.files import write_and_rename
+from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import Progress, RemoteFile, StorageUnavailable, verify
 from hw_asr.storage.gdrive_errors import BadRequestError, Gone, reply_error, translated

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from hw_asr.config.arguments import nearest
 from hw_asr.errors import UserError
-from hw_asr.signature import nearest
-from hw_asr.storage.lock import LOCK_NAME, hold
+from hw_asr.runtime.file_lock import LOCK_NAME, hold
 
 CONFIG_NAME = "config.json"
 CHECKPOINT_SUFFIX = ".pth"

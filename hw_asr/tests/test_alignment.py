@@ -12,15 +12,16 @@ import numpy as np
 import torch
 import torchaudio
 
+from hw_asr.checkpoints.reading import load_checkpoint
+from hw_asr.checkpoints.weights import load_weights
 from hw_asr.config import read_json
 from hw_asr.datasets.audio import read_audio
 from hw_asr.decoders.alignment import AlignmentError, align, align_characters, words
-from hw_asr.experiment import make_network
+from hw_asr.experiment.network import make_network
+from hw_asr.experiment.validation import validate
+from hw_asr.models.forward import run_model
 from hw_asr.tests.test_beam_search import random_log_probs
 from hw_asr.text.encoder import CTCCharTextEncoder
-from hw_asr.training.checkpoint import load_checkpoint, load_weights
-from hw_asr.training.step import run_model
-from hw_asr.validation import validate
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 SPEECH = SHARED / "data/librispeech/LibriSpeech/dev-clean"

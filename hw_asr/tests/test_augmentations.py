@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hw_asr import augmentations
-from hw_asr.registry import SPECTROGRAM_AUGMENTATIONS, WAVE_AUGMENTATIONS
+from hw_asr.config.registry import SPECTROGRAM_AUGMENTATIONS, WAVE_AUGMENTATIONS
 
 FIXED: dict[str, dict[str, Any]] = {
     "Gain": {"min_gain_in_db": 3, "max_gain_in_db": 3},

@@ -70,9 +70,9 @@ class TestBuildCommand(unittest.TestCase):
         path.write_text(json.dumps(config))
         texts = [mock.Mock(text=text) for text in ("don't stop", None, "go now")]
         with (
-            mock.patch("hw_asr.validation.validate", side_effect=lambda raw, _: _Config(raw)),
-            mock.patch("hw_asr.build.build_corpora", return_value=[]),
-            mock.patch("hw_asr.build.select_utterances", return_value=(texts, {})),
+            mock.patch("hw_asr.experiment.validation.validate", side_effect=lambda raw, _: _Config(raw)),
+            mock.patch("hw_asr.experiment.components.build_corpora", return_value=[]),
+            mock.patch("hw_asr.experiment.components.select_utterances", return_value=(texts, {})),
         ):
             status, output = self.run_command("--config", path, "--discount-fallback")
             self.assertEqual(0, status, output)

@@ -14,9 +14,11 @@ from unittest import mock
 
 import torch
 
+from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
+from hw_asr.checkpoints.weights import load_weights
+from hw_asr.checkpoints.writing import save_checkpoint
+from hw_asr.config.registry import MODELS
 from hw_asr.models.deepspeech2 import DeepSpeech2
-from hw_asr.registry import MODELS
-from hw_asr.training.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
 
 PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared" / "fixtures" / "published_checkpoint"
 

@@ -16,7 +16,7 @@ from unittest import mock
 
 import train
 from hw_asr.config import ConfigError, overlay, override, parse, read_json
-from hw_asr.validation import validate
+from hw_asr.experiment.validation import validate
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD: dict[str, Any] = {

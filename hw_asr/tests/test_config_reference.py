@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from hw_asr import config
+from hw_asr.config import schema as config
 from scripts import config_reference
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

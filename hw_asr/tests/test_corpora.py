@@ -9,14 +9,14 @@ from typing import Any
 from unittest import mock
 
 import hw_asr.datasets  # noqa: F401  # fills the registry
+from hw_asr.config.registry import DATASETS
 from hw_asr.datasets import an4 as an4_module
 from hw_asr.datasets import fsdd as fsdd_module
 from hw_asr.datasets import librispeech as librispeech_module
 from hw_asr.datasets import ljspeech as ljspeech_module
 from hw_asr.datasets.folder import recordings
 from hw_asr.datasets.manifest import DataError
-from hw_asr.download import DownloadError
-from hw_asr.registry import DATASETS
+from hw_asr.runtime.download import DownloadError
 from hw_asr.tests import corpus_trees as trees
 from hw_asr.tests.fault_server import fault_server
 from hw_asr.text.encoder import CTCCharTextEncoder

@@ -16,8 +16,8 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from hw_asr import download as module
-from hw_asr.download import DownloadError, download
+from hw_asr.runtime import download as module
+from hw_asr.runtime.download import DownloadError, download
 from hw_asr.tests.fault_server import fault_server
 from hw_asr.tests.waiting import wait_until
 
@@ -181,7 +181,7 @@ class TestDownload(DownloadCase):
 class TestProcesses(DownloadCase):
     def start(self) -> subprocess.Popen[str]:
         program = (
-            "import sys; from pathlib import Path; from hw_asr.download import download;"
+            "import sys; from pathlib import Path; from hw_asr.runtime.download import download;"
             f"download({self.url!r}, Path({str(self.path)!r}), md5={MD5!r}); print('torch' in sys.modules)"
         )
         return subprocess.Popen(

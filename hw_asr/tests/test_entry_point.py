@@ -9,7 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from hw_asr.entry_point import run_command
+from hw_asr.runtime.entry_point import run_command
 from hw_asr.tests.training_case import TrainingCase, wait_for_step
 from hw_asr.tests.waiting import wait_until
 

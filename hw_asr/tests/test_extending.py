@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from hw_asr.build import PROVIDED
 from hw_asr.config import overlay
+from hw_asr.experiment.components import PROVIDED
 from hw_asr.tests.training_case import TrainingCase, run_dir
 from hw_asr.writers.jsonl import read_metrics
 

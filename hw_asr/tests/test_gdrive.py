@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from hw_asr.registry import STORAGES
+from hw_asr.config.registry import STORAGES
 from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import Damaged, StorageUnavailable, md5_of
 from hw_asr.storage.gdrive import GDriveStorage

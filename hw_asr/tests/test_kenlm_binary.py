@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
+from hw_asr.lm.arpa import KENLM_MAGIC, LanguageModelError
+from hw_asr.lm.kenlm_binary import KenlmTable
+from hw_asr.lm.language_model import LanguageModel
+from hw_asr.lm.table import score_words
 from hw_asr.tests.arpa_example import ArpaExample, all_words
 from hw_asr.tests.test_beam_search import random_log_probs
-from hw_asr.text.arpa import KENLM_MAGIC, LanguageModelError
 from hw_asr.text.encoder import CTCCharTextEncoder
-from hw_asr.text.kenlm_binary import KenlmTable
-from hw_asr.text.language_model import LanguageModel
-from hw_asr.text.lm_table import score_words
 
 ALPHABET = "ab "
 

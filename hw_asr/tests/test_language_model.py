@@ -12,11 +12,11 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from hw_asr.lm.arpa import LanguageModelError
+from hw_asr.lm.cache import cache_paths
+from hw_asr.lm.language_model import LanguageModel
 from hw_asr.tests.arpa_example import ArpaExample, all_words
 from hw_asr.text import language_model
-from hw_asr.text.arpa import LanguageModelError
-from hw_asr.text.language_model import LanguageModel
-from hw_asr.text.lm_cache import cache_paths
 
 ALPHABET = "^abc "
 SHARED_MODEL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "language_model" / "mfa_test_lm.arpa"
@@ -131,7 +131,7 @@ class CacheTest(ModelTest):
 class AlphabetTest(ModelTest):
     def test_overlap_is_told(self) -> None:
         ArpaExample(["a", "b", "zz", "yy"], 2, 0).write(self.path)
-        with self.assertLogs("hw_asr.text.language_model", "INFO") as logs:
+        with self.assertLogs("hw_asr.lm.language_model", "INFO") as logs:
             overlap = LanguageModel.load(self.path, ALPHABET).overlap
         self.assertEqual((overlap.num_words, overlap.num_spellable), (4, 2))
         self.assertIn("2 of 4 words", logs.output[0])

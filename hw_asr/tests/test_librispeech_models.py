@@ -11,10 +11,10 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from hw_asr import text  # noqa: F401 - makes the names known
+from hw_asr import lm, text  # noqa: F401 - registers the text encoders
+from hw_asr.config.registry import TEXT_ENCODERS
 from hw_asr.errors import UserError
-from hw_asr.registry import TEXT_ENCODERS
-from hw_asr.text.librispeech import KNOWN_NAMES, LanguageModelFileError, resolve
+from hw_asr.lm.librispeech import KNOWN_NAMES, LanguageModelFileError, resolve
 
 ARPA = """\\data\\
 ngram 1=4

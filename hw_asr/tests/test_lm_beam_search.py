@@ -11,9 +11,9 @@ import torch
 
 from hw_asr.decoders.beam_search import BeamSearchDecoder
 from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
+from hw_asr.lm.arpa import LanguageModelError
 from hw_asr.tests.arpa_example import ArpaExample, all_words
 from hw_asr.tests.test_beam_search import enumerate_texts, random_log_probs
-from hw_asr.text.arpa import LanguageModelError
 from hw_asr.text.encoder import CTCCharTextEncoder
 
 ALPHABET = "ab "

@@ -10,7 +10,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from hw_asr.features import FeatureExtractor
-from hw_asr.long_audio import chunk_bounds, find_seam, long_features, long_log_probs, stitched
+from hw_asr.recognition.long_audio import chunk_bounds, find_seam, long_features, long_log_probs, stitched
 from hw_asr.text.encoder import CTCCharTextEncoder
 
 RATE = 1000

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from rapidfuzz.distance import Levenshtein
 
-from hw_asr import build
 from hw_asr.config import ExperimentConfig, parse
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.folder import recordings
 from hw_asr.datasets.speech import SpeechDataset
-from hw_asr.experiment import Network, make_network
+from hw_asr.experiment import components
+from hw_asr.experiment.network import Network, make_network
 from hw_asr.loss import CTCLoss
-from hw_asr.recognition import Recogniser
-from hw_asr.training.step import run_model
+from hw_asr.models.forward import run_model
+from hw_asr.recognition.recogniser import Recogniser
 from hw_asr.types import Utterance
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,8 +72,8 @@ class SonnetTest(unittest.TestCase):
         settings = config(bidirectional)
         network = make_network(settings, torch.device("cpu"))
         learnt_by_heart(network, self.known)
-        specs = build.decoder_specs(settings, network.text_encoder, 10)
-        decoders = build.build_decoders(specs, network.text_encoder, ["argmax", "beam_search"])
+        specs = components.decoder_specs(settings, network.text_encoder, 10)
+        decoders = components.build_decoders(specs, network.text_encoder, ["argmax", "beam_search"])
 
         network.model.register_forward_hook(lambda *_: self.assertFalse(torch.is_grad_enabled(), "memory grows"))
 

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 import hw_asr.models.baseline
 import hw_asr.models.deepspeech2  # noqa: F401
+from hw_asr.checkpoints.reading import load_checkpoint
+from hw_asr.checkpoints.weights import load_weights
+from hw_asr.config.registry import MODELS
 from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig, LookaheadConfig
-from hw_asr.registry import MODELS
-from hw_asr.training.checkpoint import load_checkpoint, load_weights
 
 PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared" / "fixtures" / "published_checkpoint"
 NUM_FEATS, NUM_CLASSES = 20, 7

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hw_asr.lm.estimation.counts import NgramError
+from hw_asr.lm.estimation.pipeline import NgramOptions, OrderStatistics, build_language_model
+from hw_asr.lm.estimation.sorting import bucket_bounds, group_starts, suffix_order
 from hw_asr.tests.ngram_oracle import Arpa, SlowKneserNey
-from hw_asr.text.ngram_build import NgramOptions, OrderStatistics, build_language_model
-from hw_asr.text.ngram_counts import NgramError
-from hw_asr.text.ngram_sort import bucket_bounds, group_starts, suffix_order
 
 LETTERS = string.ascii_lowercase + " '"
 BROWN = Path(__file__).resolve().parents[2].parent / "shared/data/language_model/brown_sentences.txt"

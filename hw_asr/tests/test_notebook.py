@@ -7,7 +7,7 @@ import json
 import unittest
 from typing import Any
 
-from hw_asr.registry import SPECTROGRAM_AUGMENTATIONS, WAVE_AUGMENTATIONS
+from hw_asr.config.registry import SPECTROGRAM_AUGMENTATIONS, WAVE_AUGMENTATIONS
 from notebooks import make
 
 

@@ -16,7 +16,7 @@ from hw_asr.features import FeatureExtractor
 from hw_asr.loss import CTCLoss
 from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig, LookaheadConfig
-from hw_asr.processes import Processes
+from hw_asr.runtime.processes import Processes
 from hw_asr.tests.pretended_device import MixedDevicesError, Pretended, pretended_device, values_of
 from hw_asr.training.average import WeightAverage
 from hw_asr.training.step import StepResult, TrainingStep, is_out_of_memory

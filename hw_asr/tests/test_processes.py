@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hw_asr.processes import DeviceError, choose_device
+from hw_asr.runtime.processes import DeviceError, choose_device
 from hw_asr.tests.training_case import TrainingCase, outcome, run_dir, wait_for_step
 from hw_asr.tests.training_server import ROOT
 from hw_asr.training.progress import Progress

@@ -16,8 +16,8 @@ from unittest import mock
 
 import train
 from hw_asr.config import overlay
-from hw_asr.monitor import Monitor
-from hw_asr.validation import validate
+from hw_asr.experiment.validation import validate
+from hw_asr.training.monitor import Monitor
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PUBLISHED = "1+6/kaggle_deepspeech2_1+6_bidir_gru"

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from hw_asr.config import parse
-from hw_asr.resume import apply_changes, compare
-from hw_asr.storage.lock import LOCK_NAME, hold
+from hw_asr.experiment.resume_rules import apply_changes, compare
+from hw_asr.runtime.file_lock import LOCK_NAME, hold
 from hw_asr.tests.training_case import TrainingCase, differences, make_config, outcome, run_dir, wait_for_step
 from hw_asr.training.progress import Progress
 
@@ -204,7 +204,7 @@ class TestChanges(unittest.TestCase):
         changed["trainer"]["monitor"] = "min other_loss"
         optimizer = torch.optim.AdamW(torch.nn.Linear(1, 1).parameters(), lr=0.003)
         progress = Progress(best=1.0, epochs_without_improvement=2)
-        with self.assertLogs("hw_asr.resume", "WARNING") as logs:
+        with self.assertLogs("hw_asr.experiment.resume_rules", "WARNING") as logs:
             compare(parse(changed), raw, Path("last.pth"), 1)
         self.assertIn("optimizer.args.lr was 0.003 when last.pth was written; now 0.5", logs.output[0])
         apply_changes(parse(changed), raw, optimizer, progress)

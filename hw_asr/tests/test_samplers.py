@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hw_asr.config.registry import SAMPLERS
 from hw_asr.datasets.samplers import (
     BatchSampler,
     DurationBatchSampler,
@@ -14,7 +15,6 @@ from hw_asr.datasets.samplers import (
     SequentialBatchSampler,
     padding_share,
 )
-from hw_asr.registry import SAMPLERS
 
 DURATIONS = np.random.default_rng(1).gamma(4.0, 3.0, 997).clip(0.5, 35.0)
 TRAINING: dict[str, Callable[..., BatchSampler]] = {

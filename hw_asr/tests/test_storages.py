@@ -11,10 +11,10 @@ from unittest import mock
 
 import fsspec
 
-from hw_asr.registry import STORAGES
+from hw_asr.config.registry import STORAGES
 from hw_asr.storage.directory import DirectoryStorage
 from hw_asr.storage.external import Damaged, ExternalStorage, StorageError, StorageUnavailable, md5_of
-from hw_asr.storage.filesystem import FsspecStorage
+from hw_asr.storage.fsspec_storage import FsspecStorage
 from hw_asr.storage.runs import RunId
 
 RUN = RunId("it's+ü", "one")

@@ -7,7 +7,7 @@ import random
 import string
 import unittest
 
-from hw_asr.registry import TEXT_ENCODERS
+from hw_asr.config.registry import TEXT_ENCODERS
 from hw_asr.text.encoder import CTCCharTextEncoder
 from hw_asr.text.normalize import normalize
 

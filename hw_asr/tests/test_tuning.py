@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw_asr.text.cached_emissions import CachedEmissions, CachedEmissionsError
-from hw_asr.text.ngram_build import NgramOptions, build_language_model
-from hw_asr.text.tuning import Setting, Trial, evaluate, overlay, table, tune
+from hw_asr.lm.estimation.pipeline import NgramOptions, build_language_model
+from hw_asr.lm.tuning.cached_emissions import CachedEmissions, CachedEmissionsError
+from hw_asr.lm.tuning.search import Setting, Trial, evaluate, overlay, table, tune
 from hw_asr.types import CTCDecoder, Hypothesis
 from scripts.language_model import tune as command
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hw_asr.augmentations import Gain, PitchShift, SpeedPerturbation, TimeStretching
-from hw_asr.registry import WAVE_AUGMENTATIONS
+from hw_asr.config.registry import WAVE_AUGMENTATIONS
 
 SAMPLE_RATE = 16_000
 

@@ -21,7 +21,7 @@ from unittest import mock
 import soundfile
 import torch
 
-from hw_asr.registry import WRITERS
+from hw_asr.config.registry import WRITERS
 from hw_asr.writers import tensorboard, wandb  # noqa: F401 (fills the registry)
 from hw_asr.writers.base import AudioClip
 from hw_asr.writers.wandb_account import is_reachable, key_is_known

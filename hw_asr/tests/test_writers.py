@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from hw_asr.registry import WRITERS
+from hw_asr.config.registry import WRITERS
 from hw_asr.writers.background import BackgroundWriter
 from hw_asr.writers.base import AudioClip
 from hw_asr.writers.jsonl import JsonlWriter, read_metrics

@@ -13,9 +13,9 @@ import numpy as np
 import soundfile
 import torch
 
+from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.tests.training_server import TrainingServer
 from hw_asr.tests.waiting import wait_until
-from hw_asr.training.checkpoint import load_checkpoint
 from hw_asr.writers.jsonl import read_metrics
 
 RATE = 8000

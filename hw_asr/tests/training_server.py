@@ -87,7 +87,7 @@ def _train(request: dict[str, Any]) -> None:
     sys.path.insert(0, request["cwd"])
     sys.argv = ["train.py", *request["argv"]]
     import train
-    from hw_asr.entry_point import run_command
+    from hw_asr.runtime.entry_point import run_command
 
     code = 70
     try:
@@ -114,7 +114,7 @@ def _exit_code(process: int) -> int:
 
 
 def _serve() -> None:
-    import hw_asr.command  # noqa: F401
+    import hw_asr.commands.train  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -1,5 +1,5 @@
-"""Text: normalisation, encoders, language models; importing this package makes the encoders' names known."""
+"""Text normalisation and text encoders; importing this package registers the encoders."""
 
-from hw_asr.text import encoder, librispeech
+from hw_asr.text import encoder
 
-__all__ = ["encoder", "librispeech"]
+__all__ = ["encoder"]

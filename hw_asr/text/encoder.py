@@ -6,7 +6,7 @@ import string
 from collections.abc import Sequence
 from itertools import groupby
 
-from hw_asr.registry import TEXT_ENCODERS
+from hw_asr.config.registry import TEXT_ENCODERS
 from hw_asr.text.normalize import normalize
 
 BLANK = 0

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hw_asr.training.checkpoint import CheckpointError, load_weights
+from hw_asr.checkpoints.reading import CheckpointError
+from hw_asr.checkpoints.weights import load_weights
 
 
 class WeightAverage:

@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from hw_asr.features import FeatureExtractor
-from hw_asr.processes import Processes
-from hw_asr.training.step import run_model
-from hw_asr.types import Batch, CTCDecoder, Failure
-
-
-class Emissions(NamedTuple):
-    """A batch, on the model's device, and its log-probabilities (B, T, V) with their lengths (B,)."""
-
-    batch: Batch
-    log_probs: Tensor
-    lengths: Tensor
-
-
-@torch.inference_mode()
-def emissions(
-    model: nn.Module,
-    front_end: FeatureExtractor,
-    batches: Iterable[Batch],
-    device: torch.device,
-    precision: str = "fp32",
-) -> Iterator[Emissions]:
-    """Yield what the model says of each batch; batches of failures only come with no rows."""
-    model.eval()
-    for batch in batches:
-        on_device = batch.to(device)
-        if len(batch) == 0:
-            yield Emissions(on_device, torch.zeros(0, 0, 0), torch.zeros(0, dtype=torch.int64))
-            continue
-        features, lengths = front_end(on_device.samples, on_device.sample_lengths)
-        yield Emissions(on_device, *run_model(model, features, lengths, precision))
+from hw_asr.models.forward import Emissions, emissions
+from hw_asr.runtime.processes import Processes
+from hw_asr.types import CTCDecoder, Failure, best_text
 
 
 @dataclass(frozen=True)
@@ -112,8 +84,3 @@ class Evaluator:
         for index, utterance in enumerate(emission.batch.utterances):
             for metric in self._metrics:
                 metric.update(utterance.text or "", {name: each[index] for name, each in texts.items()})
-
-
-def best_text(hypotheses: Sequence[Any]) -> str:
-    """Return the first hypothesis's text; nothing when a decoder found none."""
-    return hypotheses[0].text if hypotheses else ""

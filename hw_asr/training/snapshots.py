@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
+from hw_asr.checkpoints.writing import link_checkpoint, save_checkpoint
 from hw_asr.storage.runs import Run
-from hw_asr.training.checkpoint import CheckpointError, link_checkpoint, load_checkpoint, save_checkpoint
 
 logger = logging.getLogger(__name__)
 LAST, PREVIOUS, BEST = "last", "previous", "model_best"

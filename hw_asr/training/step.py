@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from hw_asr.features import FeatureExtractor
-from hw_asr.processes import PeerOutOfMemoryError, Processes, go_on_together
+from hw_asr.models.forward import run_model
+from hw_asr.runtime.processes import PeerOutOfMemoryError, Processes, go_on_together
 from hw_asr.training.progress import mix_seed
 from hw_asr.training.stream import Placed
 from hw_asr.types import Batch, SpectrogramAugmentation, WaveAugmentation
@@ -21,7 +21,6 @@ from hw_asr.types import Batch, SpectrogramAugmentation, WaveAugmentation
 logger = logging.getLogger(__name__)
 _SIGNS_OF_LITTLE_MEMORY = ("not enough memory", "alloc_failed", "allocation_failed")
 """How torch's allocator on the CPU, cuBLAS and cuDNN put it."""
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -57,21 +56,6 @@ class _Tally:
     loss_sum: Tensor
     infeasible: float = 0.0
     shown: tuple[Batch, Outputs] | None = None
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Return the context for a precision of the config."""
-    context: AbstractContextManager[None] = torch.autocast(
-        device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"
-    )
-    return context
-
-
-def run_model(model: nn.Module, features: Tensor, lengths: Tensor, precision: str) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities (B, T', V) in float32 and their lengths (B,)."""
-    with autocast(features.device, precision):
-        logits = model(features, lengths)
-    return logits.float().log_softmax(dim=-1), model.transform_input_lengths(lengths)  # type: ignore[operator]
 
 
 class TrainingStep:

@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 from hw_asr.metrics import char_errors, word_errors
-from hw_asr.training import console
-from hw_asr.training.evaluation import best_text
-from hw_asr.training.media import NoPredictions, PredictionLogger
+from hw_asr.training.prediction_log import NoPredictions, PredictionLogger
 from hw_asr.training.progress import Progress
+from hw_asr.training.progress_lines import Place, step_line
 from hw_asr.training.step import StepResult
-from hw_asr.types import CTCDecoder
+from hw_asr.types import CTCDecoder, best_text
 from hw_asr.writers.base import Writer
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,12 @@ class StepLog:
         self._clock = time.perf_counter()
 
     def step(
-        self, progress: Progress, result: StepResult, model: nn.Module, learning_rate: float, place: console.Place
+        self,
+        progress: Progress,
+        result: StepResult,
+        model: nn.Module,
+        learning_rate: float,
+        place: Place,
     ) -> None:
         """Log, when it is time, a step that is done."""
         if progress.step % self._period:
@@ -75,7 +79,7 @@ class StepLog:
                 self._predictions.log(progress.step, result.batch, result.outputs)
             for name, parameter in model.named_parameters() if self._histograms else ():
                 self.writer.histogram(progress.step, name, parameter.detach())
-            logger.debug(console.step_line(place, progress.step, values))
+            logger.debug(step_line(place, progress.step, values))
         self._clock = time.perf_counter()
         self.seconds += self._clock - start
 

@@ -12,11 +12,11 @@ import torch
 from tqdm import tqdm
 
 from hw_asr.errors import UserError
-from hw_asr.monitor import Monitor
-from hw_asr.processes import Processes
-from hw_asr.training import console
+from hw_asr.runtime.processes import Processes
+from hw_asr.training import progress_lines
 from hw_asr.training.average import WeightAverage
 from hw_asr.training.evaluation import Evaluator
+from hw_asr.training.monitor import Monitor
 from hw_asr.training.progress import Progress
 from hw_asr.training.snapshots import Snapshots
 from hw_asr.training.step import StepResult, TrainingStep
@@ -185,7 +185,7 @@ class Trainer:
             progress.epochs_without_improvement += 1
         self._step_log.writer.scalars(progress.step, {"epoch": progress.epoch, **values, **self._counters()})
         if results:
-            logger.info(console.epoch_table(progress.epoch, results, monitor.key if monitor else None, best))
+            logger.info(progress_lines.epoch_table(progress.epoch, results, monitor.key if monitor else None, best))
         finished, progress.epoch, progress.step_in_epoch = progress.epoch, progress.epoch + 1, 0
         if self._snapshots is not None:
             self._snapshots.write_epoch(finished, best=best)
@@ -224,13 +224,13 @@ class Trainer:
         in_epoch = self.progress.step_in_epoch * self._settings.accumulate_grad_steps
         return (self.progress.epoch - 1) * self._settings.batches_per_epoch + in_epoch
 
-    def _place(self) -> console.Place:
+    def _place(self) -> progress_lines.Place:
         settings, (start, before) = self._settings, self._started
         done = self._batches_done()
         per_batch = (time.perf_counter() - start) / max(1, done - before)
         in_epoch = self.progress.step_in_epoch / settings.steps_per_epoch
         left = per_batch * max(0, settings.epochs * settings.batches_per_epoch - done)
-        return console.Place(self.progress.epoch, settings.epochs, min(1.0, in_epoch), left)
+        return progress_lines.Place(self.progress.epoch, settings.epochs, min(1.0, in_epoch), left)
 
 
 def _diagnosis(problem: str | None, steps: int) -> str:

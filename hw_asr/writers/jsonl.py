@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hw_asr.files import write_and_rename
+from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.writers.null import NullWriter
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hw_asr.registry import WRITERS
+from hw_asr.config.registry import WRITERS
 
 
 @WRITERS.register("none")

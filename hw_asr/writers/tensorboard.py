@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hw_asr.registry import WRITERS
+from hw_asr.config.registry import WRITERS
 from hw_asr.writers.base import AudioClip
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from hw_asr.registry import WRITERS
+from hw_asr.config.registry import WRITERS
 from hw_asr.writers.base import AudioClip
 from hw_asr.writers.wandb_account import is_reachable, key_is_known
 

@@ -20,8 +20,8 @@ import soxr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hw_asr.entry_point import run_command
-from hw_asr.files import write_and_rename
+from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.entry_point import run_command
 from scripts.demo_corpus.grammar import Grammar, command_of
 from scripts.demo_corpus.speakers import Speaker, draw_speakers
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hw_asr.entry_point import run_command
 from hw_asr.errors import UserError
-from hw_asr.text.ngram_build import NgramOptions, OrderStatistics, build_language_model
-from hw_asr.text.ngram_discounts import FALLBACK
+from hw_asr.lm.estimation.discounts import FALLBACK
+from hw_asr.lm.estimation.pipeline import NgramOptions, OrderStatistics, build_language_model
+from hw_asr.runtime.entry_point import run_command
 
 if TYPE_CHECKING:
     from hw_asr.config import ExperimentConfig
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
 def read_config(path: Path) -> ExperimentConfig:
     """Return a checked config; raises ConfigError."""
     from hw_asr.config import read_json
-    from hw_asr.validation import validate
+    from hw_asr.experiment.validation import validate
 
     return validate(read_json(path), str(path))
 
@@ -97,7 +97,7 @@ def read_config(path: Path) -> ExperimentConfig:
 def alphabet(given: str | None, apostrophe: bool, config: ExperimentConfig | None) -> frozenset[str]:
     """Return the characters of words, and the space."""
     if given is None and config is not None:
-        from hw_asr.build import build_text_encoder
+        from hw_asr.experiment.components import build_text_encoder
 
         given = "".join(build_text_encoder(config).alphabet[1:])
     return frozenset((given or string.ascii_lowercase) + " " + "'" * apostrophe)
@@ -113,7 +113,7 @@ def read_lines(paths: Iterable[str], config: ExperimentConfig | None, split: str
 
 def transcripts(config: ExperimentConfig, split: str) -> Iterator[str]:
     """Yield the reference texts of a split; what is missing is downloaded."""
-    from hw_asr.build import build_corpora, build_text_encoder, select_utterances
+    from hw_asr.experiment.components import build_corpora, build_text_encoder, select_utterances
 
     if split not in config.data:
         raise UserError(f"--split {split}: the config has no such split; known: {', '.join(config.data)}")

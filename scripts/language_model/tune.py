@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hw_asr.entry_point import run_command
 from hw_asr.errors import UserError
-from hw_asr.files import write_and_rename
+from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.entry_point import run_command
 
 if TYPE_CHECKING:
-    from hw_asr.text.tuning import DecoderFactory
+    from hw_asr.lm.tuning.search import DecoderFactory
     from hw_asr.types import CTCDecoder
 
 EXAMPLES = """examples:
@@ -88,10 +88,10 @@ def run(args: argparse.Namespace) -> int:
     """Tune, print, write overlay and picture."""
     alphas, betas = grid("--alphas", args.alphas), grid("--betas", args.betas)
     check(args)
-    from hw_asr.dev_set import load_or_compute
-    from hw_asr.text.librispeech import resolve
-    from hw_asr.text.tuning import Setting, overlay, table, tune
-    from hw_asr.text.tuning_plot import plot
+    from hw_asr.commands.dev_emissions import load_or_compute
+    from hw_asr.lm.librispeech import resolve
+    from hw_asr.lm.tuning.heat_map import plot
+    from hw_asr.lm.tuning.search import Setting, overlay, table, tune
 
     emissions = load_or_compute(args)
     if args.limit:
@@ -141,10 +141,10 @@ def grid(name: str, span: list[float]) -> list[float]:
 def decoder_factory(model_path: Path, alphabet: tuple[str, ...]) -> DecoderFactory:
     """Return what makes decoders; they share one loaded model."""
     import hw_asr.text  # noqa: F401 - makes the text encoders' names known
+    from hw_asr.config.registry import TEXT_ENCODERS
     from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
-    from hw_asr.registry import TEXT_ENCODERS
-    from hw_asr.text.language_model import LanguageModel
-    from hw_asr.text.tuning import Setting
+    from hw_asr.lm.language_model import LanguageModel
+    from hw_asr.lm.tuning.search import Setting
 
     encoder = TEXT_ENCODERS.build({"type": "CTCCharTextEncoder", "args": {"alphabet": list(alphabet[1:])}})
     model = LanguageModel.load(model_path, alphabet)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hw_asr.entry_point import INTERRUPTED, run_command
 from hw_asr.errors import UserError
+from hw_asr.runtime.entry_point import INTERRUPTED, run_command
 from hw_asr.storage.catalogue import BEST, LATEST, Catalogue, choose, nearest_of
 from hw_asr.storage.external import Progress, RemoteFile, StorageError
 from hw_asr.storage.runs import CONFIG_NAME, Run, RunId

@@ -1,0 +1,1 @@
+"""Checkpoint files: writing them atomically, reading them safely, loading their weights."""

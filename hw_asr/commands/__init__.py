@@ -1,0 +1,1 @@
+"""One module per command: what train.py, test.py and the scripts do."""

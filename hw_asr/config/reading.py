@@ -1,0 +1,84 @@
+"""Reading a config: JSON from a file, an overlay, overrides by dotted path."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hw_asr.config.arguments import nearest
+from hw_asr.errors import ConfigError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises ConfigError naming the file, and the line and column where it is not JSON.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: no such file"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not UTF-8 text: {error}"]) from error
+    except json.JSONDecodeError as error:
+        raise ConfigError([f"{path}: line {error.lineno} column {error.colno}: not JSON: {error.msg}"]) from error
+    if not isinstance(value, dict):
+        raise ConfigError([f"{path}: expected an object {{...}}, got {type(value).__name__}"])
+    return value
+
+
+def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with every top-level section that `top` has replaced by `top`'s."""
+    return copy.deepcopy({**base, **top})
+
+
+def override(raw: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Return `raw` with each `KEY=VALUE` applied: a dotted path, list items by index, values JSON where they parse.
+
+    Raises ConfigError for an assignment that is none, or whose path runs through a value that has no keys.
+    """
+    result = copy.deepcopy(dict(raw))
+    faults = []
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        if not separator or not path:
+            faults.append(f"--set {assignment}: expected KEY=VALUE, for one trainer.epochs=3")
+            continue
+        try:
+            _assign(result, path.split("."), _json_or_text(text))
+        except LookupError as error:
+            faults.append(f"--set {assignment}: {error.args[0]}")
+    if faults:
+        raise ConfigError(faults)
+    return result
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _assign(node: Any, keys: list[str], value: Any) -> None:
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                raise LookupError(f"{'.'.join(keys[:depth])} is a list of {len(node)}; {key!r} is no index into it")
+            index: Any = int(key)
+        elif isinstance(node, dict):
+            index = key
+            if not last:
+                node.setdefault(key, {})
+        else:
+            raise LookupError(f"{'.'.join(keys[:depth])} is {node!r} and has no key {key!r}{nearest(key, ())}")
+        if last:
+            node[index] = value
+        else:
+            node = node[index]

@@ -1,0 +1,116 @@
+"""Names in a config to factories: one registry per kind of component."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from hw_asr.config.arguments import call, check_call, nearest, parameters
+
+T = TypeVar("T")
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+class Registry(Generic[T]):
+    """Factories of one kind, found by the `type` of a spec `{"type", "args", "module"?}`.
+
+    `library` names a module whose public classes are known as well (torch.optim); it is imported when first asked.
+    """
+
+    def __init__(self, kind: str, library: str | None = None) -> None:
+        self.kind = kind
+        self._library = library
+        self._factories: dict[str, Callable[..., T]] = {}
+
+    def register(self, name: str | None = None) -> Callable[[Factory], Factory]:
+        """Decorate a class or function to make it known under `name`, its own name by default."""
+
+        def add(factory: Factory) -> Factory:
+            key = name or factory.__name__
+            assert key not in self._factories, f"{self.kind} {key!r} is registered twice"
+            self._factories[key] = factory
+            return factory
+
+        return add
+
+    def names(self) -> list[str]:
+        """All known type names."""
+        return sorted(set(self._factories) | set(self._library_names()))
+
+    def check(self, spec: Any, path: str, provided: Collection[str] = ()) -> list[str]:
+        """List every fault of a spec, each as `path: what is wrong`.
+
+        `provided` names arguments that the program adds in `build`.
+        """
+        if not isinstance(spec, Mapping):
+            return [f'{path}: expected {{"type": ..., "args": {{...}}}}, got {spec!r}']
+        faults = [
+            f"{path}.{key}: unknown key{nearest(str(key), ('type', 'args', 'module'))}"
+            for key in spec
+            if key not in ("type", "args", "module")
+        ]
+        if not isinstance(spec.get("type"), str):
+            return [
+                *faults,
+                f"{path}.type: missing; expected the name of a {self.kind}{nearest('', self.names())}",
+            ]
+        try:
+            factory = self.find(spec)
+        except LookupError as error:
+            return [*faults, f"{path}.{error.args[0]}"]
+        return faults + check_call(factory, spec.get("args", {}), f"{path}.args", provided)
+
+    def build(self, spec: Mapping[str, Any], **provided: Any) -> T:
+        """Make the object of a checked spec; it gets those of `provided` that its signature names."""
+        result: T = call(self.find(spec), spec.get("args", {}), **provided)
+        return result
+
+    def accepts(self, spec: Mapping[str, Any], argument: str) -> bool:
+        """Whether the factory of a checked spec has a parameter of this name."""
+        return argument in parameters(self.find(spec))
+
+    def find(self, spec: Mapping[str, Any]) -> Callable[..., T]:
+        """Return the factory of a spec.
+
+        Raises LookupError with `key: reason` when the module or the type is not known.
+        """
+        name, module_name = spec["type"], spec.get("module")
+        if module_name is not None:
+            try:
+                module = importlib.import_module(module_name)
+            except ImportError as error:
+                raise LookupError(f"module: cannot import {module_name!r}: {error}") from error
+            if hasattr(module, name):
+                factory: Callable[..., T] = getattr(module, name)
+                return factory
+            raise LookupError(f"type: module {module_name!r} has no {name!r}")
+        if name in self._factories:
+            return self._factories[name]
+        if name in self._library_names():
+            found: Callable[..., T] = getattr(importlib.import_module(self._library or ""), name)
+            return found
+        raise LookupError(f"type: unknown {self.kind} {name!r}{nearest(name, self.names())}")
+
+    def _library_names(self) -> Iterator[str]:
+        if self._library is not None:
+            module = importlib.import_module(self._library)
+            for name, value in vars(module).items():
+                if isinstance(value, type) and not name.startswith("_"):
+                    yield name
+
+
+MODELS: Registry[Any] = Registry("arch")
+DATASETS: Registry[Any] = Registry("dataset")
+SAMPLERS: Registry[Any] = Registry("batch sampler")
+WAVE_AUGMENTATIONS: Registry[Any] = Registry("wave augmentation")
+SPECTROGRAM_AUGMENTATIONS: Registry[Any] = Registry("spectrogram augmentation")
+SPECTROGRAMS: Registry[Any] = Registry("spectrogram", library="torchaudio.transforms")
+TEXT_ENCODERS: Registry[Any] = Registry("text encoder")
+DECODERS: Registry[Any] = Registry("decoder")
+LOSSES: Registry[Any] = Registry("loss")
+METRICS: Registry[Any] = Registry("metric")
+OPTIMIZERS: Registry[Any] = Registry("optimizer", library="torch.optim")
+SCHEDULERS: Registry[Any] = Registry("lr scheduler", library="torch.optim.lr_scheduler")
+WRITERS: Registry[Any] = Registry("writer")
+STORAGES: Registry[Any] = Registry("external storage")

@@ -1,0 +1,173 @@
+"""The sections of an experiment's config as dataclasses, with types, defaults and meanings."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hw_asr.config.arguments import check_call, convert
+from hw_asr.errors import ConfigError
+
+Spec = dict[str, Any]
+"""`{"type", "args", "module"?}`: what a registry turns into an object."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """`preprocessing`: recordings to features."""
+
+    sr: int = 16000
+    """Sampling rate everything is resampled to, Hz."""
+    spectrogram: Spec = field(default_factory=lambda: {"type": "MelSpectrogram", "args": {}})
+    log_spec: bool = True
+    """Take log(x + 1e-5)."""
+    normalize: Literal["none", "utterance"] = "none"
+    """`utterance`: mean 0 and variance 1 of each feature over an utterance."""
+
+
+@dataclass(frozen=True)
+class Augmentations:
+    """`augmentations`: applied in order, to the train split only."""
+
+    wave: list[Spec] = field(default_factory=list)
+    spectrogram: list[Spec] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Split:
+    """`data.SPLIT`: what is read, and how it is batched."""
+
+    datasets: list[Spec]
+    batch_size: int | None = None
+    batch_sampler: Spec | None = None
+    num_workers: int = 0
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """`trainer`: the training run."""
+
+    epochs: int
+    len_epoch: int | None = None
+    """Batches between two evaluations; null: one pass over the training data."""
+    save_dir: Path = Path("saved")
+    save_period: int = 1
+    """Epochs between two `checkpoint-epochN.pth`."""
+    keep_last: int | None = 3
+    """How many `checkpoint-epochN.pth` to keep; null keeps all."""
+    keep_every: int | None = None
+    """Keep the `checkpoint-epochN.pth` of every so many epochs for good."""
+    save_minutes: float | None = 10.0
+    """Minutes between two writings of `last.pth` inside an epoch; null: none by the clock."""
+    save_steps: int | None = None
+    """Optimiser steps between two writings of `last.pth` inside an epoch."""
+    verbosity: Literal[0, 1, 2] = 2
+    """0: warnings, 1: a table per epoch, 2: also a line per `log_step`."""
+    monitor: str = "min val_loss"
+    """`min|max SPLIT_METRIC` that selects `model_best.pth`, or `off`."""
+    early_stop: int | None = None
+    """Evaluations without improvement of `monitor` after which the run ends."""
+    visualize: str | list[str] = "none"
+    """Writers beside metrics.jsonl: wandb, tensorboard, none."""
+    wandb_project: str | None = None
+    wandb_run: str | None = None
+    """Name of the run, in W&B and as directory; null: a time stamp."""
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None
+    log_step: int = 50
+    """Optimiser steps between two log lines."""
+    log_predictions: int = 10
+    """Utterances in the table of predictions."""
+    log_histograms: bool = False
+    beam_size: int = 10
+    """Width of the beam search that metrics and tables use during training."""
+    grad_norm_clip: float | None = None
+    accumulate_grad_steps: int = 1
+    """Batches whose gradients are averaged, by utterance, into one optimiser step."""
+    scheduler_step: Literal["step", "epoch"] | None = None
+    """When the schedule advances; null: per optimiser step, ReduceLROnPlateau per epoch with the monitored value."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    tf32: bool = True
+    """Let CUDA multiply float32 matrices as TF32."""
+    ema_decay: float | None = None
+    """Keep an exponential moving average of the weights and evaluate that one."""
+    max_bad_steps: int = 20
+    """Non-finite or out-of-memory steps in a row after which the run stops."""
+    seed: int = 0
+    deterministic: bool = False
+    """Use only deterministic kernels; on CPU a run is reproducible without."""
+    num_threads: int | None = None
+    """Threads of the training process on CPU; null: the cores available less the workers."""
+    external_storage: Spec | None = None
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """One experiment; `raw` is the JSON it came from, after overlay and overrides."""
+
+    name: str
+    arch: Spec
+    data: dict[str, Split]
+    root_dir: Path
+    trainer: TrainerConfig
+    optimizer: Spec
+    preprocessing: Preprocessing
+    augmentations: Augmentations
+    text_encoder: Spec
+    loss: Spec
+    metrics: list[Spec]
+    lr_scheduler: Spec | None
+    decoders: list[Spec] | None
+    n_gpu: int
+    raw: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Sections:
+    """The top level as it is written; `data` is looked into apart, for its splits have names of their own."""
+
+    name: str
+    arch: Spec
+    data: dict[str, Any]
+    trainer: TrainerConfig
+    optimizer: Spec
+    preprocessing: Preprocessing = Preprocessing()
+    augmentations: Augmentations = Augmentations()
+    text_encoder: Spec = field(default_factory=lambda: {"type": "CTCCharTextEncoder", "args": {}})
+    loss: Spec = field(default_factory=lambda: {"type": "CTCLoss", "args": {}})
+    metrics: list[Spec] = field(default_factory=list)
+    lr_scheduler: Spec | None = None
+    decoders: list[Spec] | None = None
+    n_gpu: int = 1
+
+
+def parse(raw: Mapping[str, Any]) -> ExperimentConfig:
+    """Check the sections' keys and types and return them with their defaults; specs are not looked into.
+
+    Raises ConfigError with every fault.
+    """
+    faults = check_call(_Sections, raw, "") + _check_data(raw.get("data"))
+    if faults:
+        raise ConfigError(faults)
+    sections: _Sections = convert(_Sections, raw)
+    splits = {name: convert(Split, split) for name, split in sections.data.items() if name != "root_dir"}
+    values = {name: getattr(sections, name) for name in _Sections.__dataclass_fields__ if name != "data"}
+    root_dir = Path(sections.data.get("root_dir", "data"))
+    return ExperimentConfig(**values, data=splits, root_dir=root_dir, raw=copy.deepcopy(dict(raw)))
+
+
+def _check_data(data: Any) -> list[str]:
+    if not isinstance(data, Mapping):
+        return []  # reported with the sections
+    faults = []
+    for name, split in data.items():
+        if name == "root_dir":
+            if not isinstance(split, str):
+                faults.append(f"data.root_dir: expected a path, got {split!r}")
+            continue
+        faults += check_call(Split, split, f"data.{name}")
+        if isinstance(split, Mapping) and not split.get("datasets", True):
+            faults.append(f"data.{name}.datasets: empty; at least one dataset is needed")
+    return faults

@@ -1,0 +1,154 @@
+"""Config to objects; the one module that knows every package, so importing it fills the registries."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hw_asr.config import ExperimentConfig, Preprocessing, Spec
+from hw_asr.config.registry import (
+    DATASETS,
+    DECODERS,
+    LOSSES,
+    METRICS,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULERS,
+    SPECTROGRAM_AUGMENTATIONS,
+    SPECTROGRAMS,
+    TEXT_ENCODERS,
+    WAVE_AUGMENTATIONS,
+)
+from hw_asr.features import FeatureExtractor
+from hw_asr.types import Corpus, CTCDecoder, TextEncoder, Utterance
+
+for _part in ("augmentations", "datasets", "decoders", "lm", "loss", "metrics", "models", "storage", "text", "writers"):
+    importlib.import_module(f"hw_asr.{_part}")
+
+# What the program itself provides to constructors that have a parameter of that name.
+PROVIDED: dict[str, tuple[str, ...]] = {
+    "arch": ("n_feats", "n_class"),
+    "dataset": ("root_dir", "sample_rate"),
+    "batch sampler": ("durations", "seed", "rank", "world_size"),
+    "wave augmentation": ("sample_rate",),
+    "spectrogram augmentation": ("n_feats",),
+    "spectrogram": ("sample_rate",),
+    "text encoder": (),
+    "decoder": ("text_encoder",),
+    "optimizer": ("params",),
+    "lr scheduler": ("optimizer",),
+}
+
+
+def build_text_encoder(config: ExperimentConfig) -> TextEncoder:
+    """Return the text encoder; raises ValueError for an alphabet that cannot be one."""
+    encoder: TextEncoder = TEXT_ENCODERS.build(config.text_encoder)
+    return encoder
+
+
+def build_features(preprocessing: Preprocessing) -> FeatureExtractor:
+    """Return the front end; raises ValueError for a transform that gives no spectrogram."""
+    with warnings.catch_warnings():
+        # The published features have more mel bands than n_fft=400 can tell apart: known, and kept.
+        warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
+        spectrogram = SPECTROGRAMS.build(preprocessing.spectrogram, sample_rate=preprocessing.sr)
+        return FeatureExtractor(spectrogram, preprocessing.log_spec, preprocessing.normalize)
+
+
+def build_model(config: ExperimentConfig, n_feats: int, n_class: int) -> nn.Module:
+    """Return the acoustic model; sizes that the config does not give come from the features and the alphabet."""
+    model: nn.Module = MODELS.build(config.arch, n_feats=n_feats, n_class=n_class)
+    return model
+
+
+def build_loss(config: ExperimentConfig) -> nn.Module:
+    """Return the objective."""
+    objective: nn.Module = LOSSES.build(config.loss)
+    return objective
+
+
+def build_metrics(config: ExperimentConfig) -> list[Any]:
+    """Return fresh metrics, none when the config names none."""
+    return [METRICS.build(spec) for spec in config.metrics]
+
+
+def build_augmentations(config: ExperimentConfig, n_feats: int) -> tuple[list[Any], list[Any]]:
+    """Return the wave and the spectrogram augmentations, in the order they are applied."""
+    rate = config.preprocessing.sr
+    wave = [WAVE_AUGMENTATIONS.build(spec, sample_rate=rate) for spec in config.augmentations.wave]
+    spectrogram = [SPECTROGRAM_AUGMENTATIONS.build(spec, n_feats=n_feats) for spec in config.augmentations.spectrogram]
+    return wave, spectrogram
+
+
+def build_corpora(config: ExperimentConfig, split: str) -> list[Corpus]:
+    """Return a split's corpora; making them touches neither disk nor network."""
+    rate = config.preprocessing.sr
+    specs = config.data[split].datasets
+    return [DATASETS.build(spec, root_dir=config.root_dir, sample_rate=rate) for spec in specs]
+
+
+def select_utterances(
+    corpora: Iterable[Corpus], normalize: Callable[[str], str]
+) -> tuple[list[Utterance], dict[str, int]]:
+    """Download, index and filter; return all utterances and the number left out by reason."""
+    utterances: list[Utterance] = []
+    dropped: dict[str, int] = {}
+    for corpus in corpora:
+        selection = corpus.select(normalize)
+        utterances += selection.utterances
+        for reason, count in selection.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return utterances, dropped
+
+
+def build_optimizer(config: ExperimentConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimiser of the model's parameters; on a GPU its fused form, where there is one."""
+    trained = [each for each in model.parameters() if each.requires_grad]
+    provided: dict[str, Any] = {"params": trained}
+    chosen = config.optimizer.get("args", {}).keys() & {"fused", "foreach"}
+    if any(each.is_cuda for each in trained) and not chosen and OPTIMIZERS.accepts(config.optimizer, "fused"):
+        provided["fused"] = True
+    optimizer: torch.optim.Optimizer = OPTIMIZERS.build(config.optimizer, **provided)
+    return optimizer
+
+
+def build_scheduler(config: ExperimentConfig, optimizer: torch.optim.Optimizer) -> Any | None:
+    """Return the learning rate schedule, or None."""
+    return SCHEDULERS.build(config.lr_scheduler, optimizer=optimizer) if config.lr_scheduler else None
+
+
+def decoder_specs(config: ExperimentConfig, text_encoder: TextEncoder, beam_size: int) -> dict[str, Spec]:
+    """Return the decoders' specs by the names their results go under.
+
+    Without a `decoders` section: argmax, a beam search, and one with a language model if the text encoder brings one.
+    """
+    if config.decoders is not None:
+        return {spec["type"]: spec for spec in config.decoders}
+    specs: dict[str, Spec] = {
+        "argmax": {"type": "argmax"},
+        "beam_search": {"type": "beam_search", "args": {"beam_size": beam_size}},
+    }
+    if hasattr(text_encoder, "language_model_path"):
+        names = {"alpha": "alpha", "beta": "beta", "beam_size": "beam_width"}
+        args = {name: getattr(text_encoder, attribute) for name, attribute in names.items()}
+        specs["lm_beam_search"] = {"type": "lm_beam_search", "args": args}
+    return specs
+
+
+def build_decoders(
+    specs: dict[str, Spec], text_encoder: TextEncoder, names: Iterable[str] | None = None
+) -> dict[str, CTCDecoder]:
+    """Make the named decoders, all by default; language models are downloaded and loaded here."""
+    decoders = {}
+    for name in specs if names is None else names:
+        provided: dict[str, Any] = {"text_encoder": text_encoder}
+        if hasattr(text_encoder, "language_model_path") and DECODERS.accepts(specs[name], "language_model"):
+            provided["language_model"] = Path(text_encoder.language_model_path())
+        decoders[name] = DECODERS.build(specs[name], **provided)
+    return decoders

@@ -1,0 +1,31 @@
+"""The network that training and recognition share: front end, acoustic model, text encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from hw_asr.config import ExperimentConfig
+from hw_asr.experiment import components
+from hw_asr.features import FeatureExtractor
+from hw_asr.types import TextEncoder
+
+
+@dataclass(frozen=True)
+class Network:
+    """What training and inference share: front end, acoustic model, text encoder."""
+
+    front_end: FeatureExtractor
+    model: nn.Module
+    text_encoder: TextEncoder
+
+
+def make_network(config: ExperimentConfig, device: torch.device) -> Network:
+    """Build front end, model (initialised from `trainer.seed`) and text encoder."""
+    text_encoder = components.build_text_encoder(config)
+    front_end = components.build_features(config.preprocessing).to(device)
+    torch.manual_seed(config.trainer.seed)
+    model = components.build_model(config, front_end.n_feats, len(text_encoder.alphabet)).to(device)
+    return Network(front_end, model, text_encoder)

@@ -1,0 +1,52 @@
+"""A split of the config to a dataset and its batches."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from hw_asr.config import ExperimentConfig, Split
+from hw_asr.config.registry import SAMPLERS
+from hw_asr.datasets.manifest import DataError, split_alignable
+from hw_asr.datasets.samplers import BatchSampler, RandomBatchSampler, SequentialBatchSampler
+from hw_asr.datasets.speech import SpeechDataset
+from hw_asr.experiment import components
+from hw_asr.runtime.processes import Processes
+from hw_asr.types import TextEncoder
+
+logger = logging.getLogger(__name__)
+
+
+def load_split(
+    config: ExperimentConfig, split: str, text_encoder: TextEncoder, num_frames: Callable[[float], int] | None = None
+) -> SpeechDataset:
+    """Select a split's utterances; with `num_frames`, from seconds to frames, leave out those CTC cannot align.
+
+    Raises DataError when nothing is left.
+    """
+    utterances, dropped = components.select_utterances(components.build_corpora(config, split), text_encoder.normalize)
+    if num_frames is not None:
+        utterances, unalignable = split_alignable(utterances, text_encoder, num_frames)
+        dropped = dict(Counter(dropped) + unalignable)
+    hours = sum(utterance.duration for utterance in utterances) / 3600
+    left_out = "".join(f"; {count} left out: {reason}" for reason, count in dropped.items())
+    logger.info("%s: %d utterances, %.2f h%s", split, len(utterances), hours, left_out)
+    if not utterances:
+        raise DataError(f"data.{split}: no utterance is left{left_out}")
+    return SpeechDataset(utterances, text_encoder, config.preprocessing.sr)
+
+
+def make_sampler(
+    split: Split, dataset: SpeechDataset, *, training: bool, seed: int, processes: Processes
+) -> BatchSampler:
+    """Return the sampler of a split: random batches for training, sorted ones for evaluation."""
+    provided: dict[str, Any] = {
+        "durations": dataset.durations, "seed": seed, "rank": processes.rank, "world_size": processes.size
+    }  # fmt: skip
+    if split.batch_sampler is not None:
+        sampler: BatchSampler = SAMPLERS.build(split.batch_sampler, **provided)
+        return sampler
+    kind = RandomBatchSampler if training else SequentialBatchSampler
+    return kind(split.batch_size or 1, **provided)

@@ -1,0 +1,194 @@
+"""Choosing a decoder's language model weight, word bonus and beam width on a dev set."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from hw_asr.lm.tuning.cached_emissions import CachedEmissions
+from hw_asr.metrics import ErrorRate, char_errors, word_errors
+from hw_asr.types import CTCDecoder
+
+_BATCH = 64
+
+
+class Setting(NamedTuple):
+    """Values of the arguments of `lm_beam_search`."""
+
+    alpha: float
+    beta: float
+    unknown_word_offset: float
+    beam_size: int
+
+
+class Trial(NamedTuple):
+    """What a setting reaches on a dev set."""
+
+    setting: Setting
+    wer: float
+    """Corpus rate."""
+    cer: float
+    """Corpus rate."""
+    mean_wer: float
+    """Mean of the utterances' rates."""
+    seconds: float
+
+    @property
+    def loss(self) -> tuple[float, float]:
+        """What is minimised: word errors, then character errors."""
+        return self.wer, self.cer
+
+
+@dataclass
+class Tuning:
+    """All trials, by stage, and the setting they lead to."""
+
+    weights: list[Trial]
+    offsets: list[Trial]
+    beams: list[Trial]
+    best: Trial
+    coarse: tuple[Sequence[float], Sequence[float]] = field(default=((), ()))
+    """The alphas and betas of the first grid."""
+
+
+DecoderFactory = Callable[[Setting], CTCDecoder]
+
+
+def evaluate(emissions: CachedEmissions, decoder: CTCDecoder, setting: Setting) -> Trial:
+    """Decode a dev set and count errors."""
+    words, characters = ErrorRate(), ErrorRate()
+    start = time.perf_counter()
+    for log_probs, lengths, references in emissions.batches(_BATCH):
+        for reference, hypotheses in zip(references, decoder(log_probs, lengths), strict=True):
+            text = hypotheses[0].text if hypotheses else ""
+            words.add(word_errors(reference, text))
+            characters.add(char_errors(reference, text))
+    return Trial(setting, words.corpus, characters.corpus, words.mean, time.perf_counter() - start)
+
+
+def tune(
+    emissions: CachedEmissions,
+    make_decoder: DecoderFactory,
+    start: Setting,
+    alphas: Sequence[float],
+    betas: Sequence[float],
+    offsets: Sequence[float],
+    beam_sizes: Sequence[int],
+    num_refinements: int = 3,
+    tolerance: float = 0.0005,
+) -> Tuning:
+    """Search coarse to fine: alpha and beta on a grid and then around its best, the unknown word, the beam width.
+
+    `start.beam_size` is used for all but the last. The width that is chosen is the smallest whose word error rate is
+    within `tolerance` (absolute) of the best. `alphas` and `betas` are evenly spaced; every trial is made once.
+    """
+    bench = _Bench(emissions, make_decoder)
+    with tqdm(desc="tuning", unit="trial", disable=None) as progress:
+        bench.progress = progress
+        grid = [start._replace(alpha=alpha, beta=beta) for alpha in alphas for beta in betas]
+        best = bench.best(grid)
+        best = bench.refine(best, _step(alphas), _step(betas), num_refinements)
+        weights = list(bench.trials.values())
+        around = [best.setting._replace(unknown_word_offset=offset) for offset in offsets]
+        best = bench.best([best.setting, *around])
+        offset_trials = [bench.trials[setting] for setting in around]
+        finest = 2.0 ** -max(num_refinements - 1, 0)
+        best = bench.refine(best, finest * _step(alphas), finest * _step(betas), 1)
+        widths = [best.setting._replace(beam_size=size) for size in sorted(beam_sizes)]
+        bench.best(widths)
+        beams = [bench.trials[setting] for setting in widths]
+    lowest = min((trial.wer for trial in beams), default=best.wer)
+    best = next((trial for trial in beams if trial.wer <= lowest + tolerance), best)
+    return Tuning(weights, offset_trials, beams, best, (alphas, betas))
+
+
+class _Bench:
+    """Tries settings, each once."""
+
+    def __init__(self, emissions: CachedEmissions, make_decoder: DecoderFactory) -> None:
+        self._emissions = emissions
+        self._make_decoder = make_decoder
+        self.trials: dict[Setting, Trial] = {}
+        self.progress: Any = None
+
+    def best(self, settings: Iterable[Setting]) -> Trial:
+        """Return the best trial of those of `settings`, the first of equals."""
+        return min((self._try(setting) for setting in settings), key=lambda trial: trial.loss)
+
+    def refine(self, best: Trial, alpha_step: float, beta_step: float, num_halvings: int) -> Trial:
+        """Move to a better neighbour while there is one, else halve the steps; alpha stays at 0 or above."""
+        halvings = 0
+        while halvings < num_halvings:
+            neighbours = [
+                best.setting._replace(
+                    alpha=round(max(best.setting.alpha + alpha_step * across, 0.0), 4),
+                    beta=round(best.setting.beta + beta_step * along, 4),
+                )
+                for across in (-1, 0, 1)
+                for along in (-1, 0, 1)
+            ]
+            found = self.best([best.setting, *neighbours])
+            if found.setting == best.setting:
+                alpha_step, beta_step, halvings = alpha_step / 2, beta_step / 2, halvings + 1
+            best = found
+        return best
+
+    def _try(self, setting: Setting) -> Trial:
+        if setting not in self.trials:
+            self.trials[setting] = evaluate(self._emissions, self._make_decoder(setting), setting)
+            lowest = min(trial.wer for trial in self.trials.values())
+            self.progress.set_postfix_str(f"WER {lowest:.2%}")
+            self.progress.update()
+        return self.trials[setting]
+
+
+def _step(values: Sequence[float]) -> float:
+    """Return the distance of evenly spaced values, 0 for a single one."""
+    return (max(values) - min(values)) / (len(values) - 1) if len(values) > 1 else 0.0
+
+
+def table(tuning: Tuning) -> str:
+    """Return the trials as text: the coarse grid, the finer trials, unknown words, widths, the choice."""
+    lookup = {(trial.setting.alpha, trial.setting.beta): trial for trial in tuning.weights}
+    alphas, betas = tuning.coarse
+    lines = ["WER % by alpha (down) and beta (across)", " " * 6 + "".join(f"{beta:>8g}" for beta in betas)]
+    for alpha in alphas:
+        row = "".join(f"{100 * lookup[alpha, beta].wer:>8.2f}" for beta in betas)
+        lines.append(f"{alpha:>6g}{row}")
+    grid = {(alpha, beta) for alpha in alphas for beta in betas}
+    finer = [trial for key, trial in lookup.items() if key not in grid]
+    for title, trials in (
+        ("finer", sorted(finer, key=lambda trial: trial.loss)[:10]),
+        ("unknown words", tuning.offsets),
+        ("beam width", tuning.beams),
+    ):
+        if trials:
+            lines += ["", f"{title:<16}  alpha    beta  unknown   beam   WER %   CER %  mean WER %  seconds"]
+            lines += [_row(trial) for trial in trials]
+    return "\n".join([*lines, "", "best", _row(tuning.best)])
+
+
+def _row(trial: Trial) -> str:
+    setting = trial.setting
+    return (
+        f"{'':<16} {setting.alpha:>6g}  {setting.beta:>6g}  {setting.unknown_word_offset:>7g}  {setting.beam_size:>5}"
+        f"  {100 * trial.wer:>6.2f}  {100 * trial.cer:>6.2f}  {100 * trial.mean_wer:>10.2f}  {trial.seconds:>7.2f}"
+    )
+
+
+def overlay(setting: Setting, language_model: Path | str) -> dict[str, Any]:
+    """Return the inference overlay that decodes with a setting, for `test.py -c`."""
+    weights = {name: value for name, value in setting._asdict().items() if math.isfinite(value)}
+    return {
+        "decoders": [
+            {"type": "argmax"},
+            {"type": "beam_search", "args": {"beam_size": setting.beam_size}},
+            {"type": "lm_beam_search", "args": {"language_model": str(language_model), **weights}},
+        ]
+    }

@@ -1,0 +1,57 @@
+"""The forward pass that training, evaluation and recognition share: batches to log-probabilities, at a precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hw_asr.features import FeatureExtractor
+from hw_asr.types import Batch
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Return the context for a precision of the config."""
+    context: AbstractContextManager[None] = torch.autocast(
+        device.type, dtype=PRECISIONS[precision], enabled=precision != "fp32"
+    )
+    return context
+
+
+def run_model(model: nn.Module, features: Tensor, lengths: Tensor, precision: str) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities (B, T', V) in float32 and their lengths (B,)."""
+    with autocast(features.device, precision):
+        logits = model(features, lengths)
+    return logits.float().log_softmax(dim=-1), model.transform_input_lengths(lengths)  # type: ignore[operator]
+
+
+class Emissions(NamedTuple):
+    """A batch, on the model's device, and its log-probabilities (B, T, V) with their lengths (B,)."""
+
+    batch: Batch
+    log_probs: Tensor
+    lengths: Tensor
+
+
+@torch.inference_mode()
+def emissions(
+    model: nn.Module,
+    front_end: FeatureExtractor,
+    batches: Iterable[Batch],
+    device: torch.device,
+    precision: str = "fp32",
+) -> Iterator[Emissions]:
+    """Yield what the model says of each batch; batches of failures only come with no rows."""
+    model.eval()
+    for batch in batches:
+        on_device = batch.to(device)
+        if len(batch) == 0:
+            yield Emissions(on_device, torch.zeros(0, 0, 0), torch.zeros(0, dtype=torch.int64))
+            continue
+        features, lengths = front_end(on_device.samples, on_device.sample_lengths)
+        yield Emissions(on_device, *run_model(model, features, lengths, precision))

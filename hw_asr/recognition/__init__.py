@@ -1,0 +1,1 @@
+"""Recordings to transcripts: the recogniser and long recordings."""

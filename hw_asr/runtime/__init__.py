@@ -1,0 +1,1 @@
+"""What every part runs on: processes and devices, files, locks, downloads, compiled kernels, entry points."""

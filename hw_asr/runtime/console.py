@@ -1,0 +1,64 @@
+"""The terminal: log lines that do not break progress bars, and aligned tables."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from tqdm import tqdm
+
+LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+
+
+class _BarFriendlyHandler(logging.Handler):
+    """Writes above progress bars instead of through them.
+
+    Without a word where that fails: a run does not end because its terminal is gone or `| head` has seen enough.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            tqdm.write(self.format(record), file=sys.stderr)
+
+
+def set_up_logging(verbosity: int, log_path: Path | None = None) -> None:
+    """Send the project's log lines to the terminal from `verbosity` on, and all of them to `log_path`."""
+    logger = logging.getLogger("hw_asr")
+    logger.handlers.clear()
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG)
+    terminal = _BarFriendlyHandler(LEVELS[verbosity])
+    terminal.setFormatter(_LineFormatter())
+    logger.addHandler(terminal)
+    logging.captureWarnings(True)
+    warnings = logging.getLogger("py.warnings")
+    warnings.handlers = [terminal]
+    warnings.propagate = False
+    if log_path is not None:
+        file = logging.FileHandler(log_path, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(file)
+        warnings.addHandler(file)
+
+
+class _LineFormatter(logging.Formatter):
+    """Bare messages, warnings and errors marked as such."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Lay rows of cells out in columns: the first one left, the others right-aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        first, *others = (
+            f"{cell:<{width}}" if not index else f"{cell:>{width}}"
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([first, *others]).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,125 @@
+"""Unpacking: whole or not at all, and never outside."""
+
+import bz2
+import io
+import stat
+import tarfile
+import tempfile
+import unittest
+import zipfile
+from pathlib import Path
+from unittest import mock
+
+from hw_asr.runtime import unpacking as module
+from hw_asr.runtime.unpacking import UnpackError, unpack
+
+FILES = {"top/a.txt": b"a" * 1000, "top/sub/b.txt": bytes(range(256)) * 4000, "c.txt": b"c"}
+
+
+class TestUnpack(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+        self.target = self.directory / "data" / "corpus"
+
+    def tar(self, mode: str = "w:gz", extra: tarfile.TarInfo | None = None) -> Path:
+        path = self.directory / "archive.tar"
+        with tarfile.open(path, mode) as archive:
+            for name, content in FILES.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+            if extra is not None:
+                archive.addfile(extra, io.BytesIO(b"x" * extra.size))
+        return path
+
+    def zip(self, extra: zipfile.ZipInfo | None = None) -> Path:
+        path = self.directory / "archive.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in FILES.items():
+                archive.writestr(name, content)
+            if extra is not None:
+                archive.writestr(extra, "x")
+        return path
+
+    def refused(self, archive: Path, words: str) -> None:
+        with self.assertRaisesRegex(UnpackError, f"{archive.name}.*{words}"):
+            unpack(archive, self.target)
+        self.assertEqual(list(self.target.parent.iterdir()), [])
+        self.assertEqual({path.name for path in self.directory.iterdir()}, {archive.name, "data"})
+
+    def test_all_kinds(self) -> None:
+        for make in (self.tar, lambda: self.tar("w"), lambda: self.tar("w:bz2"), lambda: self.tar("w:xz"), self.zip):
+            unpack(make(), self.target)
+            found = {
+                path.relative_to(self.target).as_posix(): path for path in self.target.rglob("*") if path.is_file()
+            }
+            self.assertEqual({name: path.read_bytes() for name, path in found.items()}, FILES)
+            self.target.rename(self.directory / f"seen {len(list(self.directory.iterdir()))}")
+
+    def test_a_part_of_it(self) -> None:
+        unpack(self.tar(), self.target, inside="top/sub")
+        self.assertEqual([path.name for path in self.target.iterdir()], ["b.txt"])
+        self.assertEqual(list(self.target.parent.iterdir()), [self.target])
+        with self.assertRaisesRegex(UnpackError, "no directory 'other'"):
+            unpack(self.tar(), self.directory / "x", inside="other")
+
+    def test_what_leads_elsewhere_is_refused(self) -> None:
+        for name in ("../evil", "top/../../evil", "/evil", "..\\evil", "top/.."):
+            with self.subTest(name):
+                member = tarfile.TarInfo(name)
+                member.size = 1
+                self.refused(self.tar(extra=member), "outside")
+                (self.directory / "archive.tar").unlink()
+                self.refused(self.zip(zipfile.ZipInfo(name)), "outside")
+                (self.directory / "archive.zip").unlink()
+
+    def test_links_and_devices_are_refused(self) -> None:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE):
+            with self.subTest(kind):
+                member = tarfile.TarInfo("top/link")
+                member.type, member.linkname = kind, "a.txt"
+                self.refused(self.tar(extra=member), "link or a device")
+        (self.directory / "archive.tar").unlink()
+        link = zipfile.ZipInfo("top/link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        self.refused(self.zip(link), "link or a device")
+
+    def test_damaged_ones(self) -> None:
+        whole = {mode: self.tar(mode).read_bytes() for mode in ("w", "w:gz", "w:bz2", "w:xz")} | {
+            "zip": self.zip().read_bytes()
+        }
+        (self.directory / "archive.zip").unlink()
+        path = self.directory / "archive.tar"
+        for kind, content in whole.items():
+            for name, damaged in (("cut", content[: len(content) // 2]), ("empty", b"")):
+                with self.subTest(kind, damage=name):
+                    path.write_bytes(damaged)
+                    self.refused(path, "damaged|empty")
+        for name, damaged in (("text", b"<html>no archive</html>" * 100), ("bz2", bz2.compress(b"no tar" * 1000))):
+            with self.subTest(name):
+                path.write_bytes(damaged)
+                self.refused(path, "damaged")
+        flipped = bytearray(whole["zip"])
+        flipped[len(flipped) // 3] ^= 0xFF
+        path.write_bytes(bytes(flipped))
+        self.refused(path, "damaged")
+
+    def test_interrupted_or_full_leaves_nothing(self) -> None:
+        archive = self.tar()
+        for error, expected in ((KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left"), UnpackError)):
+            with mock.patch.object(module.shutil, "copyfileobj", side_effect=error), self.assertRaises(expected):
+                unpack(archive, self.target)
+            self.assertEqual(list(self.target.parent.iterdir()), [])
+
+    def test_what_a_killed_process_left_is_replaced(self) -> None:
+        left = self.target.with_name(".corpus.unpacking")
+        left.mkdir(parents=True)
+        (left / "old.txt").write_text("old")
+        unpack(self.tar(), self.target)
+        self.assertEqual(sorted(path.name for path in self.target.iterdir()), ["c.txt", "top"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,73 @@
+"""What can be looked at and listened to: a table of predictions and a spectrogram."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hw_asr.metrics import char_errors, word_errors
+from hw_asr.training.step import Outputs
+from hw_asr.types import Batch, CTCDecoder, TextEncoder, best_text
+from hw_asr.writers.base import AudioClip, Writer
+
+COLUMNS = ("utterance", "target", "raw", "argmax", "beam_search", "probability", "CER", "WER", "audio")
+# Dark blue to yellow, like the usual perceptual colour maps.
+_COLOURS = torch.tensor(
+    [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], dtype=torch.float32
+)
+
+
+class PredictionLogger:
+    """Logs what became of the first utterances of a batch, for people."""
+
+    def __init__(
+        self, writer: Writer, text_encoder: TextEncoder, decoders: Mapping[str, CTCDecoder], num: int, sample_rate: int
+    ) -> None:
+        self._writer = writer
+        self._encoder = text_encoder
+        self._decoders = decoders
+        self._num = num
+        self._sample_rate = sample_rate
+
+    def log(self, step: int, batch: Batch, outputs: Outputs) -> None:
+        """Log a table of predictions and the first spectrogram of the batch."""
+        num = min(self._num, len(batch))
+        log_probs, lengths = outputs.log_probs[:num].detach().cpu(), outputs.lengths[:num].cpu()
+        argmax = [best_text(each) for each in self._decoders["argmax"](log_probs, lengths)]
+        beams = self._decoders["beam_search"](log_probs, lengths)
+        rows: list[list[Any]] = []
+        for index, utterance in enumerate(batch.utterances[:num]):
+            path = log_probs[index, : int(lengths[index])].argmax(dim=-1).tolist()
+            target = utterance.text or ""
+            samples = batch.samples[index, : int(batch.sample_lengths[index])].cpu()
+            beam = beams[index][0] if beams[index] else None
+            rows.append([
+                utterance.id, target, self._encoder.decode(path), argmax[index],
+                beam.text if beam else "", math.exp(beam.log_prob) if beam else 0.0,
+                char_errors(target, argmax[index]).rate, word_errors(target, argmax[index]).rate,
+                AudioClip(samples, self._sample_rate),
+            ])  # fmt: skip
+        self._writer.table(step, "predictions", COLUMNS, rows)
+        frames = int(outputs.feature_lengths[0])
+        self._writer.image(step, "spectrogram", picture(outputs.features[0, :, :frames].cpu()))
+
+
+def picture(spectrogram: Tensor) -> Tensor:
+    """Colour features (F, T) as pixels (F, T, 3) uint8, low frequencies at the bottom."""
+    values = spectrogram.float().flip(0)
+    low, high = values.min(), values.max()
+    position = (values - low) / (high - low).clamp(min=1e-9) * (len(_COLOURS) - 1)
+    index = position.long().clamp(max=len(_COLOURS) - 2)
+    share = (position - index)[..., None]
+    return (_COLOURS[index] * (1 - share) + _COLOURS[index + 1] * share).round().to(torch.uint8)
+
+
+class NoPredictions:
+    """Logs nothing: no writer would show it."""
+
+    def log(self, step: int, batch: Batch, outputs: Outputs) -> None:
+        """Do nothing."""
