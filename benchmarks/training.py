@@ -22,7 +22,7 @@ from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig
 from hw_asr.models.matmul import HAS_ONEDNN, onednn
 from hw_asr.runtime.processes import Processes
-from hw_asr.training.step import TrainingStep
+from hw_asr.training.step import Augmentations, StepSettings, TrainingStep
 from hw_asr.training.stream import Placed
 from hw_asr.types import Batch, Utterance
 
@@ -109,12 +109,11 @@ def steps(name: str, device: torch.device, precision: str) -> tuple[TrainingStep
     ours = TrainingStep(
         model,
         front_end,
-        ((), ()),
+        Augmentations(),
         CTCLoss(),
         torch.optim.Adam(model.parameters(), lr=6e-4),
         Processes(device=device),
-        precision=precision,
-        grad_norm_clip=400,
+        StepSettings(precision, grad_norm_clip=400),
     )
     time_stride = int(model.transform_input_lengths(torch.tensor([1000])).item())
     return ours, PublishedStep(padded, -(-1000 // time_stride), n_feats, device)

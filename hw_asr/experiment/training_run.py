@@ -31,7 +31,7 @@ from hw_asr.training.monitor import Monitor
 from hw_asr.training.prediction_log import NoPredictions, PredictionLogger
 from hw_asr.training.progress import Progress
 from hw_asr.training.snapshots import Snapshots
-from hw_asr.training.step import StepResult, TrainingStep
+from hw_asr.training.step import Augmentations, StepResult, StepSettings, TrainingStep
 from hw_asr.training.step_log import StepLog
 from hw_asr.training.stream import BatchStream, Placed
 from hw_asr.training.trainer import Trainer, TrainerSettings
@@ -70,13 +70,11 @@ class Experiment:
         self._step = TrainingStep(
             model,
             self.network.front_end,
-            components.build_augmentations(config, self.network.front_end.n_feats),
+            Augmentations(*components.build_augmentations(config, self.network.front_end.n_feats)),
             components.build_loss(config),
             self._optimizer,
             processes,
-            precision=trainer.precision,
-            grad_norm_clip=trainer.grad_norm_clip,
-            seed=trainer.seed,
+            StepSettings(trainer.precision, trainer.grad_norm_clip, trainer.seed),
         )
         self.progress = Progress(num_processes=processes.size)
         if checkpoint is not None:

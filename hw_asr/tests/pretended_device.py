@@ -17,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hw_asr.augmentations import noise, reverberation
+from hw_asr.models import forward
 from hw_asr.models.gru import FrameGRU
 from hw_asr.models.packing import Packing
-from hw_asr.training import step
 
 DEVICE = torch.device("meta")
 COPIES = ("aten::_to_copy", "aten::copy_")
@@ -138,7 +138,7 @@ def pretended_device() -> Iterator[torch.device]:
         mock.patch.object(torch, "istft", _on_values(torch.istft)),
         mock.patch.object(noise, "white_noise", white_noise),
         mock.patch.object(reverberation, "white_noise", white_noise),
-        mock.patch.object(step, "autocast", lambda device, precision: nullcontext()),
+        mock.patch.object(forward, "autocast", lambda device, precision: nullcontext()),
         mock.patch.object(FrameGRU, "_by_torch", recurrence),
     ]
     before = torch.__future__.get_overwrite_module_params_on_conversion()

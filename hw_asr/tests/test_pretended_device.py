@@ -1,7 +1,6 @@
 """What runs on a GPU never mixes its tensors with the CPU's, and computes the same; shown on a pretended device."""
 
 import unittest
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig, LookaheadConf
 from hw_asr.runtime.processes import Processes
 from hw_asr.tests.pretended_device import MixedDevicesError, Pretended, pretended_device, values_of
 from hw_asr.training.average import WeightAverage
-from hw_asr.training.step import StepResult, TrainingStep, is_out_of_memory
+from hw_asr.training.step import Augmentations, StepResult, StepSettings, TrainingStep, is_out_of_memory
 from hw_asr.training.stream import Placed
 from hw_asr.types import Batch, Utterance
 
@@ -46,14 +45,14 @@ def model() -> DeepSpeech2:
     return DeepSpeech2(20, 6, layers, GRUConfig(8, 2, bidirectional=True, dropout=0.1), LookaheadConfig(3))
 
 
-def train(device: torch.device, augmentations: tuple[Sequence[Any], Sequence[Any]]) -> tuple[StepResult, nn.Module]:
+def train(device: torch.device, augmentations: Augmentations) -> tuple[StepResult, nn.Module]:
     """Take two steps with clipping and an average of weights."""
     network = model().to(device)
     mel = torchaudio.transforms.MelSpectrogram(16_000, n_mels=20)
     front_end = FeatureExtractor(mel, log=True, normalize="utterance").to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    place = Processes(device=device)
-    step = TrainingStep(network, front_end, augmentations, CTCLoss(), optimizer, place, grad_norm_clip=1.0)
+    place, settings = Processes(device=device), StepSettings(grad_norm_clip=1.0)
+    step = TrainingStep(network, front_end, augmentations, CTCLoss(), optimizer, place, settings)
     average = WeightAverage(network, 0.9)
     for position in range(2):
         result = step.run([Placed(batch(), 0, position)])
@@ -74,7 +73,7 @@ class PretendedDeviceTest(unittest.TestCase):
             self.assertEqual((here.to("cpu") + there).tolist(), [2.0, 2.0])
 
     def test_training_steps_are_the_same(self) -> None:
-        for augmentations in (((), ()), (WAVE, SPECTROGRAM)):
+        for augmentations in (Augmentations(), Augmentations(WAVE, SPECTROGRAM)):
             expected, own = train(torch.device("cpu"), augmentations)
             with pretended_device() as device:
                 result, moved = train(device, augmentations)

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,22 @@ class _Tally:
     shown: tuple[Batch, Outputs] | None = None
 
 
+class Augmentations(NamedTuple):
+    """What changes the waveforms and what changes the features, each in the order it is applied."""
+
+    wave: Sequence[WaveAugmentation] = ()
+    spectrogram: Sequence[SpectrogramAugmentation] = ()
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """Numbers of the step; see `trainer` in the config. Without `grad_norm_clip` gradients are not clipped."""
+
+    precision: str = "fp32"
+    grad_norm_clip: float | None = None
+    seed: int = 0
+
+
 class TrainingStep:
     """Runs groups of batches as one optimiser step.
 
@@ -69,25 +86,20 @@ class TrainingStep:
         self,
         model: nn.Module,
         front_end: FeatureExtractor,
-        augmentations: tuple[Sequence[WaveAugmentation], Sequence[SpectrogramAugmentation]],
+        augmentations: Augmentations,
         loss: nn.Module,
         optimizer: torch.optim.Optimizer,
         processes: Processes,
-        *,
-        precision: str = "fp32",
-        grad_norm_clip: float | None = None,
-        seed: int = 0,
+        settings: StepSettings,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.scaler = GradScaler(processes.device.type, enabled=precision == "fp16")
+        self.scaler = GradScaler(processes.device.type, enabled=settings.precision == "fp16")
         self._front_end = front_end
-        self._wave, self._spectrogram = augmentations
+        self._augmentations = augmentations
         self._loss = loss
         self._processes = processes
-        self._precision = precision
-        self._clip = grad_norm_clip if grad_norm_clip is not None else float("inf")
-        self._seed = seed
+        self._settings = settings
 
     def run(self, group: Sequence[Placed]) -> StepResult:
         """Update the model by one group of batches, or say why not and leave it as it was."""
@@ -143,17 +155,17 @@ class TrainingStep:
         tally.shown = (batch, outputs)
 
     def _forward(self, batch: Batch, placed: Placed) -> Outputs:
-        key = (self._seed, placed.data_pass, placed.position, self._processes.rank)
+        key = (self._settings.seed, placed.data_pass, placed.position, self._processes.rank)
         torch.manual_seed(mix_seed(*key, 0))  # dropout
         generator = torch.Generator().manual_seed(mix_seed(*key, 1))
         samples, lengths = batch.samples, batch.sample_lengths
         with torch.no_grad():
-            for augment in self._wave:
+            for augment in self._augmentations.wave:
                 samples, lengths = augment(samples, lengths, generator)
             features, feature_lengths = self._front_end(samples, lengths)
-            for mask in self._spectrogram:
+            for mask in self._augmentations.spectrogram:
                 features, feature_lengths = mask(features, feature_lengths, generator)
-        log_probs, output_lengths = run_model(self.model, features, feature_lengths, self._precision)
+        log_probs, output_lengths = run_model(self.model, features, feature_lengths, self._settings.precision)
         return Outputs(features, feature_lengths, log_probs, output_lengths)
 
     def _update(self, skip: bool) -> float:
@@ -162,7 +174,9 @@ class TrainingStep:
         if not skip:
             self._processes.sum_gradients(self.model.parameters())
             self.scaler.unscale_(self.optimizer)
-            norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip))
+            clip = self._settings.grad_norm_clip
+            limit = float("inf") if clip is None else clip
+            norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
             if math.isfinite(norm):
                 self.scaler.step(self.optimizer)
             self.scaler.update()
