@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,18 +25,43 @@ class CTCLoss(nn.Module):
 
     Their mean over utterances is what torch.nn.CTCLoss(reduction="mean") returns. An utterance whose target has more
     characters (and repeats) than there are frames has no alignment: it counts 0 and is reported.
+
+    Args:
+        normalize_by_length: divide by the number of characters.
+        intermediate_weight: share of the mean loss of the model's intermediate layers (arXiv:2102.03216), where it has
+            any; the output layer has the rest.
     """
 
-    def __init__(self, normalize_by_length: bool = True) -> None:
+    def __init__(self, normalize_by_length: bool = True, intermediate_weight: float = 0.3) -> None:
         super().__init__()
+        if not 0 <= intermediate_weight < 1:
+            raise ValueError(f"intermediate_weight: expected a number in [0, 1), got {intermediate_weight}")
         self.normalize_by_length = normalize_by_length
+        self.intermediate_weight = intermediate_weight
 
-    def forward(self, log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> LossValues:
-        """Map `log_probs` (B, T, V), `lengths` (B,), `targets` (B, L), `target_lengths` (B,) to values (B,)."""
-        values = ctc_loss(
-            log_probs.float().transpose(0, 1), targets, lengths, target_lengths, blank=0, reduction="none",
-            zero_infinity=True,
-        )  # fmt: skip
+    def forward(
+        self,
+        log_probs: Tensor,
+        lengths: Tensor,
+        targets: Tensor,
+        target_lengths: Tensor,
+        intermediate: Sequence[Tensor] = (),
+    ) -> LossValues:
+        """Map `log_probs` (B, T, V), `lengths` (B,), `targets` (B, L), `target_lengths` (B,) to values (B,).
+
+        `intermediate` are the log-probabilities (B, T, V) of inner layers.
+        """
+        layers = [
+            ctc_loss(
+                layer.float().transpose(0, 1), targets, lengths, target_lengths, blank=0, reduction="none",
+                zero_infinity=True,
+            )
+            for layer in (log_probs, *intermediate)
+        ]  # fmt: skip
+        values = layers[0]
+        if intermediate:
+            values = (1 - self.intermediate_weight) * values
+            values = values + self.intermediate_weight * torch.stack(layers[1:]).mean(dim=0)
         infeasible = self._infeasible(lengths, targets, target_lengths)
         if self.normalize_by_length:
             values = values / target_lengths.clamp(min=1)

@@ -132,6 +132,16 @@ class AcousticModel(Protocol):
         """Map input lengths (B,) to output lengths (B,)."""
 
 
+class IntermediateModel(AcousticModel, Protocol):
+    """An acoustic model whose inner layers have CTC heads, which only training reads."""
+
+    intermediate_layers: Sequence[int]
+    """Numbers of the layers with a head, ascending; empty: none."""
+
+    def forward_all(self, spectrogram: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits (B, T', V) of the output layer and of each intermediate layer."""
+
+
 class CTCDecoder(Protocol):
     """Turns log-probabilities into texts."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 from hw_asr.config.registry import MODELS
 from hw_asr.models.deepspeech2_config import CNNConfig, ConvSpec, GRUConfig, LookaheadConfig
 from hw_asr.models.gru import FrameGRU
+from hw_asr.models.intermediate import IntermediateHeads
 from hw_asr.models.normalization import FrameBatchNorm
 from hw_asr.models.packing import Packing
 
@@ -29,6 +32,8 @@ class DeepSpeech2(nn.Module):
         cnn_config: convolutions over frequency and time.
         gru_config: recurrent layers.
         lookahead_config: a convolution over following frames before the last layer; none by default.
+        intermediate_layers: recurrent layers with a CTC head of their own, for intermediate CTC.
+        self_conditioning: feed the class probabilities of these heads back into the network.
     """
 
     def __init__(
@@ -38,6 +43,8 @@ class DeepSpeech2(nn.Module):
         cnn_config: CNNConfig,
         gru_config: GRUConfig,
         lookahead_config: LookaheadConfig | None = None,
+        intermediate_layers: Sequence[int] = (),
+        self_conditioning: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("n_feats", n_feats), ("n_class", n_class)):
@@ -48,24 +55,37 @@ class DeepSpeech2(nn.Module):
         size = self.gru_block.output_size
         self.lookahead = Lookahead(size, lookahead_config.future_time) if lookahead_config else None
         self.linear = nn.Linear(size, n_class)
+        self.intermediate_layers = tuple(sorted(intermediate_layers))
+        sizes = self.gru_block.layer_sizes
+        self.intermediate = IntermediateHeads(intermediate_layers, sizes, n_class, self_conditioning)
 
     def forward(self, spectrogram: Tensor, lengths: Tensor) -> Tensor:
         """Map (B, n_feats, T) features, row b having `lengths[b]` frames, to logits (B, T', n_class).
 
         T' is `transform_input_lengths(T)`; beyond an utterance's own output length its logits are zero.
         """
-        rows: Tensor
-        packing: Packing
-        rows, packing = self.cnn_block(spectrogram, lengths.cpu())
-        rows = self.gru_block(rows, packing)
-        if self.lookahead is not None:
-            rows = self.lookahead(rows, packing)
-        return packing.unpack(self.linear(rows))
+        return self._run(spectrogram, lengths, None)
+
+    def forward_all(self, spectrogram: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits of `forward` and those of each intermediate layer, in ascending order; all (B, T', V)."""
+        inner: list[Tensor] = []
+        return self._run(spectrogram, lengths, inner), inner
 
     def transform_input_lengths(self, lengths: Tensor) -> Tensor:
         """Map input lengths (B,) to output lengths (B,), in frames."""
         output_lengths: Tensor = self.cnn_block.transform_input_lengths(lengths)
         return output_lengths
+
+    def _run(self, spectrogram: Tensor, lengths: Tensor, inner: list[Tensor] | None) -> Tensor:
+        rows: Tensor
+        packing: Packing
+        rows, packing = self.cnn_block(spectrogram, lengths.cpu())
+        rows = self.gru_block(rows, packing, partial(self.intermediate, collected=inner))
+        if self.lookahead is not None:
+            rows = self.lookahead(rows, packing)
+        if inner is not None:
+            inner[:] = [packing.unpack(logits) for logits in inner]
+        return packing.unpack(self.linear(rows))
 
 
 class ConvolutionBlock(nn.Module):
@@ -120,6 +140,7 @@ class RecurrentBlock(nn.Module):
         directions = 2 if config.bidirectional else 1
         hidden = config.layers()
         inputs = [input_size, *(directions * size for size in hidden)]
+        self.layer_sizes = inputs[1:]
         self.output_size = inputs.pop()
         self.rnn_layers = nn.ModuleList(
             FrameGRU(size, dim, config.bidirectional) for size, dim in zip(inputs, hidden, strict=True)
@@ -129,12 +150,15 @@ class RecurrentBlock(nn.Module):
         )
         self._dropout = config.dropout
 
-    def forward(self, rows: Tensor, packing: Packing) -> Tensor:
-        """Map rows (N, input_size) to (N, output_size)."""
-        last = len(self.rnn_layers) - 1
-        for index, (recur, normalize) in enumerate(zip(self.rnn_layers, self.bn_layers, strict=True)):
-            rows = normalize(recur(rows, packing))
-            if index < last:
+    def forward(self, rows: Tensor, packing: Packing, tap: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """Map rows (N, input_size) to (N, output_size).
+
+        `tap` gets the number of each layer, from 1, with its output, and returns what the next layer reads.
+        """
+        layers = list(zip(self.rnn_layers, self.bn_layers, strict=True))
+        for number, (recur, normalize) in enumerate(layers, start=1):
+            rows = tap(number, normalize(recur(rows, packing)))
+            if number < len(layers):
                 rows = F.dropout(rows, self._dropout, self.training)
         return rows
 

@@ -30,6 +30,25 @@ def run_model(model: nn.Module, features: Tensor, lengths: Tensor, precision: st
     return logits.float().log_softmax(dim=-1), model.transform_input_lengths(lengths)  # type: ignore[operator]
 
 
+class LayerLogProbs(NamedTuple):
+    """Log-probabilities (B, T', V) of the output layer and of inner layers with a CTC head, and their lengths (B,)."""
+
+    log_probs: Tensor
+    lengths: Tensor
+    intermediate: list[Tensor]
+
+
+def run_all_layers(model: nn.Module, features: Tensor, lengths: Tensor, precision: str) -> LayerLogProbs:
+    """As `run_model`, with the intermediate layers of a model that has some (see `IntermediateModel`)."""
+    if not getattr(model, "intermediate_layers", ()):
+        return LayerLogProbs(*run_model(model, features, lengths, precision), [])
+    with autocast(features.device, precision):
+        logits, inner = model.forward_all(features, lengths)  # type: ignore[operator]
+    output_lengths = model.transform_input_lengths(lengths)  # type: ignore[operator]
+    inner = [layer.float().log_softmax(dim=-1) for layer in inner]
+    return LayerLogProbs(logits.float().log_softmax(dim=-1), output_lengths, inner)
+
+
 class Emissions(NamedTuple):
     """A batch, on the model's device, and its log-probabilities (B, T, V) with their lengths (B,)."""
 

@@ -27,12 +27,26 @@ class Packing:
         self.batch_sizes = present.sum(dim=1)
         """(T,) n(t), on the CPU."""
         self._shape = (len(lengths), num_frames)
+        self._lengths, self._device = lengths, device
         self._cells = (order[place] * num_frames + time).to(device)
 
     @property
     def num_rows(self) -> int:
         """N."""
         return len(self._cells)
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return self._shape[1]
+
+    def keys_mask(self) -> Tensor:
+        """Return (B, 1, 1, T) booleans, true at the frames that attention may read.
+
+        An utterance without frames may read all of them, so that its softmax is defined; nothing of it is packed.
+        """
+        mask = (self._lengths[:, None] > torch.arange(self.num_frames)) | (self._lengths == 0)[:, None]
+        return mask[:, None, None, :].to(self._device)
 
     def pack(self, padded: Tensor) -> Tensor:
         """Gather (B, T, ...) into rows (N, ...)."""

@@ -28,6 +28,24 @@ class CTCLossTest(unittest.TestCase):
         self.encoder = CTCCharTextEncoder("ab")
         self.log_probs = torch.randn(3, 4, 3).log_softmax(dim=-1)
 
+    def test_intermediate_layers_have_their_share(self) -> None:
+        lengths, targets, sizes = (
+            torch.tensor([4, 3, 2]),
+            torch.tensor([[1, 2], [1, 1], [2, 0]]),
+            torch.tensor([2, 2, 1]),
+        )
+        inner = [torch.randn(3, 4, 3).log_softmax(dim=-1) for _ in range(2)]
+        plain = CTCLoss()
+        values = [plain(each, lengths, targets, sizes).values for each in (self.log_probs, *inner)]
+        result = CTCLoss(intermediate_weight=0.25)(self.log_probs, lengths, targets, sizes, inner)
+        expected = 0.75 * values[0] + 0.125 * (values[1] + values[2])
+        torch.testing.assert_close(result.values, expected)
+        torch.testing.assert_close(
+            CTCLoss(intermediate_weight=0.25)(self.log_probs, lengths, targets, sizes).values, values[0]
+        )
+        with self.assertRaisesRegex(ValueError, "intermediate_weight: expected a number in"):
+            CTCLoss(intermediate_weight=1.0)
+
     def test_equals_enumeration(self) -> None:
         texts, lengths = ["ab", "aa", "b"], torch.tensor([4, 3, 2])
         targets = torch.tensor([[1, 2], [1, 1], [2, 0]])

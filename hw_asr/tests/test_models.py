@@ -99,6 +99,37 @@ class PublishedCheckpointTest(unittest.TestCase):
         self.assertEqual(model.transform_input_lengths(lengths).tolist(), list(reference["output_lengths"]))
 
 
+class IntermediateTest(unittest.TestCase):
+    def test_logits_of_inner_layers(self) -> None:
+        torch.manual_seed(0)
+        model = DeepSpeech2(
+            NUM_FEATS, NUM_CLASSES, CNNConfig(2, (5, 3), (2, 2)), GRUConfig([6, 5, 4]), intermediate_layers=[2, 1]
+        ).eval()
+        batch, lengths = batch_of([torch.randn(NUM_FEATS, size) for size in (20, 13)])
+        with torch.no_grad():
+            logits, inner = model.forward_all(batch, lengths)
+            torch.testing.assert_close(logits, model(batch, lengths), rtol=0, atol=0)
+            rows, packing = model.cnn_block(batch, lengths)
+            for number, layer in enumerate(inner):
+                rows = model.gru_block.bn_layers[number](model.gru_block.rnn_layers[number](rows, packing))
+                expected = packing.unpack(model.intermediate.heads[str(number + 1)](rows))
+                torch.testing.assert_close(layer, expected, rtol=0, atol=1e-6)
+        self.assertEqual(len(inner), 2)
+
+    def test_self_conditioning_is_part_of_the_network(self) -> None:
+        torch.manual_seed(0)
+        model = DeepSpeech2(
+            NUM_FEATS, NUM_CLASSES, CNNConfig(2, (5, 3)), GRUConfig([6, 5]), intermediate_layers=[1],
+            self_conditioning=True,
+        ).eval()  # fmt: skip
+        batch, lengths = batch_of([torch.randn(NUM_FEATS, size) for size in (20, 13)])
+        with torch.no_grad():
+            logits = model(batch, lengths)
+            torch.testing.assert_close(model.forward_all(batch, lengths)[0], logits, rtol=0, atol=0)
+            model.intermediate.feedback["1"].weight.mul_(2)
+            self.assertGreater((model(batch, lengths) - logits).abs().max().item(), 1e-4)
+
+
 class CompanyTest(unittest.TestCase):
     def test_all_architectures_against_plain_layers(self) -> None:
         generator = torch.Generator().manual_seed(1)

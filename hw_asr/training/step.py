@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from hw_asr.features import FeatureExtractor
-from hw_asr.models.forward import run_model
+from hw_asr.models.forward import run_all_layers
 from hw_asr.runtime.processes import PeerOutOfMemoryError, Processes, go_on_together
 from hw_asr.training.progress import mix_seed
 from hw_asr.training.stream import Placed
@@ -26,12 +26,16 @@ _SIGNS_OF_LITTLE_MEMORY = ("not enough memory", "alloc_failed", "allocation_fail
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the model made of a batch: features (B, F, T), log-probabilities (B, T', V), their lengths (B,)."""
+    """What the model made of a batch: features (B, F, T), log-probabilities (B, T', V), their lengths (B,).
+
+    `intermediate` are the log-probabilities (B, T', V) of inner layers with a CTC head.
+    """
 
     features: Tensor
     feature_lengths: Tensor
     log_probs: Tensor
     lengths: Tensor
+    intermediate: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ class TrainingStep:
         try:
             batch = placed.batch.to(self._processes.device)
             outputs = self._forward(batch, placed)
-            values = self._loss(outputs.log_probs, outputs.lengths, batch.targets, batch.target_lengths)
+            inner = [outputs.intermediate] if outputs.intermediate else []
+            values = self._loss(outputs.log_probs, outputs.lengths, batch.targets, batch.target_lengths, *inner)
             self.scaler.scale(values.values.sum() / total).backward()
         except (MemoryError, RuntimeError) as error:
             if is_out_of_memory(error) and not isinstance(error, PeerOutOfMemoryError):
@@ -165,8 +170,8 @@ class TrainingStep:
             features, feature_lengths = self._front_end(samples, lengths)
             for mask in self._augmentations.spectrogram:
                 features, feature_lengths = mask(features, feature_lengths, generator)
-        log_probs, output_lengths = run_model(self.model, features, feature_lengths, self._settings.precision)
-        return Outputs(features, feature_lengths, log_probs, output_lengths)
+        layers = run_all_layers(self.model, features, feature_lengths, self._settings.precision)
+        return Outputs(features, feature_lengths, *layers)
 
     def _update(self, skip: bool) -> float:
         """Clip, step and clear; return the norm of the gradient before clipping."""
