@@ -97,7 +97,7 @@ class TestBuildCommand(unittest.TestCase):
         ):
             with self.subTest(arguments):
                 status, output = self.run_command(*arguments)
-                self.assertEqual(1, status)
+                self.assertEqual(2 if "--config" in arguments else 1, status)
                 self.assertIn(message, output)
                 self.assertFalse(self.output.exists())
         with self.assertRaises(SystemExit):

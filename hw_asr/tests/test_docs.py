@@ -8,8 +8,8 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-import test as test_command
-import train as train_command
+from hw_asr.cli import test as test_command
+from hw_asr.cli import train as train_command
 from hw_asr.config import override, parse
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -226,7 +226,7 @@ class ScriptTest(unittest.TestCase):
             (log / "report.html").unlink()
         code, printed = self.run_script(self.folder)
         self.assertEqual(1, code)
-        self.assertIn("no metrics.jsonl here", printed)
+        self.assertIn("no metrics.jsonl; give saved/log/EXP/RUN", printed)
 
     def test_outputs(self) -> None:
         a, b = self.folder / "a.json", self.folder / "b.json"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hw_asr.commands.lm_tune import decoder_factory
 from hw_asr.lm.estimation.pipeline import NgramOptions, build_language_model
 from hw_asr.lm.tuning.cached_emissions import CachedEmissions, CachedEmissionsError
 from hw_asr.lm.tuning.search import Setting, Trial, evaluate, overlay, table, tune
@@ -182,7 +183,7 @@ class TestCommand(unittest.TestCase):
         self.assertEqual(b"\x89PNG", (self.directory / "best.png").read_bytes()[:4])
         values = {name: value for name, value in spec["args"].items() if name != "language_model"}
         found = Setting(**values)
-        make = command.decoder_factory(self.lm, ALPHABET)
+        make = decoder_factory(self.lm, ALPHABET)
         least = evaluate(emissions, make(found), found).wer
         for alpha in (0.0, 0.5, 1.0):
             for beta in (0.0, 1.0, 2.0):

@@ -1,0 +1,37 @@
+"""Transcribe recordings and, where there are references, score them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("-r", "--resume", type=Path, required=True, metavar="CKPT",
+        help="checkpoint; its run's config.json is read from the same directory")  # fmt: skip
+    add("-c", "--config", type=Path, metavar="OVERLAY",
+        help="JSON whose top-level sections replace those of the checkpoint's config")  # fmt: skip
+    add("-t", "--test-data-folder", type=Path, metavar="DIR", dest="folder",
+        help="folder with audio/ and perhaps transcriptions/, a folder of recordings, or one file; "
+        "default: the config's splits other than train")  # fmt: skip
+    add("-o", "--output", type=Path, default=Path("output.json"), help="default: output.json")
+    add("-b", "--batch-size", type=int, help="overrides the config's")
+    add("-j", "--jobs", type=int, help="processes that read recordings; overrides the config's")
+    add("-d", "--device", help="GPU index, or cpu; default: a GPU where there is one")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
+        help="override any key of the config by dotted path; repeatable")  # fmt: skip
+    add("--hotwords", metavar="WORDS", help="words or phrases to favour, separated by commas")
+    add("--chunk-seconds", type=float, default=60.0, metavar="S",
+        help="recognise longer recordings in overlapping pieces; default: 60")  # fmt: skip
+    add("--srt", type=Path, metavar="DIR", help="also write subtitles, as .srt files")
+    add("--vtt", type=Path, metavar="DIR", help="the same as .vtt")
+    add("--report", type=Path, metavar="PATH", help="also write an HTML page of the results")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Transcribe, score and write; return the exit code."""
+    from hw_asr.commands import transcribe
+
+    return transcribe.run(options)

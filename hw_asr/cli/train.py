@@ -1,0 +1,40 @@
+"""Train a CTC speech recogniser from one JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from hw_asr.cli.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("-c", "--config", type=Path, help="the experiment's JSON")
+    add("-r", "--resume", type=Path, metavar="CKPT", help="alone: continue that run where it stopped; "
+        "with -c: start a new run from that checkpoint's weights")  # fmt: skip
+    add("-d", "--device", help="GPU indices, as 0 or 0,1, or cpu; default: all GPUs, else cpu")
+    add("--lr", "--learning_rate", type=float, help="overrides optimizer.args.lr")
+    add("--bs", "--batch_size", type=int, help="overrides data.train.batch_size")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
+        help="override any key by dotted path, as trainer.epochs=3; repeatable")  # fmt: skip
+    add("--check", action="store_true", help="validate the config, print what would run, and exit")
+    add("--check-batch", action="store_true",
+        help="as --check, and take one step on the longest batch of the training data")  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, continue or check; return the exit code."""
+    if options.config is None and options.resume is None:
+        raise UsageError("give a config with -c, a checkpoint with -r, or both")
+    assignments = list(options.assignments)
+    if options.lr is not None:
+        assignments.append(f"optimizer.args.lr={json.dumps(options.lr)}")
+    if options.bs is not None:
+        assignments.append(f"data.train.batch_size={options.bs}")
+    from hw_asr.commands.train import check, check_batch, train
+
+    command = check_batch if options.check_batch else check if options.check else train
+    return command(options.config, options.resume, assignments, options.device)

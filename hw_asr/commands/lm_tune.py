@@ -1,0 +1,87 @@
+"""Chooses alpha, beta and beam width of decoding with a language model on a dev split."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import hw_asr.text  # noqa: F401 - registers the text encoders
+from hw_asr.commands.dev_emissions import load_or_compute
+from hw_asr.config.registry import TEXT_ENCODERS
+from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
+from hw_asr.errors import UserError
+from hw_asr.lm.language_model import LanguageModel
+from hw_asr.lm.librispeech import resolve
+from hw_asr.lm.tuning.heat_map import plot
+from hw_asr.lm.tuning.search import DecoderFactory, Setting, overlay, table, tune
+from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.types import CTCDecoder
+
+
+class TuningError(UserError):
+    """Options that do not fit together, or data that must not be tuned on."""
+
+
+def run(options: argparse.Namespace) -> None:
+    """Tune; write the overlay and the heat map. `options` are those that `hw_asr.cli.lm_tune` declares."""
+    alphas, betas = grid("--alphas", options.alphas), grid("--betas", options.betas)
+    check(options)
+    emissions = load_or_compute(options)
+    if options.limit:
+        emissions = emissions.head(options.limit)
+    model_path = resolve(options.lm, options.lm_dir)
+    start = Setting(0.0, 0.0, -10.0, options.search_beam)
+    factory = decoder_factory(model_path, emissions.alphabet)
+    tuning = tune(emissions, factory, start, alphas, betas, options.unknown, options.beams, options.refinements)
+    print(f"{len(emissions.references)} utterances of {', '.join(emissions.origin)}; {model_path}")
+    print(table(tuning))
+    with write_and_rename(options.output, "w") as file:
+        json.dump(overlay(tuning.best.setting, model_path), file, indent=2, ensure_ascii=False)
+        file.write("\n")
+    picture = options.picture or options.output.with_suffix(".png")
+    plot(tuning, picture, f"{model_path.name} on {emissions.origin[0]}, {len(emissions.references)} utterances")
+    print(f"overlay: {options.output} (python test.py -r CKPT -c {options.output})\nheat map: {picture}")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise TuningError for values out of range, before anything is loaded."""
+    for name in ("search_beam", "batch_size", "limit"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise TuningError(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
+    if min(options.beams) < 1:
+        raise TuningError(f"--beams: expected widths of at least 1, got {min(options.beams)}")
+    if options.refinements < 0:
+        raise TuningError(f"--refinements: expected 0 or more, got {options.refinements}")
+    if min(options.alphas[:2]) < 0:
+        raise TuningError(
+            f"--alphas: expected weights of 0 or more, got {options.alphas[0]:g} to {options.alphas[1]:g}"
+        )
+    if options.resume is None and (options.log_probs is None or not options.log_probs.is_file()):
+        raise TuningError("nothing to tune on: give a checkpoint with -r, or a file of an earlier run with --log-probs")
+
+
+def grid(name: str, span: list[float]) -> list[float]:
+    """Return FIRST, FIRST + STEP, ... up to LAST; raises TuningError when there are no values, or too many."""
+    first, last, step = span
+    if not all(map(math.isfinite, span)) or step <= 0 or last < first:
+        raise TuningError(f"{name}: expected FIRST <= LAST and a STEP above 0, got {' '.join(f'{x:g}' for x in span)}")
+    count = int((last - first) / step + 1e-6) + 1
+    if count > 50:
+        raise TuningError(f"{name}: {count} values are too many for a coarse grid; use a larger STEP")
+    return [round(first + step * index, 6) for index in range(count)]
+
+
+def decoder_factory(model_path: Path, alphabet: tuple[str, ...]) -> DecoderFactory:
+    """Return a function that makes a decoder from a setting; all of them share one loaded model."""
+    encoder = TEXT_ENCODERS.build({"type": "CTCCharTextEncoder", "args": {"alphabet": list(alphabet[1:])}})
+    model = LanguageModel.load(model_path, alphabet)
+    source = SimpleNamespace(load=lambda _: model)
+
+    def make(setting: Setting) -> CTCDecoder:
+        return LanguageModelBeamSearchDecoder(encoder, source, n_best=1, **setting._asdict())
+
+    return make
