@@ -19,8 +19,11 @@ class Utterance(NamedTuple):
     text: str | None
     """Normalised reference; None when there is none."""
     duration: float
-    """Seconds."""
+    """Seconds; 0 when it is not known."""
     speaker: str | None = None
+    offset: float | None = None
+    """None: the utterance is the whole recording. Otherwise it is the piece of `duration` seconds (of all the rest, if
+    that is 0) which starts `offset` seconds into the recording."""
 
 
 class Example(NamedTuple):
@@ -29,6 +32,8 @@ class Example(NamedTuple):
     utterance: Utterance
     samples: Tensor
     targets: Tensor
+    warning: str | None = None
+    """What is wrong with the recording, in one line; None when nothing is."""
 
 
 class Failure(NamedTuple):
@@ -56,6 +61,8 @@ class Batch:
     """(B,) int64."""
     failures: tuple[Failure, ...] = ()
     """What was to be in this batch and could not be decoded."""
+    warnings: tuple[str | None, ...] = ()
+    """What is wrong with each utterance's recording, None where nothing is; empty when that is not known."""
 
     def __len__(self) -> int:
         return len(self.utterances)

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from hw_asr.datasets.recording import AudioError, Recording, Samples
+from hw_asr.datasets.recording import MAX_AUDIO_HOURS, AudioError, Damage, Decoded, Piece, Recording, Samples
 
 EXTENSIONS = frozenset(
     [".wav", ".flac", ".mp3", ".m4a", ".mp4", ".aac", ".ogg", ".opus", ".aif", ".aiff", ".sph", ".webm", ".wma"]
@@ -30,26 +30,45 @@ OGG_HEADER = 27
 LARGEST_OGG_PAGE = OGG_HEADER + 255 + 255 * 255
 
 
-def read_audio(path: Path, sample_rate: int) -> Samples:
-    """Decode a recording to (T,) float32 in [-1, 1] at `sample_rate` Hz.
+def read_recording(
+    path: Path, sample_rate: int, piece: Piece | None = None, max_audio_hours: float = MAX_AUDIO_HOURS
+) -> Recording:
+    """Decode a recording, or a piece of it, to mono at `sample_rate` Hz, as far as it goes.
 
     Channels are averaged; resampling is soxr's HQ; what overshoots full scale is clipped. The format is found by
     content, whatever the extension: libsndfile first, FFmpeg for what it refuses.
-    Raises AudioError for a file that is missing, empty, damaged, cut off or no audio.
+    Raises AudioError for a file that is missing, empty, longer than the limit or holds no audio.
     """
-    recording = _decode(path)
-    samples, seconds = recording.samples, len(recording.samples) / recording.sample_rate
-    declared = recording.declared_seconds
+    decoded = _decode(path)
+    samples, seconds = decoded.samples, len(decoded.samples) / decoded.sample_rate
+    declared, warning = decoded.declared_seconds, None
     if declared is not None and seconds < MIN_COMPLETE * declared - SLACK_SECONDS:
-        raise AudioError(f"{path}: cut off: its header declares {declared:.1f} s, {seconds:.1f} s could be decoded")
+        warning = f"cut off: its header declares {declared:.1f} s, {seconds:.1f} s could be decoded"
+    if seconds > 3600 * max_audio_hours:
+        raise AudioError(f"{path}: {seconds / 3600:.1f} h long; the limit is {max_audio_hours:g} h")
     peak = float(np.abs(samples).max(initial=0.0))
     if not peak < MAX_AMPLITUDE:  # also true of NaN
         raise AudioError(f"{path}: its samples reach {peak:.4g} where full scale is 1; write it again as 16-bit PCM")
-    if recording.sample_rate != sample_rate:
-        samples = soxr.resample(samples, recording.sample_rate, sample_rate, quality="HQ")
+    if decoded.sample_rate != sample_rate:
+        samples = soxr.resample(samples, decoded.sample_rate, sample_rate, quality="HQ")
+    if piece is not None:
+        start = round(piece.start * sample_rate)
+        samples = samples[start : None if piece.seconds is None else start + round(piece.seconds * sample_rate)]
     if len(samples) == 0:
         raise AudioError(f"{path}: holds no audio")
-    return np.clip(samples, -1.0, 1.0, out=samples)
+    damage = Damage.NONE if warning is None else Damage.CERTAIN
+    return Recording(np.clip(samples, -1.0, 1.0, out=samples), warning, damage)
+
+
+def read_audio(path: Path, sample_rate: int) -> Samples:
+    """Decode a recording to (T,) float32 in [-1, 1] at `sample_rate` Hz; see `read_recording`.
+
+    Raises AudioError for what that cannot read, and for a recording that is certainly incomplete.
+    """
+    recording = read_recording(path, sample_rate)
+    if recording.damage is Damage.CERTAIN:
+        raise AudioError(f"{path}: {recording.warning}")
+    return recording.samples
 
 
 def duration(path: Path) -> float:
@@ -84,7 +103,7 @@ def _open(path: Path) -> BinaryIO:
     return file
 
 
-def _decode(path: Path) -> Recording:
+def _decode(path: Path) -> Decoded:
     with _open(path) as file:
         if _ogg_is_cut_off(file):
             raise AudioError(f"{path}: cut off: its last Ogg page is incomplete")
@@ -103,7 +122,7 @@ def _decode(path: Path) -> Recording:
     return recording
 
 
-def _decode_with_libsndfile(path: Path, file: BinaryIO) -> Recording:
+def _decode_with_libsndfile(path: Path, file: BinaryIO) -> Decoded:
     """Decode what libsndfile knows; it is given a descriptor, so that it cannot go by the extension."""
     declared_share = _declared_share(file)
     file.seek(0)
@@ -116,7 +135,7 @@ def _decode_with_libsndfile(path: Path, file: BinaryIO) -> Recording:
             blocks.append(block if block.ndim == 1 else block.mean(axis=1, dtype=np.float32))
             remaining = remaining - wanted if len(block) == wanted else 0
         samples = blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.float32), *blocks])
-        return Recording(samples, sound.samplerate, declared_share * sound.frames / sound.samplerate)
+        return Decoded(samples, sound.samplerate, declared_share * sound.frames / sound.samplerate)
 
 
 def _declared_share(file: BinaryIO) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
-from hw_asr.datasets.recording import AudioError, Recording
+from hw_asr.datasets.recording import AudioError, Decoded
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,aac,ogg,flac,wav,w64,mp3,amr,caf,aiff,au,"
@@ -17,7 +17,7 @@ CONTAINERS = (
 """FFmpeg would also take pictures, raw video, text art, and playlists that reach out to other files and hosts."""
 
 
-def decode(path: Path, refusal: str) -> Recording:
+def decode(path: Path, refusal: str) -> Decoded:
     """Decode the first audio stream, its channels averaged; `refusal` is what libsndfile said.
 
     Raises AudioError.
@@ -30,7 +30,7 @@ def decode(path: Path, refusal: str) -> Recording:
             for frame in container.decode(stream):
                 blocks += [part.to_ndarray().mean(axis=0, dtype=np.float32) for part in resampler.resample(frame)]
             blocks += [part.to_ndarray().mean(axis=0, dtype=np.float32) for part in resampler.resample(None)]
-            return Recording(np.concatenate(blocks), stream.rate, _declared(container))
+            return Decoded(np.concatenate(blocks), stream.rate, _declared(container))
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise _error(path, refusal, error) from error
 

@@ -22,12 +22,15 @@ def collate(items: Sequence[Example | Failure]) -> Batch:
         targets=targets,
         target_lengths=target_lengths,
         failures=tuple(item for item in items if isinstance(item, Failure)),
+        warnings=tuple(example.warning for example in examples),
     )
 
 
 def _padded(rows: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return the rows as one (B, longest) tensor and their lengths (B,) int64."""
+    """Return the rows as one (B, longest) tensor and their lengths (B,) int64; a single row is not copied."""
     lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    if len(rows) == 1:
+        return rows[0][None], lengths
     padded = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=dtype)
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row

@@ -11,25 +11,37 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from hw_asr.datasets.audio import read_audio
-from hw_asr.datasets.recording import AudioError
+from hw_asr.datasets.audio import read_recording
+from hw_asr.datasets.recording import MAX_AUDIO_HOURS, AudioError, Damage, Piece, Recording
 from hw_asr.types import Example, Failure, TextEncoder, Utterance
 
 
 class SpeechDataset(Dataset[Example | Failure]):
     """Decodes utterances and encodes their texts; a recording that cannot be decoded is a Failure, never an exception.
 
+    So is a recording with more damage than `tolerated`: training leaves out what is certainly incomplete, recognition
+    tolerates everything unless it is strict. Recordings over `max_audio_hours` are Failures, too.
+
     The utterances are kept as one block of JSON: reading Python objects writes to their reference counts, so every
     worker process would end with a copy of the whole list.
     """
 
-    def __init__(self, utterances: Sequence[Utterance], text_encoder: TextEncoder, sample_rate: int) -> None:
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        text_encoder: TextEncoder,
+        sample_rate: int,
+        tolerated: Damage = Damage.POSSIBLE,
+        max_audio_hours: float = MAX_AUDIO_HOURS,
+    ) -> None:
         rows = [_pack(utterance) for utterance in utterances]
         self._rows: NDArray[np.uint8] = np.frombuffer(b"".join(rows), dtype=np.uint8)
         self._ends: NDArray[np.int64] = np.cumsum([len(row) for row in rows], dtype=np.int64)
         self.durations: NDArray[np.float64] = np.array([each.duration for each in utterances], dtype=np.float64)
         self.text_encoder = text_encoder
         self.sample_rate = sample_rate
+        self._tolerated = tolerated
+        self._max_audio_hours = max_audio_hours
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -43,11 +55,20 @@ class SpeechDataset(Dataset[Example | Failure]):
         """Decode one utterance; without a text its targets are empty."""
         utterance = self.utterance(index)
         try:
-            samples = read_audio(Path(utterance.audio_path), self.sample_rate)
+            recording = self._read(utterance)
             targets = self.text_encoder.encode(utterance.text or "")
         except (AudioError, ValueError) as error:
             return Failure(utterance, " ".join(str(error).split()))
-        return Example(utterance, torch.from_numpy(samples), torch.tensor(targets, dtype=torch.int64))
+        samples = torch.from_numpy(recording.samples)
+        return Example(utterance, samples, torch.tensor(targets, dtype=torch.int64), recording.warning)
+
+    def _read(self, utterance: Utterance) -> Recording:
+        path = Path(utterance.audio_path)
+        piece = None if utterance.offset is None else Piece(utterance.offset, utterance.duration or None)
+        recording = read_recording(path, self.sample_rate, piece, self._max_audio_hours)
+        if recording.damage > self._tolerated:
+            raise AudioError(f"{path}: {recording.warning}")
+        return recording
 
 
 def _pack(utterance: Utterance) -> bytes:
