@@ -152,7 +152,7 @@ def waiting_share(utterances: Sequence[Utterance], num_workers: int, num_steps: 
         "cnn_config": {"output_channels": [16, 16], "filters": [[11, 11], [11, 5]], "stride": [[2, 2], [2, 2]]},
         "gru_config": {"hidden_dims": [192, 192], "bidirectional": True},
     }
-    model = MODELS.build({"type": "DeepSpeech2", "args": sizes})
+    model: Any = MODELS.build({"type": "DeepSpeech2", "args": sizes})
     optimizer = torch.optim.Adam(model.parameters())
     dataset = SpeechDataset(utterances, ENCODER, RATE)
     batches = iter(make_loader(dataset, RandomBatchSampler(BATCH_SIZE, dataset.durations, seed=0), num_workers))

@@ -1,13 +1,40 @@
-"""Error counts, error rates and the metrics a config can name."""
+"""Error counts, error rates, the metrics a config can name, and the keys under which they are logged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
 from hw_asr.config.registry import METRICS
+
+CORPUS = " corpus"
+"""Ends the name of a rate that is pooled over all utterances."""
+
+
+class SplitMetric(NamedTuple):
+    """A metric of one split of the data. Its key is what is logged, monitored and read back."""
+
+    split: str
+    metric: str
+    """`loss`, or a name that a metric of the config gives."""
+
+    @property
+    def key(self) -> str:
+        """SPLIT_METRIC."""
+        return f"{self.split}_{self.metric}"
+
+    @classmethod
+    def parse(cls, key: str, splits: Iterable[str]) -> SplitMetric | None:
+        """Read a key back, given the splits; None when it belongs to none. Names of splits may contain `_`."""
+        matching = [split for split in splits if key.startswith(f"{split}_")]
+        return cls(split := max(matching, key=len), key[len(split) + 1 :]) if matching else None
+
+
+def is_error_rate(metric: str) -> bool:
+    """Whether a metric of this name is an error rate (CER, WER, SER), which is shown in percent."""
+    return "ER" in metric
 
 
 class ErrorCounts(NamedTuple):
@@ -45,6 +72,18 @@ def _errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
     for operation in Levenshtein.editops(reference, hypothesis):
         counts[operation.tag] += 1
     return ErrorCounts(counts["replace"], counts["delete"], counts["insert"], len(reference))
+
+
+class TextErrors(NamedTuple):
+    """The errors of one transcript, counted in both units."""
+
+    characters: ErrorCounts
+    words: ErrorCounts
+
+
+def text_errors(reference: str, hypothesis: str) -> TextErrors:
+    """Count the character and the word edits of a transcript."""
+    return TextErrors(char_errors(reference, hypothesis), word_errors(reference, hypothesis))
 
 
 class ErrorRate:
@@ -96,11 +135,11 @@ class ErrorRateMetric:
 
     def compute(self) -> dict[str, float]:
         """Return the values by the names they are logged and monitored under."""
-        return {self.name: self.rate.mean, f"{self.name} corpus": self.rate.corpus}
+        return dict(zip(self.names(), (self.rate.mean, self.rate.corpus), strict=True))
 
     def names(self) -> list[str]:
         """Return the keys of `compute`."""
-        return [self.name, f"{self.name} corpus"]
+        return [self.name, self.name + CORPUS]
 
 
 @METRICS.register()

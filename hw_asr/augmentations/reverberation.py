@@ -17,8 +17,9 @@ from hw_asr.augmentations.draws import (
 )
 from hw_asr.augmentations.recordings import Recordings
 from hw_asr.augmentations.resampling import smooth_number_from
-from hw_asr.augmentations.rows import length_mask, ratio_or_zero, rms
+from hw_asr.augmentations.rows import ratio_or_zero, rms
 from hw_asr.config.registry import WAVE_AUGMENTATIONS
+from hw_asr.features import length_mask
 
 PREDELAY_SECONDS = 0.0025
 """Between the direct sound and the first reflection."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-def length_mask(lengths: Tensor, size: int) -> Tensor:
-    """Return (B, size), true where a position lies inside its row's length."""
-    return torch.arange(size, device=lengths.device) < lengths[:, None]
+from hw_asr.features import length_mask
 
 
 def rms(samples: Tensor, lengths: Tensor) -> Tensor:

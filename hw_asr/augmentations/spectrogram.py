@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hw_asr.augmentations.draws import check_at_least, check_probability, draw_rows
-from hw_asr.augmentations.rows import length_mask
 from hw_asr.config.registry import SPECTROGRAM_AUGMENTATIONS
+from hw_asr.features import length_mask
 
 MAX_MASKED_TIME = 0.5
 """Share of an utterance that a single `TimeMasking` may hide."""

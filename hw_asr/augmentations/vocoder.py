@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from hw_asr.augmentations.rows import length_mask
+from hw_asr.features import length_mask
 
 WINDOW_SECONDS = 0.032
 """Rounded to a power of two samples: 512 at 16 kHz; more than two periods of the lowest voices."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hw_asr.metrics import ErrorRate, char_errors, word_errors
+from hw_asr.metrics import ErrorRate, text_errors
 from hw_asr.recognition.recogniser import Seconds
 from hw_asr.runtime.console import aligned
 
@@ -19,9 +19,9 @@ def totals(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, ErrorRat
     for entry in entries:
         for name in entry.get("wer", ()):
             rates = result.setdefault(name, {"cer": ErrorRate(), "wer": ErrorRate()})
-            text = best_text(entry, name)
-            rates["cer"].add(char_errors(entry["ground_truth"], text))
-            rates["wer"].add(word_errors(entry["ground_truth"], text))
+            errors = text_errors(entry["ground_truth"], best_text(entry, name))
+            rates["cer"].add(errors.characters)
+            rates["wer"].add(errors.words)
     return result
 
 

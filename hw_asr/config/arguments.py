@@ -12,17 +12,9 @@ import inspect
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 _EMPTY = inspect.Parameter.empty
-_JSON_NAMES = {
-    int: "an integer",
-    float: "a number",
-    str: "a string",
-    bool: "true or false",
-    type(None): "null",
-    Path: "a path",
-}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -50,7 +42,7 @@ def parameters(factory: Callable[..., Any]) -> dict[str, tuple[Any, bool]]:
     }
 
 
-def check_call(factory: Callable[..., Any], args: Any, path: str, provided: Collection[str] = ()) -> list[str]:
+def check_call(factory: Callable[..., Any], args: object, path: str, provided: Collection[str] = ()) -> list[str]:
     """List every fault of calling `factory(**args)`; `provided` names are supplied later by the program."""
     if not isinstance(args, Mapping):
         return [f"{path}: expected an object, got {_show(args)}"]
@@ -71,48 +63,19 @@ def check_call(factory: Callable[..., Any], args: Any, path: str, provided: Coll
     return faults
 
 
-def check_value(annotation: Any, value: Any, path: str) -> list[str]:
+def check_value(annotation: Any, value: object, path: str) -> list[str]:
     """List the faults of a JSON value against an annotation; annotations without a JSON form accept all."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        attempts = [check_value(option, value, path) for option in inner]
-        if any(not faults for faults in attempts):
-            return []
-        deeper = [faults for faults in attempts if not faults[0].startswith(f"{path}: expected")]
-        return deeper[0] if deeper else [_expected(annotation, value, path)]
-    if origin is Literal:
-        if value in inner:
-            return []
-        return [f"{path}: unknown value {value!r}{nearest(str(value), map(str, inner))}"]
-    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
-        return check_call(annotation, value, path)
-    if origin in (list, Sequence, tuple) or annotation in (list, tuple):
-        return _check_sequence(annotation, value, path)
-    if origin in (dict, Mapping) or annotation in (dict, Mapping):
-        if not isinstance(value, Mapping):
-            return [_expected(annotation, value, path)]
-        item = inner[1] if inner else Any
-        return [fault for key, each in value.items() for fault in check_value(item, each, _join(path, key))]
-    return [] if _is_instance(annotation, value) else [_expected(annotation, value, path)]
+    return _kind(annotation).check(annotation, value, path)
 
 
-def convert(annotation: Any, value: Any) -> Any:
+def convert(annotation: Any, value: object) -> Any:
     """Turn a checked JSON value into what the annotation asks for: dataclasses, tuples and paths."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        option = next((each for each in inner if not check_value(each, value, "")), Any)
-        return convert(option, value)
-    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type) and isinstance(value, Mapping):
-        return call(annotation, value)
-    if annotation is Path and isinstance(value, str):
-        return Path(value)
-    if isinstance(value, list) and (origin in (list, Sequence, tuple) or annotation is tuple):
-        items = (
-            inner if origin is tuple and inner and inner[-1] is not Ellipsis else [(inner or (Any,))[0]] * len(value)
-        )
-        converted = [convert(item, each) for item, each in zip(items, value, strict=True)]
-        return converted if origin is list else tuple(converted)
-    return value
+    return _kind(annotation).convert(annotation, value)
+
+
+def describe(annotation: Any) -> str:
+    """Return in words which JSON value an annotation stands for."""
+    return _kind(annotation).describe(annotation)
 
 
 def call(factory: Callable[..., Any], args: Mapping[str, Any], **provided: Any) -> Any:
@@ -123,61 +86,150 @@ def call(factory: Callable[..., Any], args: Mapping[str, Any], **provided: Any) 
     return factory(**keywords)
 
 
-def describe(annotation: Any) -> str:
-    """Say in words which JSON value an annotation stands for."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(describe(option) for option in inner))
-    if origin is Literal:
-        return "one of " + ", ".join(repr(option) for option in inner)
-    if origin in (list, Sequence) or (origin is tuple and inner and inner[-1] is Ellipsis):
-        return f"a list of ({describe(inner[0])})" if inner else "a list"
-    if origin is tuple:
-        return "[" + ", ".join(describe(item) for item in inner) + "]"
-    if origin in (dict, Mapping) or annotation in (dict, Mapping) or dataclasses.is_dataclass(annotation):
-        return "an object"
-    return _JSON_NAMES.get(annotation, "a value")
+class _Kind(NamedTuple):
+    """What the four questions about an annotation come to for one kind of annotations."""
+
+    matches: Callable[[Any], bool]
+    check: Callable[[Any, object, str], list[str]]
+    convert: Callable[[Any, Any], Any]
+    describe: Callable[[Any], str]
 
 
-def _check_sequence(annotation: Any, value: Any, path: str) -> list[str]:
+def _check_union(annotation: Any, value: object, path: str) -> list[str]:
+    attempts = [check_value(option, value, path) for option in get_args(annotation)]
+    if any(not faults for faults in attempts):
+        return []
+    deeper = [faults for faults in attempts if not faults[0].startswith(f"{path}: expected")]
+    return deeper[0] if deeper else [_expected(annotation, value, path)]
+
+
+def _convert_union(annotation: Any, value: object) -> Any:
+    option = next((option for option in get_args(annotation) if not check_value(option, value, "")), Any)
+    return convert(option, value)
+
+
+def _check_literal(annotation: Any, value: object, path: str) -> list[str]:
+    options = get_args(annotation)
+    return [] if value in options else [f"{path}: unknown value {value!r}{nearest(str(value), map(str, options))}"]
+
+
+def _item_types(annotation: Any, length: int) -> Sequence[Any]:
+    """Return the annotation of each item of a sequence of this length; of a tuple of fixed length, all it names."""
     inner = get_args(annotation)
-    if not isinstance(value, (list, tuple)):
+    if _is_fixed_tuple(annotation):
+        return inner
+    return [(inner or (Any,))[0]] * length
+
+
+def _is_fixed_tuple(annotation: Any) -> bool:
+    inner = get_args(annotation)
+    return get_origin(annotation) is tuple and bool(inner) and inner[-1] is not Ellipsis
+
+
+def _check_sequence(annotation: Any, value: object, path: str) -> list[str]:
+    items = _item_types(annotation, len(value)) if isinstance(value, (list, tuple)) else ()
+    if not isinstance(value, (list, tuple)) or len(items) != len(value):
         return [_expected(annotation, value, path)]
-    if get_origin(annotation) is tuple and inner and inner[-1] is not Ellipsis:
-        if len(value) != len(inner):
-            return [_expected(annotation, value, path)]
-        items: Iterable[Any] = inner
-    else:
-        items = [(inner or (Any,))[0]] * len(value)
-    return [
-        fault
-        for index, (item, each) in enumerate(zip(items, value, strict=True))
-        for fault in check_value(item, each, f"{path}[{index}]")
-    ]
+    pairs = enumerate(zip(items, value, strict=True))
+    return [fault for index, (item, part) in pairs for fault in check_value(item, part, f"{path}[{index}]")]
 
 
-def _is_instance(annotation: Any, value: Any) -> bool:
-    if annotation is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if annotation is Path:
-        return isinstance(value, (str, Path))
-    if annotation in (None, type(None)):
-        return value is None
-    if annotation in (str, bool):
-        return isinstance(value, annotation)
-    return True
+def _convert_sequence(annotation: Any, value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    items = [convert(item, part) for item, part in zip(_item_types(annotation, len(value)), value, strict=True)]
+    return items if get_origin(annotation) is list or annotation is list else tuple(items)
 
 
-def _expected(annotation: Any, value: Any, path: str) -> str:
+def _describe_sequence(annotation: Any) -> str:
+    inner = get_args(annotation)
+    if _is_fixed_tuple(annotation):
+        return "[" + ", ".join(describe(item) for item in inner) + "]"
+    return f"a list of ({describe(inner[0])})" if inner else "a list"
+
+
+def _check_mapping(annotation: Any, value: object, path: str) -> list[str]:
+    if not isinstance(value, Mapping):
+        return [_expected(annotation, value, path)]
+    item = (get_args(annotation) or (Any, Any))[1]
+    return [fault for key, part in value.items() for fault in check_value(item, part, _join(path, key))]
+
+
+def _check_plain(annotation: Any, value: object, path: str) -> list[str]:
+    accepted = _PLAIN[annotation].accepted if annotation in _PLAIN else (object,)
+    truth = isinstance(value, bool) and bool not in accepted and object not in accepted
+    return [_expected(annotation, value, path)] if truth or not isinstance(value, accepted) else []
+
+
+class _Plain(NamedTuple):
+    words: str
+    accepted: tuple[type, ...]
+    """Python's types of the JSON values; true and false are integers to Python, and to nobody else."""
+
+
+_PLAIN: dict[Any, _Plain] = {
+    int: _Plain("an integer", (int,)),
+    float: _Plain("a number", (int, float)),
+    str: _Plain("a string", (str,)),
+    bool: _Plain("true or false", (bool,)),
+    None: _Plain("null", (type(None),)),
+    type(None): _Plain("null", (type(None),)),
+    Path: _Plain("a path", (str, Path)),
+}
+_SEQUENCES, _MAPPINGS = (list, Sequence, tuple), (dict, Mapping)
+_KINDS = (
+    _Kind(
+        lambda annotation: get_origin(annotation) in (Union, types.UnionType),
+        _check_union,
+        _convert_union,
+        lambda annotation: " or ".join(dict.fromkeys(describe(option) for option in get_args(annotation))),
+    ),
+    _Kind(
+        lambda annotation: get_origin(annotation) is Literal,
+        _check_literal,
+        lambda annotation, value: value,
+        lambda annotation: "one of " + ", ".join(repr(option) for option in get_args(annotation)),
+    ),
+    _Kind(
+        lambda annotation: dataclasses.is_dataclass(annotation) and isinstance(annotation, type),
+        lambda annotation, value, path: check_call(annotation, value, path),
+        lambda annotation, value: call(annotation, value) if isinstance(value, Mapping) else value,
+        lambda annotation: "an object",
+    ),
+    _Kind(
+        lambda annotation: annotation in (list, tuple) or get_origin(annotation) in _SEQUENCES,
+        _check_sequence,
+        _convert_sequence,
+        _describe_sequence,
+    ),
+    _Kind(
+        lambda annotation: annotation in _MAPPINGS or get_origin(annotation) in _MAPPINGS,
+        _check_mapping,
+        lambda annotation, value: value,
+        lambda annotation: "an object",
+    ),
+    _Kind(
+        lambda annotation: True,
+        _check_plain,
+        lambda annotation, value: Path(value) if annotation is Path and isinstance(value, str) else value,
+        lambda annotation: _PLAIN[annotation].words if annotation in _PLAIN else "a value",
+    ),
+)
+"""The first kind that matches answers for an annotation."""
+
+
+def _kind(annotation: Any) -> _Kind:
+    return next(kind for kind in _KINDS if kind.matches(annotation))
+
+
+def _expected(annotation: Any, value: object, path: str) -> str:
     return f"{path}: expected {describe(annotation)}, got {_show(value)}"
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _join(path: str, key: Any) -> str:
+def _join(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hw_asr.config.arguments import call, check_call, nearest, parameters
+
+if TYPE_CHECKING:  # what the registries hold; at run time this module needs neither torch nor the components
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from hw_asr.datasets.samplers import BatchSampler
+    from hw_asr.metrics import ErrorRateMetric
+    from hw_asr.storage.external import ExternalStorage
+    from hw_asr.types import Corpus, CTCDecoder, SpectrogramAugmentation, TextEncoder, WaveAugmentation
+    from hw_asr.writers.base import Writer
 
 T = TypeVar("T")
 Factory = TypeVar("Factory", bound=Callable[..., Any])
@@ -15,7 +26,7 @@ Factory = TypeVar("Factory", bound=Callable[..., Any])
 class Registry(Generic[T]):
     """Factories of one kind, found by the `type` of a spec `{"type", "args", "module"?}`.
 
-    `library` names a module whose public classes are known as well (torch.optim); it is imported when first asked.
+    `library` names a module whose public classes are known as well (torch.optim). It is imported on first use.
     """
 
     def __init__(self, kind: str, library: str | None = None) -> None:
@@ -38,7 +49,7 @@ class Registry(Generic[T]):
         """All known type names."""
         return sorted(set(self._factories) | set(self._library_names()))
 
-    def check(self, spec: Any, path: str, provided: Collection[str] = ()) -> list[str]:
+    def check(self, spec: object, path: str, provided: Collection[str] = ()) -> list[str]:
         """List every fault of a spec, each as `path: what is wrong`.
 
         `provided` names arguments that the program adds in `build`.
@@ -100,17 +111,18 @@ class Registry(Generic[T]):
                     yield name
 
 
-MODELS: Registry[Any] = Registry("arch")
-DATASETS: Registry[Any] = Registry("dataset")
-SAMPLERS: Registry[Any] = Registry("batch sampler")
-WAVE_AUGMENTATIONS: Registry[Any] = Registry("wave augmentation")
-SPECTROGRAM_AUGMENTATIONS: Registry[Any] = Registry("spectrogram augmentation")
-SPECTROGRAMS: Registry[Any] = Registry("spectrogram", library="torchaudio.transforms")
-TEXT_ENCODERS: Registry[Any] = Registry("text encoder")
-DECODERS: Registry[Any] = Registry("decoder")
-LOSSES: Registry[Any] = Registry("loss")
-METRICS: Registry[Any] = Registry("metric")
-OPTIMIZERS: Registry[Any] = Registry("optimizer", library="torch.optim")
-SCHEDULERS: Registry[Any] = Registry("lr scheduler", library="torch.optim.lr_scheduler")
-WRITERS: Registry[Any] = Registry("writer")
-STORAGES: Registry[Any] = Registry("external storage")
+MODELS: Registry[nn.Module] = Registry("arch")
+"""Modules that keep the protocol `types.AcousticModel`."""
+DATASETS: Registry[Corpus] = Registry("dataset")
+SAMPLERS: Registry[BatchSampler] = Registry("batch sampler")
+WAVE_AUGMENTATIONS: Registry[WaveAugmentation] = Registry("wave augmentation")
+SPECTROGRAM_AUGMENTATIONS: Registry[SpectrogramAugmentation] = Registry("spectrogram augmentation")
+SPECTROGRAMS: Registry[nn.Module] = Registry("spectrogram", library="torchaudio.transforms")
+TEXT_ENCODERS: Registry[TextEncoder] = Registry("text encoder")
+DECODERS: Registry[CTCDecoder] = Registry("decoder")
+LOSSES: Registry[nn.Module] = Registry("loss")
+METRICS: Registry[ErrorRateMetric] = Registry("metric")
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", library="torch.optim")
+SCHEDULERS: Registry[LRScheduler] = Registry("lr scheduler", library="torch.optim.lr_scheduler")
+WRITERS: Registry[Writer] = Registry("writer")
+STORAGES: Registry[ExternalStorage] = Registry("external storage")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from hw_asr.config import ExperimentConfig, Preprocessing, Spec
 from hw_asr.config.registry import (
@@ -26,7 +27,8 @@ from hw_asr.config.registry import (
     WAVE_AUGMENTATIONS,
 )
 from hw_asr.features import FeatureExtractor
-from hw_asr.types import Corpus, CTCDecoder, TextEncoder, Utterance
+from hw_asr.metrics import ErrorRateMetric
+from hw_asr.types import Corpus, CTCDecoder, SpectrogramAugmentation, TextEncoder, Utterance, WaveAugmentation
 
 for _part in ("augmentations", "datasets", "decoders", "lm", "loss", "metrics", "models", "storage", "text", "writers"):
     importlib.import_module(f"hw_asr.{_part}")
@@ -48,8 +50,7 @@ PROVIDED: dict[str, tuple[str, ...]] = {
 
 def build_text_encoder(config: ExperimentConfig) -> TextEncoder:
     """Return the text encoder; raises ValueError for an alphabet that cannot be one."""
-    encoder: TextEncoder = TEXT_ENCODERS.build(config.text_encoder)
-    return encoder
+    return TEXT_ENCODERS.build(config.text_encoder)
 
 
 def build_features(preprocessing: Preprocessing) -> FeatureExtractor:
@@ -63,22 +64,22 @@ def build_features(preprocessing: Preprocessing) -> FeatureExtractor:
 
 def build_model(config: ExperimentConfig, n_feats: int, n_class: int) -> nn.Module:
     """Return the acoustic model; sizes that the config does not give come from the features and the alphabet."""
-    model: nn.Module = MODELS.build(config.arch, n_feats=n_feats, n_class=n_class)
-    return model
+    return MODELS.build(config.arch, n_feats=n_feats, n_class=n_class)
 
 
 def build_loss(config: ExperimentConfig) -> nn.Module:
     """Return the objective."""
-    objective: nn.Module = LOSSES.build(config.loss)
-    return objective
+    return LOSSES.build(config.loss)
 
 
-def build_metrics(config: ExperimentConfig) -> list[Any]:
+def build_metrics(config: ExperimentConfig) -> list[ErrorRateMetric]:
     """Return fresh metrics, none when the config names none."""
     return [METRICS.build(spec) for spec in config.metrics]
 
 
-def build_augmentations(config: ExperimentConfig, n_feats: int) -> tuple[list[Any], list[Any]]:
+def build_augmentations(
+    config: ExperimentConfig, n_feats: int
+) -> tuple[list[WaveAugmentation], list[SpectrogramAugmentation]]:
     """Return the wave and the spectrogram augmentations, in the order they are applied."""
     rate = config.preprocessing.sr
     wave = [WAVE_AUGMENTATIONS.build(spec, sample_rate=rate) for spec in config.augmentations.wave]
@@ -114,11 +115,10 @@ def build_optimizer(config: ExperimentConfig, model: nn.Module) -> torch.optim.O
     chosen = config.optimizer.get("args", {}).keys() & {"fused", "foreach"}
     if any(each.is_cuda for each in trained) and not chosen and OPTIMIZERS.accepts(config.optimizer, "fused"):
         provided["fused"] = True
-    optimizer: torch.optim.Optimizer = OPTIMIZERS.build(config.optimizer, **provided)
-    return optimizer
+    return OPTIMIZERS.build(config.optimizer, **provided)
 
 
-def build_scheduler(config: ExperimentConfig, optimizer: torch.optim.Optimizer) -> Any | None:
+def build_scheduler(config: ExperimentConfig, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
     """Return the learning rate schedule, or None."""
     return SCHEDULERS.build(config.lr_scheduler, optimizer=optimizer) if config.lr_scheduler else None
 

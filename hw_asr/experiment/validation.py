@@ -13,9 +13,10 @@ from hw_asr.config import ConfigError, ExperimentConfig, Split, parse, registry
 from hw_asr.config.arguments import nearest
 from hw_asr.config.registry import Registry
 from hw_asr.experiment import components
+from hw_asr.metrics import SplitMetric
 from hw_asr.training.monitor import Monitor, MonitorError
 
-_SINGLE = {
+_SINGLE: dict[str, Registry[Any]] = {
     "arch": registry.MODELS,
     "text_encoder": registry.TEXT_ENCODERS,
     "optimizer": registry.OPTIMIZERS,
@@ -28,7 +29,7 @@ _POSITIVE = (
     "epochs", "len_epoch", "save_period", "keep_last", "keep_every", "save_steps", "early_stop", "log_step",
     "beam_size", "accumulate_grad_steps", "max_bad_steps",
 )  # fmt: skip
-_LISTS = {
+_LISTS: dict[str, Registry[Any]] = {
     "metrics": registry.METRICS,
     "decoders": registry.DECODERS,
     "augmentations.wave": registry.WAVE_AUGMENTATIONS,
@@ -161,9 +162,9 @@ def _monitor_faults(config: ExperimentConfig, metric_names: list[str]) -> list[s
     except MonitorError as error:
         return [f"trainer.monitor: {error}"]
     splits = [name for name in config.data if name != "train"]
-    known = [f"{split}_{name}" for split in splits for name in ("loss", *metric_names)]
+    known = [SplitMetric(split, name).key for split in splits for name in ("loss", *metric_names)]
     if monitor is not None and monitor.key not in known:
-        return [f"trainer.monitor: {monitor.key!r} is no SPLIT_METRIC of this config{nearest(monitor.key, known)}"]
+        return [f"trainer.monitor: {monitor.key!r} is not a metric this config produces{nearest(monitor.key, known)}"]
     return []
 
 

@@ -16,7 +16,7 @@ from hw_asr.datasets.samplers import SequentialBatchSampler
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.decoders.alignment import words
 from hw_asr.experiment.network import Network
-from hw_asr.metrics import char_errors, word_errors
+from hw_asr.metrics import text_errors
 from hw_asr.models.forward import Emissions, emissions, run_model
 from hw_asr.recognition.long_audio import long_log_probs
 from hw_asr.types import Batch, CTCDecoder, Failure, Hypothesis, Utterance
@@ -156,8 +156,9 @@ class Recogniser:
             for word in spans
         ]  # fmt: skip
         if utterance.text is not None:
-            entry["cer"] = {name: char_errors(utterance.text, text).rate for name, text in texts.items()}
-            entry["wer"] = {name: word_errors(utterance.text, text).rate for name, text in texts.items()}
+            errors = {name: text_errors(utterance.text, text) for name, text in texts.items()}
+            entry["cer"] = {name: counts.characters.rate for name, counts in errors.items()}
+            entry["wer"] = {name: counts.words.rate for name, counts in errors.items()}
         return entry
 
 

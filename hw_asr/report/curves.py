@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hw_asr.metrics import CORPUS, SplitMetric, is_error_rate
+
 MAX_POINTS = 800
-_SPLIT_METRIC = re.compile(r"(?P<split>.+?)_(?P<metric>loss|[CW]ER\b.*)")
-_CORPUS = " corpus"
 
 
 def curves_data(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return charts and a table of bests from the lines of a metrics.jsonl."""
+    splits = _splits(records)
     series: dict[str, list[tuple[int, float | None]]] = {}
     for record in records:
         for name, value in record.items():
@@ -21,12 +21,12 @@ def curves_data(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 series.setdefault(name, []).append((record["step"], value))
     charts: dict[str, list[dict[str, Any]]] = {}
     for name, points in series.items():
-        chart, label = _place(name)
+        chart, label = _place(name, splits)
         charts.setdefault(chart, []).append({"label": label, "points": thinned(points)})
     ordered = sorted(charts.items(), key=lambda item: _importance(item[0]))
     return {
         "charts": [{"title": title, "series": lines} for title, lines in ordered],
-        "bests": [_best(name, points) for name, points in series.items() if _is_evaluation(name)],
+        "bests": [_best(name, points) for name, points in series.items() if SplitMetric.parse(name, splits)],
         "facts": _facts(records),
     }
 
@@ -45,21 +45,21 @@ def thinned(points: Sequence[tuple[int, float | None]]) -> list[tuple[float, flo
     return means
 
 
-def _place(name: str) -> tuple[str, str]:
+def _splits(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the evaluated splits: the record of an evaluation names its epoch and has the loss of every split."""
+    ending = SplitMetric("", "loss").key
+    keys = dict.fromkeys(name for record in records if "epoch" in record for name in record)
+    return [name.removesuffix(ending) for name in keys if name.endswith(ending)]
+
+
+def _place(name: str, splits: Sequence[str]) -> tuple[str, str]:
     """Return the chart a metric belongs to and its label there: one chart for a metric of all splits."""
-    match = _SPLIT_METRIC.fullmatch(name)
-    if match is None:
-        title = name.removeprefix("train_")
-        return title.replace("_", " "), name if title == name else "train"
-    metric, split = match["metric"], match["split"]
-    if metric.endswith(_CORPUS):
-        return metric.removesuffix(_CORPUS), split + _CORPUS
-    return metric, split
-
-
-def _is_evaluation(name: str) -> bool:
-    match = _SPLIT_METRIC.fullmatch(name)
-    return match is not None and match["split"] != "train"
+    found = SplitMetric.parse(name, [*splits, "train"])
+    if found is None:
+        return name.replace("_", " "), name
+    title = found.metric.removesuffix(CORPUS)
+    suffix = CORPUS if title != found.metric else ""
+    return title.replace("_", " "), found.split + suffix
 
 
 def _importance(title: str) -> tuple[int, str]:
@@ -69,7 +69,7 @@ def _importance(title: str) -> tuple[int, str]:
 def _best(name: str, points: Sequence[tuple[int, float | None]]) -> dict[str, Any]:
     known = [(value, step) for step, value in points if value is not None]
     best = min(known, default=(None, None))
-    return {"name": name, "best": best[0], "step": best[1], "last": points[-1][1], "is_rate": "ER" in name}
+    return {"name": name, "best": best[0], "step": best[1], "last": points[-1][1], "is_rate": is_error_rate(name)}
 
 
 def _facts(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:

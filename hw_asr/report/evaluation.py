@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_asr.metrics import ErrorRate, char_errors, word_errors
+from hw_asr.metrics import ErrorRate, text_errors
 from hw_asr.report.alignment import Alignment, align, count_confusions, spaces_words, tokens
 from hw_asr.report.calibration import calibration
 from hw_asr.report.results import LABELS, Result, best_text, decoders_of
@@ -52,7 +52,7 @@ def _utterance(result: Result, decoders: Sequence[str], by_word: bool) -> dict[s
             "alternatives": [] if isinstance(alternatives, str) else alternatives,
         }
         if reference is not None:
-            words, characters = word_errors(reference, text), char_errors(reference, text)
+            characters, words = text_errors(reference, text)
             alignment = align(tokens(reference, by_word), tokens(text, by_word))
             hypothesis |= {"edits": alignment.edits, "words": words, "characters": characters}
             hypothesis |= {

@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     # Components: they receive plain arguments and know nothing of configs, of training or of each other, except that
     # recordings are read in one place and that decoders know language models.
     "models": {"config.registry", "features", "runtime"},
-    "augmentations": {"config.registry", "datasets.audio", "datasets.recording"},
+    "augmentations": {"config.registry", "datasets.audio", "datasets.recording", "features"},
     "datasets": {"config.registry", "config.arguments", "runtime"},
     "text": {"config.registry"},
     "lm": {"config.registry", "config.arguments", "metrics", "runtime", "text"},
@@ -89,9 +89,17 @@ def modules() -> dict[str, Path]:
 
 
 def imports(tree: ast.AST, *, top_level: bool = False) -> Iterator[str]:
-    """Yield the names that are imported, for `from a import b` also `a.b`; at the top level only if so asked."""
+    """Yield the names that are imported at run time, for `from a import b` also `a.b`; optionally top level only."""
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     nodes = tree.body if top_level and isinstance(tree, ast.Module) else ast.walk(tree)
     for node in nodes:
+        if node in typing_only:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -147,7 +147,7 @@ class ValidationTest(unittest.TestCase):
         )
         self.assert_fault(r"data.val: batch_size and batch_sampler exclude each other", both)
         self.assert_fault(
-            r"trainer.monitor: 'val_los' is no SPLIT_METRIC.*did you mean 'val_loss'", "trainer.monitor=min val_los"
+            r"trainer.monitor: 'val_los' is not a metric this config produces.*did you mean 'val_loss'", "trainer.monitor=min val_los"
         )
         self.assert_fault(r"trainer.monitor: 'dev_loss' is no SPLIT_METRIC", "trainer.monitor=min dev_loss")
         self.assert_fault(r"trainer.monitor: expected 'min SPLIT_METRIC'", "trainer.monitor=val_loss")

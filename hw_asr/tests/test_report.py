@@ -185,18 +185,29 @@ class CurvesTest(unittest.TestCase):
     def test_one_chart_for_a_metric_of_all_splits(self) -> None:
         records = [{"step": 10 * i, "time": i, "train_loss": 1.0 / i, "train_grad_norm": None} for i in range(1, 2001)]
         records += [
-            {"step": 100 * i, "time": 2000, "epoch": i, "val_loss": abs(i - 3), "test_other_WER (argmax) corpus": 0.1}
+            {
+                "step": 100 * i,
+                "time": 2000,
+                "epoch": i,
+                "val_loss": abs(i - 3),
+                "test_other_loss": 1.0,
+                "test_other_WER (argmax) corpus": 0.1,
+                "test_other_SER": i / 10,
+                "exports missing": 1,
+            }
             for i in range(1, 6)
         ]
         data = curves_data(records)
         titles = {chart["title"]: [line["label"] for line in chart["series"]] for chart in data["charts"]}
-        self.assertEqual(["train", "val"], titles["loss"])
+        self.assertEqual(["train", "val", "test_other"], titles["loss"])
         self.assertEqual(["test_other corpus"], titles["WER (argmax)"])
         train = data["charts"][0]["series"][0]["points"]
         self.assertLessEqual(len(train), MAX_POINTS)
         self.assertAlmostEqual((1 + 1 / 2 + 1 / 3) / 3, train[0][1])
         best = {line["name"]: (line["best"], line["step"], line["last"]) for line in data["bests"]}
         self.assertEqual((0, 300, 2), best["val_loss"])
+        self.assertEqual((0.1, 100, 0.5), best["test_other_SER"], "a metric of any name")
+        self.assertNotIn("exports missing", best)
 
     def test_an_empty_record(self) -> None:
         self.assertEqual([], curves_data([])["charts"])

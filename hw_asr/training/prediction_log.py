@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_asr.metrics import char_errors, word_errors
+from hw_asr.metrics import text_errors
 from hw_asr.training.step import Outputs
 from hw_asr.types import Batch, CTCDecoder, TextEncoder, best_text
 from hw_asr.writers.base import AudioClip, Writer
@@ -45,10 +45,11 @@ class PredictionLogger:
             target = utterance.text or ""
             samples = batch.samples[index, : int(batch.sample_lengths[index])].cpu()
             beam = beams[index][0] if beams[index] else None
+            errors = text_errors(target, argmax[index])
             rows.append([
                 utterance.id, target, self._encoder.decode(path), argmax[index],
                 beam.text if beam else "", math.exp(beam.log_prob) if beam else 0.0,
-                char_errors(target, argmax[index]).rate, word_errors(target, argmax[index]).rate,
+                errors.characters.rate, errors.words.rate,
                 AudioClip(samples, self._sample_rate),
             ])  # fmt: skip
         self._writer.table(step, "predictions", COLUMNS, rows)

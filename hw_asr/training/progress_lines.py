@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
+from hw_asr.metrics import SplitMetric, is_error_rate
 from hw_asr.runtime.console import aligned
 
 
@@ -35,10 +36,10 @@ def epoch_table(epoch: int, results: Mapping[str, Mapping[str, float]], monitore
     rows = [[f"epoch {epoch}", *columns]]
     for split, values in results.items():
         cells = [_cell(name, values[name]) if name in values else "" for name in columns]
-        marks = ["*" if best and f"{split}_{name}" == monitored else " " for name in columns]
+        marks = ["*" if best and SplitMetric(split, name).key == monitored else " " for name in columns]
         rows.append([split, *(cell + mark for cell, mark in zip(cells, marks, strict=True))])
     return aligned(rows)
 
 
 def _cell(name: str, value: float) -> str:
-    return f"{100 * value:.2f}%" if "ER" in name else f"{value:.4f}"
+    return f"{100 * value:.2f}%" if is_error_rate(name) else f"{value:.4f}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 
-import torch
 from torch import nn
 
-from hw_asr.metrics import char_errors, word_errors
+from hw_asr.features import length_mask
+from hw_asr.metrics import text_errors
 from hw_asr.training.prediction_log import NoPredictions, PredictionLogger
 from hw_asr.training.progress import Progress
 from hw_asr.training.progress_lines import Place, step_line
@@ -88,12 +88,13 @@ class StepLog:
         if result.batch is None or result.outputs is None:
             return {}
         log_probs, lengths = result.outputs.log_probs.detach().cpu(), result.outputs.lengths.cpu()
-        inside = torch.arange(log_probs.shape[1]) < lengths[:, None]
+        inside = length_mask(lengths, log_probs.shape[1])
         blank = (log_probs.argmax(dim=-1) == 0) & inside
         texts = [best_text(each) for each in self._argmax(log_probs, lengths)]
-        pairs = [(utterance.text or "", text) for utterance, text in zip(result.batch.utterances, texts, strict=True)]
+        pairs = zip(result.batch.utterances, texts, strict=True)
+        errors = [text_errors(utterance.text or "", text) for utterance, text in pairs]
         return {
             "blank_rate": float(blank.sum() / inside.sum().clamp(min=1)),
-            "WER (argmax)": sum(word_errors(*pair).rate for pair in pairs) / len(pairs),
-            "CER (argmax)": sum(char_errors(*pair).rate for pair in pairs) / len(pairs),
+            "WER (argmax)": sum(counts.words.rate for counts in errors) / len(errors),
+            "CER (argmax)": sum(counts.characters.rate for counts in errors) / len(errors),
         }

@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from hw_asr.errors import UserError
+from hw_asr.metrics import SplitMetric
 from hw_asr.runtime.processes import Processes
 from hw_asr.training import progress_lines
 from hw_asr.training.average import WeightAverage
@@ -174,7 +175,9 @@ class Trainer:
             results[evaluator.split] = result.values
             for failure in result.failures:
                 logger.warning("%s: skipped %s: %s", evaluator.split, failure.utterance.audio_path, failure.reason)
-        values = {f"{split}_{name}": value for split, each in results.items() for name, value in each.items()}
+        values = {
+            SplitMetric(split, name).key: value for split, scores in results.items() for name, value in scores.items()
+        }
         if self._scheduler is not None and self._settings.scheduler_per_epoch:
             needs_value = isinstance(self._scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
             self._scheduler.step(*([values[monitor.key]] if needs_value and monitor else []))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from hw_asr.lm.tuning.cached_emissions import CachedEmissions
-from hw_asr.metrics import ErrorRate, char_errors, word_errors
+from hw_asr.metrics import ErrorRate, text_errors
 from hw_asr.types import CTCDecoder
 
 _BATCH = 64
@@ -67,8 +67,9 @@ def evaluate(emissions: CachedEmissions, decoder: CTCDecoder, setting: Setting) 
     for log_probs, lengths, references in emissions.batches(_BATCH):
         for reference, hypotheses in zip(references, decoder(log_probs, lengths), strict=True):
             text = hypotheses[0].text if hypotheses else ""
-            words.add(word_errors(reference, text))
-            characters.add(char_errors(reference, text))
+            errors = text_errors(reference, text)
+            words.add(errors.words)
+            characters.add(errors.characters)
     return Trial(setting, words.corpus, characters.corpus, words.mean, time.perf_counter() - start)
 
 
