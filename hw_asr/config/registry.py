@@ -107,7 +107,7 @@ class Registry(Generic[T]):
         if self._library is not None:
             module = importlib.import_module(self._library)
             for name, value in vars(module).items():
-                if isinstance(value, type) and not name.startswith("_"):
+                if isinstance(value, type) and not name.startswith("_") and value.__module__.startswith(self._library):
                     yield name
 
 
