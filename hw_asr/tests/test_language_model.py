@@ -12,11 +12,11 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from hw_asr.lm import language_model
 from hw_asr.lm.arpa import LanguageModelError
 from hw_asr.lm.cache import cache_paths
 from hw_asr.lm.language_model import LanguageModel
 from hw_asr.tests.arpa_example import ArpaExample, all_words
-from hw_asr.text import language_model
 
 ALPHABET = "^abc "
 SHARED_MODEL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "language_model" / "mfa_test_lm.arpa"
