@@ -35,6 +35,7 @@ from hw_asr.datasets.loader import make_loader
 from hw_asr.datasets.samplers import GroupLengthBatchSampler, RandomBatchSampler
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.features import FeatureExtractor
+from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.types import TextEncoder, Utterance
 
 for package in ("models", "text"):  # importing them fills the registries
@@ -72,7 +73,7 @@ def pad(items: list[Tensor]) -> Tensor:
 
 def features_of_ours() -> FeatureExtractor:
     """Return the front end with the published settings."""
-    return FeatureExtractor(torchaudio.transforms.MelSpectrogram(sample_rate=RATE), log=True)
+    return FeatureExtractor(MelSpectrogram(sample_rate=RATE), log=True)
 
 
 def ours(utterances: Sequence[Utterance], num_workers: int, device: torch.device | None) -> Iterator[int]:

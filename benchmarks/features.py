@@ -32,6 +32,7 @@ from hw_asr.datasets.audio import read_audio
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.features import FeatureExtractor
+from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.text.encoder import CTCCharTextEncoder
 from hw_asr.types import Example, Utterance
 
@@ -93,7 +94,7 @@ def compare(batches: Sequence[Sequence[Example]], repeat: int) -> None:
         "published": partial(per_item, transform=None, forks=True),
         "anew": partial(per_item, transform=None, forks=False),
         "kept": partial(per_item, transform=kept, forks=False),
-        "ours": partial(ours, front_end=FeatureExtractor(mel(), log=True)),
+        "ours": partial(ours, front_end=FeatureExtractor(MelSpectrogram(RATE), log=True)),
     }
     expected = ways["published"](batches[0])
     for way in ways.values():

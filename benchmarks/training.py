@@ -13,7 +13,6 @@ import timeit
 from collections.abc import Callable, Iterator
 
 import torch
-import torchaudio
 
 from benchmarks.published_step import PaddedDeepSpeech2, PublishedStep
 from hw_asr.features import FeatureExtractor
@@ -22,6 +21,7 @@ from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig
 from hw_asr.models.matmul import HAS_ONEDNN, onednn
 from hw_asr.runtime.processes import Processes
+from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.training.step import Augmentations, StepSettings, TrainingStep
 from hw_asr.training.stream import Placed
 from hw_asr.types import Batch, Utterance
@@ -105,7 +105,7 @@ def steps(name: str, device: torch.device, precision: str) -> tuple[TrainingStep
     padded = PaddedDeepSpeech2(n_feats, NUM_CLASSES, cnn_config, gru_config)
     padded.load_state_dict(model.state_dict())
     model.to(device)
-    front_end = FeatureExtractor(torchaudio.transforms.MelSpectrogram(SAMPLE_RATE, n_mels=n_feats), log=True).to(device)
+    front_end = FeatureExtractor(MelSpectrogram(SAMPLE_RATE, n_mels=n_feats), log=True).to(device)
     ours = TrainingStep(
         model,
         front_end,

@@ -5,36 +5,34 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-import torchaudio
 from torch import Tensor, nn
+
+from hw_asr.spectrograms import MelSpectrogram, Spectrogram
 
 LOG_OFFSET = 1e-5
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
-    """Return (B, size) booleans, true where a position lies inside its row's length."""
+    """Return (B, size) booleans, true at positions below the row's length."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
 class FeatureExtractor(nn.Module):
-    """Turns (B, T) samples into (B, F, T') features that do not depend on who shares the batch.
+    """Maps (B, T) samples to (B, F, T') features; an utterance's features do not depend on the rest of its batch.
 
-    `spectrogram` is a torchaudio transform with a Spectrogram inside (Spectrogram, MelSpectrogram, MFCC, LFCC). Where
-    it centres its frames, every utterance is mirrored at its own end, as it would be alone; frames beyond an utterance
-    are zero. `log` takes log(x + 1e-5); `normalize="utterance"` brings each feature to mean 0 and variance 1 over the
-    utterance's frames.
+    `spectrogram` is one of `hw_asr.spectrograms` or another module that contains a short-time Fourier transform with
+    torchaudio's attributes (`torchaudio.transforms.LFCC`). If it centres its frames, each utterance is extended at its
+    own ends. Frames beyond an utterance are zero. `log` takes log(x + 1e-5). `normalize="utterance"` scales each
+    feature to mean 0 and variance 1 over the frames of the utterance.
 
-    Raises ValueError when there is no Spectrogram inside, or when the logarithm of cepstra is asked for.
+    Raises ValueError if there is no such transform, if the front end does not support its `pad`, `pad_mode` or `power`,
+    or for the logarithm of cepstra.
     """
 
     def __init__(self, spectrogram: nn.Module, log: bool, normalize: Literal["none", "utterance"] = "none") -> None:
         super().__init__()
-        stft = next((m for m in spectrogram.modules() if isinstance(m, torchaudio.transforms.Spectrogram)), None)
-        if stft is None:
-            raise ValueError(
-                f"{type(spectrogram).__name__} holds no torchaudio Spectrogram; use MelSpectrogram, for one"
-            )
-        if log and isinstance(spectrogram, (torchaudio.transforms.MFCC, torchaudio.transforms.LFCC)):
+        stft = _fourier_transform(spectrogram)
+        if log and hasattr(spectrogram, "dct_mat"):
             raise ValueError(f"{type(spectrogram).__name__} is logarithmic already; set log_spec to false")
         self.spectrogram = spectrogram
         self.log = log
@@ -43,11 +41,13 @@ class FeatureExtractor(nn.Module):
         self.hop_length: int = stft.hop_length
         self._margin = stft.n_fft // 2 if stft.center else 0
         self._mirror = stft.pad_mode == "reflect"
+        # Whether a frame depends on its own samples only. MFCC depends on the maximum over all frames.
+        self._in_batches = isinstance(spectrogram, (Spectrogram, MelSpectrogram))
         stft.center = False
         self.n_feats = self.spectrogram(torch.zeros(1, stft.n_fft)).shape[1]
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
-        """Return how many frames waveforms of these lengths give, elementwise; 0 for what is shorter than a frame."""
+        """Return the number of frames of waveforms of these lengths, elementwise; 0 for less than one frame."""
         frames = (num_samples + 2 * self._margin - self.n_fft).div(self.hop_length, rounding_mode="floor") + 1
         return torch.where(num_samples > 0, frames, 0).clamp(min=0)
 
@@ -57,7 +57,7 @@ class FeatureExtractor(nn.Module):
         frame_lengths = self.num_frames(lengths)
         longest = max(int(frame_lengths.max()), 1) if len(frame_lengths) else 1
         mask = length_mask(frame_lengths, longest)[:, None, :]
-        if samples.is_cpu:
+        if samples.is_cpu or not self._in_batches:
             features = self._row_by_row(samples.float(), lengths, frame_lengths, longest)
         else:
             spectrogram = self.spectrogram(self._padded(samples.float(), lengths))
@@ -67,7 +67,7 @@ class FeatureExtractor(nn.Module):
         return features, frame_lengths
 
     def _row_by_row(self, samples: Tensor, lengths: Tensor, frame_lengths: Tensor, longest: int) -> Tensor:
-        """Return (B, F, longest): a row's intermediate results fit into the cache, a batch's do not."""
+        """Return (B, F, longest). On a CPU this is faster: one row's intermediate results fit into the cache."""
         features = samples.new_zeros(len(samples), self.n_feats, longest)
         rows = zip(samples, lengths.tolist(), frame_lengths.tolist(), features, strict=True)
         for row, length, num_frames, target in rows:
@@ -76,8 +76,8 @@ class FeatureExtractor(nn.Module):
                 if self._mirror and self._margin < length:
                     padded = nn.functional.pad(own, (self._margin, self._margin), mode="reflect")
                 else:
-                    padded = self._padded(own, torch.tensor([length]))
-                target[:, :num_frames] = self._logarithm(_transformed(self.spectrogram, padded[0]))
+                    padded = self._padded(own, torch.tensor([length], device=own.device))
+                target[:, :num_frames] = self._logarithm(self.spectrogram(padded[0]))
         return features
 
     def _logarithm(self, features: Tensor) -> Tensor:
@@ -99,28 +99,20 @@ class FeatureExtractor(nn.Module):
         return padded.scatter_(1, position + self._margin, samples.gather(1, folded))
 
 
-def _transformed(transform: Any, samples: Tensor) -> Tensor:
-    """Map the samples (T,) of an utterance to (F, T') by a torchaudio transform that does not centre.
-
-    Power spectra and mel spectra, the usual ones, are computed here: without torch.stft's copies and without the root
-    that torchaudio takes, only to square it.
-    """
-    stft = transform.spectrogram if type(transform) is torchaudio.transforms.MelSpectrogram else transform
-    features: Tensor
-    if type(stft) is not torchaudio.transforms.Spectrogram or not _is_plain_power(stft):
-        features = transform(samples[None])[0]
-        return features
-    missing = stft.n_fft - stft.win_length
-    window = nn.functional.pad(stft.window, (missing // 2, missing - missing // 2))
-    spectrum = torch.fft.rfft(samples.unfold(0, stft.n_fft, stft.hop_length) * window)
-    features = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
-    if stft is not transform:
-        features = features @ transform.mel_scale.fb
-    return features.T
-
-
-def _is_plain_power(stft: Any) -> bool:
-    return bool(stft.power == 2 and not stft.normalized and stft.onesided and stft.pad == 0)
+def _fourier_transform(spectrogram: nn.Module) -> Any:
+    """Return the short-time Fourier transform in a module; raises ValueError if there is none that fits."""
+    attributes = ("n_fft", "hop_length", "center", "pad", "pad_mode", "power")
+    stft: Any = next((m for m in spectrogram.modules() if all(hasattr(m, name) for name in attributes)), None)
+    if stft is None:
+        name = type(spectrogram).__name__
+        raise ValueError(f"{name} contains no short-time Fourier transform; use MelSpectrogram, for example")
+    if stft.center and stft.pad_mode not in ("reflect", "constant"):
+        raise ValueError(f"pad_mode must be reflect or constant, got {stft.pad_mode!r}")
+    if stft.pad:
+        raise ValueError(f"pad must be 0, got {stft.pad}")
+    if stft.power is None:
+        raise ValueError("power must be a number, got null: features are real")
+    return stft
 
 
 def _normalized(features: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ MEANINGS = {
     "decoders": "Decoders of `test.py`, and of the metrics that name them; null: `argmax`, `beam_search`, and "
     "`lm_beam_search` if the text encoder brings a language model.",
     "n_gpu": "0: never a GPU; otherwise one is used where there is one. More than one: `torchrun`.",
-    "preprocessing.spectrogram": "The transform, from `torchaudio.transforms`; it gets `sample_rate` from `sr`.",
+    "preprocessing.spectrogram": "The transform; see [spectrograms](#spectrograms).",
     "augmentations.wave": "Of waveforms; see [wave augmentations](#wave-augmentations).",
     "augmentations.spectrogram": "Of features; see [spectrogram augmentations](#spectrogram-augmentations).",
     "data.SPLIT.datasets": "One or more [datasets](#datasets), read as one.",
@@ -79,12 +79,17 @@ DATA_NOTE = (
     "`root_dir` (a path, default `data`): where datasets look for data, and download it to. Every other key names a "
     "split. `train` is trained on; every other one is evaluated after each epoch."
 )
+SPECTROGRAM_NOTE = (
+    "For `preprocessing.spectrogram`. The results are those of torchaudio. Other transforms of `torchaudio.transforms` "
+    "that contain a `Spectrogram`, such as `LFCC`, are available if torchaudio is installed."
+)
 P = "`p` is the probability that an utterance is changed."
 METRIC_NOTE = "For `metrics`. Each also logs `NAME corpus`: all edits over all reference words or characters."
 KINDS: list[tuple[str, Registry[Any], str]] = [
     ("Models", registry.MODELS, "For `arch`."),
     ("Datasets", registry.DATASETS, "For `data.SPLIT.datasets`. " + inspect.getdoc(FilteredCorpus).split("\n\n")[1]),  # type: ignore[union-attr]
     ("Batch samplers", registry.SAMPLERS, "For `data.SPLIT.batch_sampler`."),
+    ("Spectrograms", registry.SPECTROGRAMS, SPECTROGRAM_NOTE),
     ("Wave augmentations", registry.WAVE_AUGMENTATIONS, P),
     ("Spectrogram augmentations", registry.SPECTROGRAM_AUGMENTATIONS, P),
     ("Text encoders", registry.TEXT_ENCODERS, "For `text_encoder`."),
@@ -124,7 +129,7 @@ def page() -> str:
     blocks += ["## trainer", section(config.TrainerConfig, "trainer.")]
     for title, kind, note in KINDS:
         blocks += [f"## {title}", _one_line(note)]
-        for name in kind.names():
+        for name in kind.registered():
             blocks += component(name, kind)
     return "\n\n".join(block.strip() for block in blocks) + "\n"
 
@@ -162,8 +167,8 @@ def arguments_of(
     """Yield name, type, default and meaning of each argument, nested objects after what holds them."""
     signature = inspect.signature(factory)
     for name, (annotation, required) in parameters(factory).items():
-        if name in ("text_encoder", "durations", "seed", "rank", "world_size"):
-            continue  # what a config cannot say
+        if name in ("text_encoder", "durations", "seed", "rank", "world_size", "window_fn"):
+            continue  # not set in a config
         default = (
             "*given*"
             if name in provided

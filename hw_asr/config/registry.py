@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hw_asr.config.arguments import call, check_call, nearest, parameters
@@ -26,12 +26,14 @@ Factory = TypeVar("Factory", bound=Callable[..., Any])
 class Registry(Generic[T]):
     """Factories of one kind, found by the `type` of a spec `{"type", "args", "module"?}`.
 
-    `library` names a module whose public classes are known as well (torch.optim). It is imported on first use.
+    `library` names a module whose public classes are known as well (torch.optim). It is imported only for a name that
+    is not registered, and may be missing.
     """
 
     def __init__(self, kind: str, library: str | None = None) -> None:
         self.kind = kind
         self._library = library
+        self._library_error = ""
         self._factories: dict[str, Callable[..., T]] = {}
 
     def register(self, name: str | None = None) -> Callable[[Factory], Factory]:
@@ -47,7 +49,11 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """All known type names."""
-        return sorted(set(self._factories) | set(self._library_names()))
+        return sorted(set(self._factories) | set(self._library_classes()))
+
+    def registered(self) -> list[str]:
+        """The type names of registered factories, without those of the library."""
+        return sorted(self._factories)
 
     def check(self, spec: object, path: str, provided: Collection[str] = ()) -> list[str]:
         """List every fault of a spec, each as `path: what is wrong`.
@@ -98,17 +104,27 @@ class Registry(Generic[T]):
             raise LookupError(f"type: module {module_name!r} has no {name!r}")
         if name in self._factories:
             return self._factories[name]
-        if name in self._library_names():
-            found: Callable[..., T] = getattr(importlib.import_module(self._library or ""), name)
-            return found
-        raise LookupError(f"type: unknown {self.kind} {name!r}{nearest(name, self.names())}")
+        classes = self._library_classes()
+        if name in classes:
+            return classes[name]
+        missing = f"; {self._library_error}" if self._library_error else ""
+        raise LookupError(f"type: unknown {self.kind} {name!r}{nearest(name, self.names())}{missing}")
 
-    def _library_names(self) -> Iterator[str]:
-        if self._library is not None:
+    def _library_classes(self) -> dict[str, Callable[..., T]]:
+        """Return the public classes of the library by name; none if it cannot be imported."""
+        if self._library is None:
+            return {}
+        try:
             module = importlib.import_module(self._library)
-            for name, value in vars(module).items():
-                if isinstance(value, type) and not name.startswith("_") and value.__module__.startswith(self._library):
-                    yield name
+        except (ImportError, OSError) as error:  # OSError: its binaries were built for another torch
+            package = self._library.partition(".")[0]
+            self._library_error = f"cannot import {self._library}, which has more: {error}; pip install {package}"
+            return {}
+        return {
+            name: value
+            for name, value in vars(module).items()
+            if isinstance(value, type) and not name.startswith("_") and value.__module__.startswith(self._library)
+        }
 
 
 MODELS: Registry[nn.Module] = Registry("arch")

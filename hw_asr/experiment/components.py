@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,10 @@ from hw_asr.features import FeatureExtractor
 from hw_asr.metrics import ErrorRateMetric
 from hw_asr.types import Corpus, CTCDecoder, SpectrogramAugmentation, TextEncoder, Utterance, WaveAugmentation
 
-for _part in ("augmentations", "datasets", "decoders", "lm", "loss", "metrics", "models", "storage", "text", "writers"):
+for _part in (
+    "augmentations", "datasets", "decoders", "lm", "loss", "metrics", "models", "spectrograms", "storage", "text",
+    "writers",
+):  # fmt: skip
     importlib.import_module(f"hw_asr.{_part}")
 
 # What the program itself provides to constructors that have a parameter of that name.
@@ -55,11 +57,8 @@ def build_text_encoder(config: ExperimentConfig) -> TextEncoder:
 
 def build_features(preprocessing: Preprocessing) -> FeatureExtractor:
     """Return the front end; raises ValueError for a transform that gives no spectrogram."""
-    with warnings.catch_warnings():
-        # The published features have more mel bands than n_fft=400 can tell apart: known, and kept.
-        warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
-        spectrogram = SPECTROGRAMS.build(preprocessing.spectrogram, sample_rate=preprocessing.sr)
-        return FeatureExtractor(spectrogram, preprocessing.log_spec, preprocessing.normalize)
+    spectrogram = SPECTROGRAMS.build(preprocessing.spectrogram, sample_rate=preprocessing.sr)
+    return FeatureExtractor(spectrogram, preprocessing.log_spec, preprocessing.normalize)
 
 
 def build_model(config: ExperimentConfig, n_feats: int, n_class: int) -> nn.Module:

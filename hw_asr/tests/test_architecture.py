@@ -24,7 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "config": set(),
     "runtime": set(),
-    "features": set(),
+    "features": {"spectrograms"},
+    "spectrograms": {"config.registry"},
     "loss": {"config.registry"},
     "metrics": {"config.registry"},
     # Components: they receive plain arguments and know nothing of configs, of training or of each other, except that

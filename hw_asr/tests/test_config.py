@@ -163,7 +163,8 @@ class ValidationTest(unittest.TestCase):
         self.assert_fault(r"text_encoder.args: alphabet: 'a' stands twice", "text_encoder.type=CTCCharTextEncoder",
                           "text_encoder.args.alphabet=aba")  # fmt: skip
         self.assert_fault(r"data.train.batch_size: expected a positive integer, got 0", "data.train.batch_size=0")
-        self.assert_fault(r"preprocessing: .*no torchaudio Spectrogram", "preprocessing.spectrogram.type=MuLawEncoding",
+        self.assert_fault(r"preprocessing: .*contains no short-time Fourier transform",
+                          "preprocessing.spectrogram.type=Identity", "preprocessing.spectrogram.module=torch.nn",
                           "preprocessing.spectrogram.args={}", "arch.args.n_feats=40")  # fmt: skip
 
     def test_missing_files(self) -> None:

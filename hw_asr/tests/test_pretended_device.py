@@ -4,7 +4,6 @@ import unittest
 from typing import Any
 
 import torch
-import torchaudio
 from torch import nn
 
 from hw_asr.augmentations.noise import RandomNoise
@@ -16,6 +15,7 @@ from hw_asr.loss import CTCLoss
 from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig, LookaheadConfig
 from hw_asr.runtime.processes import Processes
+from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.tests.pretended_device import MixedDevicesError, Pretended, pretended_device, values_of
 from hw_asr.training.average import WeightAverage
 from hw_asr.training.step import Augmentations, StepResult, StepSettings, TrainingStep, is_out_of_memory
@@ -48,7 +48,7 @@ def model() -> DeepSpeech2:
 def train(device: torch.device, augmentations: Augmentations) -> tuple[StepResult, nn.Module]:
     """Take two steps with clipping and an average of weights."""
     network = model().to(device)
-    mel = torchaudio.transforms.MelSpectrogram(16_000, n_mels=20)
+    mel = MelSpectrogram(16_000, n_mels=20)
     front_end = FeatureExtractor(mel, log=True, normalize="utterance").to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     place, settings = Processes(device=device), StepSettings(grad_norm_clip=1.0)
