@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import tracemalloc
 import unittest
 from pathlib import Path
@@ -10,10 +11,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-import torchaudio
 
-from hw_asr.checkpoints.reading import load_checkpoint
-from hw_asr.checkpoints.weights import load_weights
 from hw_asr.config import read_json
 from hw_asr.datasets.audio import read_audio
 from hw_asr.decoders.alignment import AlignmentError, align, align_characters, words
@@ -21,11 +19,10 @@ from hw_asr.experiment.network import make_network
 from hw_asr.experiment.validation import validate
 from hw_asr.models.forward import run_model
 from hw_asr.tests.test_beam_search import random_log_probs
+from hw_asr.tests.test_spectrograms import MISSING, torchaudio
 from hw_asr.text.encoder import CTCCharTextEncoder
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
-SPEECH = SHARED / "data/librispeech/LibriSpeech/dev-clean"
-CHECKPOINT = SHARED / "fixtures/published_checkpoint/model_best.pth"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def best_by_enumeration(log_probs: np.ndarray, labels: list[int]) -> float:
@@ -51,6 +48,7 @@ class PathTest(unittest.TestCase):
             path = align_characters(log_probs, labels)
             self.assertAlmostEqual(self.score(log_probs, labels, path), best_by_enumeration(log_probs, labels))
 
+    @unittest.skipIf(MISSING, MISSING)
     def test_torchaudio_finds_paths_as_good(self) -> None:
         generator = torch.Generator().manual_seed(0)
         for seed in range(40):
@@ -82,27 +80,24 @@ class PathTest(unittest.TestCase):
         self.assertLess(peak, num_frames * num_labels // 4)
 
 
-@unittest.skipUnless(
-    SPEECH.is_dir() and CHECKPOINT.is_file(), "needs ../shared/data/librispeech and ../shared/fixtures"
-)
-class RealSpeechTest(unittest.TestCase):
+class SpeechTest(unittest.TestCase):
+    @unittest.skipIf(MISSING, MISSING)
     def test_words_are_where_torchaudio_finds_them(self) -> None:
-        config = validate(read_json(CHECKPOINT.with_name("config.json")), "config.json", training=False)
+        config = validate(read_json(ROOT / "hw_asr/configs/demo.json"), "demo.json")
+        torch.manual_seed(0)
         network = make_network(config, torch.device("cpu"))
-        load_weights(network.model.eval(), load_checkpoint(CHECKPOINT)["state_dict"], CHECKPOINT)
         encoder, num_words = network.text_encoder, 0
-        for transcript in SPEECH.rglob("*.trans.txt"):
-            for line in transcript.read_text(encoding="utf-8").splitlines():
-                name, text = line.split(" ", 1)
-                text = encoder.normalize(text)
-                samples = torch.from_numpy(read_audio(transcript.with_name(f"{name}.flac"), 16000))[None]
-                with torch.inference_mode():
-                    features, lengths = network.front_end(samples, torch.tensor([samples.shape[1]]))
-                    log_probs = run_model(network.model, features, lengths, "fp32")[0]
-                symbols, _ = torchaudio.functional.forced_align(log_probs, torch.tensor([encoder.encode(text)]))
-                expected = word_spans(symbols[0].tolist(), encoder.alphabet.index(" "))
-                self.assertEqual([span[1:3] for span in align(log_probs[0], text, encoder)], expected, name)
-                num_words += len(expected)
+        for line in (ROOT / "demo/corpus/dev.jsonl").read_text(encoding="utf-8").splitlines()[:20]:
+            path, text = (json.loads(line)[key] for key in ("path", "text"))
+            text = encoder.normalize(text)
+            samples = torch.from_numpy(read_audio(ROOT / "demo/corpus" / path, config.preprocessing.sr))[None]
+            with torch.inference_mode():
+                features, lengths = network.front_end(samples, torch.tensor([samples.shape[1]]))
+                log_probs = run_model(network.model.eval(), features, lengths, "fp32")[0]
+            symbols, _ = torchaudio.functional.forced_align(log_probs, torch.tensor([encoder.encode(text)]))
+            expected = word_spans(symbols[0].tolist(), encoder.alphabet.index(" "))
+            self.assertEqual([span[1:3] for span in align(log_probs[0], text, encoder)], expected, path)
+            num_words += len(expected)
         self.assertGreater(num_words, 100)
 
 
