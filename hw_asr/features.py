@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -17,8 +18,28 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
-class FeatureExtractor(nn.Module):
-    """Maps (B, T) samples to (B, F, T') features; an utterance's features do not depend on the rest of its batch.
+class FrontEnd(nn.Module, ABC):
+    """Maps (B, T) samples to features; an utterance's features do not depend on the rest of its batch."""
+
+    n_feats: int
+    """Values per frame."""
+    n_fft: int
+    """Samples that a frame sees."""
+    hop_length: int
+    """Samples between two frames."""
+    normalize: Literal["none", "utterance"]
+
+    @abstractmethod
+    def num_frames(self, num_samples: Tensor) -> Tensor:
+        """Return the number of frames of waveforms of these lengths, elementwise."""
+
+    @abstractmethod
+    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, T) samples and (B,) lengths to (B, F, T'), zero beyond each length, and frame counts (B,)."""
+
+
+class FeatureExtractor(FrontEnd):
+    """The front end for spectrograms.
 
     `spectrogram` is one of `hw_asr.spectrograms` or another module that contains a short-time Fourier transform with
     torchaudio's attributes (`torchaudio.transforms.LFCC`). If it centres its frames, each utterance is extended at its

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -147,6 +147,14 @@ class IntermediateModel(AcousticModel, Protocol):
 
     def forward_all(self, spectrogram: Tensor, lengths: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the logits (B, T', V) of the output layer and of each intermediate layer."""
+
+
+@runtime_checkable
+class PretrainedModel(Protocol):
+    """A model whose first weights come from elsewhere; a new run loads them, a checkpoint has its own."""
+
+    def load_pretrained(self) -> None:
+        """Download the weights, unless they are there, and load them. Raises UserError."""
 
 
 class CTCDecoder(Protocol):

@@ -25,13 +25,13 @@ from hw_asr.config.registry import (
     TEXT_ENCODERS,
     WAVE_AUGMENTATIONS,
 )
-from hw_asr.features import FeatureExtractor
+from hw_asr.features import FeatureExtractor, FrontEnd
 from hw_asr.metrics import ErrorRateMetric
 from hw_asr.types import Corpus, CTCDecoder, SpectrogramAugmentation, TextEncoder, Utterance, WaveAugmentation
 
 for _part in (
-    "augmentations", "datasets", "decoders", "lm", "loss", "metrics", "models", "spectrograms", "storage", "text",
-    "writers",
+    "augmentations", "datasets", "decoders", "lm", "loss", "metrics", "models", "pretrained", "spectrograms", "storage",
+    "text", "writers",
 ):  # fmt: skip
     importlib.import_module(f"hw_asr.{_part}")
 
@@ -55,9 +55,11 @@ def build_text_encoder(config: ExperimentConfig) -> TextEncoder:
     return TEXT_ENCODERS.build(config.text_encoder)
 
 
-def build_features(preprocessing: Preprocessing) -> FeatureExtractor:
+def build_features(preprocessing: Preprocessing) -> FrontEnd:
     """Return the front end; raises ValueError for a transform that gives no spectrogram."""
     spectrogram = SPECTROGRAMS.build(preprocessing.spectrogram, sample_rate=preprocessing.sr)
+    if isinstance(spectrogram, FrontEnd):  # complete by itself, for example Waveform
+        return spectrogram
     return FeatureExtractor(spectrogram, preprocessing.log_spec, preprocessing.normalize)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from hw_asr.config import ExperimentConfig
 from hw_asr.experiment import components
-from hw_asr.features import FeatureExtractor
+from hw_asr.features import FrontEnd
 from hw_asr.types import TextEncoder
 
 
@@ -17,7 +17,7 @@ from hw_asr.types import TextEncoder
 class Network:
     """What training and inference share: front end, acoustic model, text encoder."""
 
-    front_end: FeatureExtractor
+    front_end: FrontEnd
     model: nn.Module
     text_encoder: TextEncoder
 

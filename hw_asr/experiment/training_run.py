@@ -35,7 +35,7 @@ from hw_asr.training.step import Augmentations, StepResult, StepSettings, Traini
 from hw_asr.training.step_log import StepLog
 from hw_asr.training.stream import BatchStream, Placed
 from hw_asr.training.trainer import Trainer, TrainerSettings
-from hw_asr.types import Batch, CTCDecoder
+from hw_asr.types import Batch, CTCDecoder, PretrainedModel
 from hw_asr.writers.background import BackgroundWriter
 from hw_asr.writers.base import Writer
 from hw_asr.writers.jsonl import JsonlWriter
@@ -62,6 +62,8 @@ class Experiment:
         model = self.network.model
         if weights is not None:
             load_weights(model, *weights)
+        elif checkpoint is None and run is not None and isinstance(model, PretrainedModel):
+            model.load_pretrained()
         if processes.size > 1:
             synchronize_batch_norm(model)
         self._optimizer = components.build_optimizer(config, model)

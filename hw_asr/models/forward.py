@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hw_asr.features import FeatureExtractor
+from hw_asr.features import FrontEnd
 from hw_asr.types import Batch
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -60,7 +60,7 @@ class Emissions(NamedTuple):
 @torch.inference_mode()
 def emissions(
     model: nn.Module,
-    front_end: FeatureExtractor,
+    front_end: FrontEnd,
     batches: Iterable[Batch],
     device: torch.device,
     precision: str = "fp32",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from hw_asr.features import LOG_OFFSET, FeatureExtractor
+from hw_asr.features import LOG_OFFSET, FrontEnd
 
 BLANK = 0
 BLOCK_SECONDS = 60
@@ -16,7 +16,7 @@ BLOCK_SECONDS = 60
 
 def long_log_probs(
     samples: Tensor,
-    front_end: FeatureExtractor,
+    front_end: FrontEnd,
     log_probs_of: Callable[[Tensor], Tensor],
     time_stride: int,
     sample_rate: int,
@@ -45,7 +45,7 @@ def long_log_probs(
 
 
 @torch.inference_mode()
-def long_features(samples: Tensor, front_end: FeatureExtractor, block: int) -> Tensor:
+def long_features(samples: Tensor, front_end: FrontEnd, block: int) -> Tensor:
     """Return the features (1, F, T) of a recording (N,), on the CPU, computed about `block` samples at a time."""
     plain = copy.copy(front_end)
     plain.normalize = "none"

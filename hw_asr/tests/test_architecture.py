@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"config.registry", "features", "runtime"},
     "augmentations": {"config.registry", "datasets.audio", "datasets.recording", "features"},
     "datasets": {"config.registry", "config.arguments", "runtime"},
+    "pretrained": {"config.registry", "config.arguments", "features", "runtime"},
     "text": {"config.registry"},
     "lm": {"config.registry", "config.arguments", "metrics", "runtime", "text"},
     "decoders": {"config.registry", "config.arguments", "lm", "runtime", "text"},

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from tqdm import tqdm
 
-from hw_asr.features import FeatureExtractor
+from hw_asr.features import FrontEnd
 from hw_asr.models.forward import Emissions, emissions
 from hw_asr.runtime.processes import Processes
 from hw_asr.types import CTCDecoder, Failure, best_text
@@ -30,7 +30,7 @@ class Evaluator:
         self,
         split: str,
         loader: Any,
-        front_end: FeatureExtractor,
+        front_end: FrontEnd,
         loss: nn.Module,
         metrics: Sequence[Any],
         decoders: Mapping[str, CTCDecoder],

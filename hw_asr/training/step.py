@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from hw_asr.features import FeatureExtractor
+from hw_asr.features import FrontEnd
 from hw_asr.models.forward import run_all_layers
 from hw_asr.runtime.processes import PeerOutOfMemoryError, Processes, go_on_together
 from hw_asr.training.progress import mix_seed
@@ -89,7 +89,7 @@ class TrainingStep:
     def __init__(
         self,
         model: nn.Module,
-        front_end: FeatureExtractor,
+        front_end: FrontEnd,
         augmentations: Augmentations,
         loss: nn.Module,
         optimizer: torch.optim.Optimizer,
