@@ -1,4 +1,4 @@
-"""What a run reports to; importing this package makes the names known, their client libraries load when first used."""
+"""Writers of metrics. Importing this package registers them; client libraries are imported when a writer is made."""
 
 from hw_asr.writers import null, tensorboard, wandb
 

@@ -1,4 +1,4 @@
-"""A writer that works while training goes on."""
+"""A writer that runs in a thread beside training."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from hw_asr.writers.base import AudioClip, Writer
 
 MAX_WAITING = 32
-"""Calls that may wait, so that memory stays bounded."""
+"""Limit of waiting calls, which bounds memory."""
 
 
 class BackgroundWriter:
-    """Hands calls, in their order, to `writer` in a thread of its own: training does not wait for files.
+    """Passes calls to `writer` in order, in a thread of its own, so that training does not wait for files.
 
-    Tensors are copied at once. What the writer raises is raised by the next call; so is TimeoutError when the writer
-    has not taken anything for `patience` seconds. `state_dict` and `close` wait until everything is handed over.
+    Tensors are copied immediately. An exception of the writer is raised by the next call. TimeoutError is raised if the
+    writer does not respond for `patience` seconds. `state_dict` and `close` wait until all calls have been passed on.
     """
 
     def __init__(self, writer: Writer, patience: float = 120.0) -> None:
@@ -50,12 +50,12 @@ class BackgroundWriter:
         self._put(lambda: self.writer.histogram(step, name, copy))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the writer's state once it has taken everything."""
+        """Return the writer's state after all calls so far."""
         self._drain()
         return self.writer.state_dict()
 
     def close(self) -> None:
-        """Wait until the writer has taken everything, then close it."""
+        """Wait for all calls so far, then close the writer."""
         self._drain()
         self.writer.close()
 
@@ -64,14 +64,14 @@ class BackgroundWriter:
         try:
             self._calls.put(call, timeout=self._patience)
         except queue.Full:
-            raise TimeoutError(f"it has taken nothing for {self._patience:g} s") from None
+            raise TimeoutError(f"no response for {self._patience:g} s") from None
 
     def _drain(self) -> None:
         done = threading.Event()
         self._put(done.set)
         if not done.wait(self._patience):
             self._raise_error()
-            raise TimeoutError(f"it has not finished in {self._patience:g} s")
+            raise TimeoutError(f"not finished after {self._patience:g} s")
         self._raise_error()
 
     def _raise_error(self) -> None:
@@ -83,7 +83,7 @@ class BackgroundWriter:
             call = self._calls.get()
             try:
                 call()
-            except Exception as error:  # raised again in the thread that trains
+            except Exception as error:  # raised again in the training thread
                 self._error = self._error or error
 
 

@@ -1,4 +1,4 @@
-"""What a run reports to: one protocol for every backend."""
+"""The protocol of writers, the backends that metrics are logged to."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class AudioClip(NamedTuple):
-    """A table cell that can be listened to: `samples` (T,) float in [-1, 1]."""
+    """A table cell with audio: `samples` (T,) float in [-1, 1]."""
 
     samples: Tensor
     sample_rate: int
 
 
 class Writer(Protocol):
-    """Takes what a run reports; the step is an argument, never state."""
+    """A logging backend. The step is an argument of every call, not state."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Log numbers under their names."""
@@ -31,7 +31,7 @@ class Writer(Protocol):
         """Log the distribution of a tensor of any shape."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs to go on in the same place, as plain data."""
+        """Return what a resumed run needs to continue the log, as plain data."""
 
     def close(self) -> None:
-        """Flush and end."""
+        """Write everything and close."""

@@ -1,4 +1,4 @@
-"""The local record of a run: one JSON object a line."""
+"""The local metrics log: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hw_asr.writers.null import NullWriter
 
 
 class JsonlWriter(NullWriter):
-    """Appends `{"step", "time", NAME: number, ...}` to `path` for every call of `scalars`; nothing else is kept.
+    """Appends `{"step", "time", NAME: number, ...}` to `path` for every call of `scalars`; other values are ignored.
 
-    A number that is not finite stands as null. Each line reaches the system at once, so that a killed process loses
-    none, and the disk in `state_dict`, that is whenever a checkpoint is made, and in `close`.
+    A number that is not finite is written as null. Each line is passed to the operating system immediately, so a killed
+    process loses none. `state_dict`, which is called for every checkpoint, and `close` write them to the disk.
 
-    A file that is there is continued. A torn line, which a power failure leaves, is dropped; with `state`, from the
-    checkpoint that is resumed, so is what was written after it, because the resumed run is about to write it again.
+    An existing file is continued. An incomplete line, left by a power failure, is removed. With the `state` of a
+    checkpoint, so are lines written after it, because the resumed run writes these steps again.
     """
 
     def __init__(self, path: Path, state: Mapping[str, Any] | None = None) -> None:
@@ -32,25 +32,25 @@ class JsonlWriter(NullWriter):
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Append a line; `time` is in seconds since 1970."""
-        assert not {"step", "time"} & set(values), "step and time are the line's own"
+        assert not {"step", "time"} & set(values), "step and time are reserved"
         line: dict[str, float | None] = {"step": step, "time": round(time.time(), 3)}
         line |= {name: _finite(value) for name, value in values.items()}
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        """Bring every line to the disk: a checkpoint must not be ahead of the record."""
+        """Write every line to the disk: a checkpoint must not be ahead of the log."""
         os.fsync(self._file.fileno())
         return {"metrics_bytes": os.fstat(self._file.fileno()).st_size}
 
     def close(self) -> None:
-        """Bring every line to the disk and close the file."""
+        """Write every line to the disk and close the file."""
         if not self._file.closed:
             os.fsync(self._file.fileno())
             self._file.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a metrics.jsonl, in its order, without torn ones."""
+    """Return the lines of a metrics.jsonl in order, without incomplete ones."""
     return [record for _, record in _lines(path) if record is not None]
 
 
@@ -60,7 +60,7 @@ def _finite(value: float) -> float | None:
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
-    """Yield every line with what it says, None for a torn one."""
+    """Yield every line and its object, None if the line is incomplete."""
     with path.open("rb") as file:
         for line in file:
             try:

@@ -1,4 +1,4 @@
-"""Several writers behind one, none of which can end a run."""
+"""Several writers as one; a writer that fails does not end the run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 
 
 class MultiWriter:
-    """Hands everything to each of `writers`; one that raises (full disk, dead network) is dropped with a warning.
+    """Passes every call to each of `writers`. One that raises (disk full, no network) is disabled with a warning.
 
-    A writer that is dropped is not closed: what failed once may hang the second time.
+    A disabled writer is not closed, because closing it could block.
     """
 
     def __init__(self, writers: Sequence[Writer]) -> None:
@@ -42,15 +42,15 @@ class MultiWriter:
         self._each(lambda writer: writer.histogram(step, name, values))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of all writers in one mapping; of a dropped one, its last.
+        """Return the states of all writers in one mapping; of a disabled one, its last state.
 
-        Each writer takes its own keys from the whole mapping when the run is resumed.
+        When the run is resumed, each writer reads its own keys.
         """
         self._each(lambda writer: self._state.update(writer.state_dict()))
         return dict(self._state)
 
     def close(self) -> None:
-        """Close every writer that still works."""
+        """Close every writer that is not disabled."""
         self._each(lambda writer: writer.close())
         self._writers = []
 
@@ -62,4 +62,4 @@ class MultiWriter:
                 self._writers.remove(writer)
                 name = type(writer.writer if isinstance(writer, BackgroundWriter) else writer).__name__
                 reason = f"{type(error).__name__}: {error}"
-                logger.warning("%s failed and is left out from here on: %s", name, reason)
+                logger.warning("%s failed and is disabled for the rest of this run: %s", name, reason)

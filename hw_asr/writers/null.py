@@ -1,4 +1,4 @@
-"""The writer that keeps nothing, and the base of those that keep only a part."""
+"""The writer that stores nothing, and the base class of those that store only some kinds of values."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from hw_asr.config.registry import WRITERS
 
 @WRITERS.register("none")
 class NullWriter:
-    """Accepts what a run reports and forgets it."""
+    """Ignores all values."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Forget numbers."""
+        """Ignore numbers."""
 
     def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Forget rows."""
+        """Ignore rows."""
 
     def image(self, step: int, name: str, pixels: Tensor) -> None:
-        """Forget a picture."""
+        """Ignore a picture."""
 
     def histogram(self, step: int, name: str, values: Tensor) -> None:
-        """Forget a distribution."""
+        """Ignore a distribution."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: there is nothing to go on from."""
+        """Return an empty state."""
         return {}
 
     def close(self) -> None:
-        """End."""
+        """Do nothing."""

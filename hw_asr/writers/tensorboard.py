@@ -16,16 +16,16 @@ from hw_asr.writers.base import AudioClip
 
 @WRITERS.register("tensorboard")
 class TensorboardWriter:
-    """Writes event files under `log_dir/tensorboard`; look at them with `tensorboard --logdir saved/log`.
+    """Writes event files under `log_dir/tensorboard`; view them with `tensorboard --logdir saved/log`.
 
-    A table is a Markdown text, its audio clips stand beside it as NAME/ROW. `state` of an earlier run makes
-    TensorBoard forget what that run reported after it, because the resumed run reports it again.
+    A table becomes a Markdown text, its audio clips become NAME/ROW. With the `state` of an earlier run, TensorBoard
+    ignores the steps which that run logged later, because the resumed run logs them again.
     """
 
     def __init__(
         self, log_dir: Path, config: dict[str, Any] | None = None, state: dict[str, Any] | None = None
     ) -> None:
-        import PIL.Image  # noqa: F401 -- here and not in threads: two that import it at once find half of it
+        import PIL.Image  # noqa: F401 -- two threads that import it at the same time get an incomplete module
         from torch.utils.tensorboard import SummaryWriter
 
         last_step = (state or {}).get("tensorboard_step")
@@ -65,12 +65,12 @@ class TensorboardWriter:
             self._writer.add_histogram(name, finite.cpu().numpy(), step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Bring all events to the disk and return the last step."""
+        """Write all events to the disk and return the last step."""
         self._writer.flush()
         return {"tensorboard_step": self._last_step}
 
     def close(self) -> None:
-        """Write what is left and end."""
+        """Write all events and close."""
         self._writer.close()
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from hw_asr.config.registry import WRITERS
 from hw_asr.writers.base import AudioClip
 from hw_asr.writers.wandb_account import is_reachable, key_is_known
+from hw_asr.writers.wandb_file import wait_for_exit
 
 logger = logging.getLogger(__name__)
 
@@ -21,12 +22,12 @@ Mode = Literal["online", "offline", "disabled"]
 
 @WRITERS.register("wandb")
 class WandbWriter:
-    """Logs to the W&B project `project`; offline runs and table media lie under `log_dir`.
+    """Logs to the W&B project `project`; offline runs and table media are stored under `log_dir`.
 
-    Without `mode` the variable WANDB_MODE decides, without that the run is online. An online run for which there is
-    no key, or whose server does not answer, goes offline with one warning; nothing ever waits for a person, and
-    `close` waits at most `finish_timeout` seconds for uploads. `state` of an earlier run continues it under its id;
-    steps that W&B has of it are not sent again.
+    `mode` defaults to the variable WANDB_MODE, and then to online. A run without an API key, or without a connection to
+    the server, is logged offline, with one warning. There is no prompt for a key. `close` waits at most
+    `finish_timeout` seconds for uploads, or for the offline file to be complete. `state` of an earlier run continues it
+    under its id; steps that W&B already has are not sent again.
     """
 
     def __init__(
@@ -42,11 +43,11 @@ class WandbWriter:
         tags: list[str] | None = None,
         finish_timeout: float = 120.0,
     ) -> None:
-        import PIL.Image  # noqa: F401 -- here and not in threads: two that import it at once find half of it
+        import PIL.Image  # noqa: F401 -- two threads that import it at the same time get an incomplete module
         import wandb
 
         self._wandb: Any = wandb
-        os.environ.setdefault("WANDB_DATA_DIR", str(log_dir.absolute()))  # the only way to place the media of tables
+        os.environ.setdefault("WANDB_DATA_DIR", str(log_dir.absolute()))  # the only setting for media of tables
         log_dir.mkdir(parents=True, exist_ok=True)
         earlier_id = (state or {}).get("wandb_id")
         arguments = {
@@ -62,6 +63,8 @@ class WandbWriter:
         }
         self._run, started = _start(wandb, arguments, mode or os.environ.get("WANDB_MODE"), finish_timeout)
         self._id = earlier_id if started == "disabled" else self._run.id
+        self._offline_file = Path(self._run.settings.sync_file) if started == "offline" else None
+        self._finish_timeout = finish_timeout
         self._first_step = self._run.starting_step if started == "online" else 0
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -90,8 +93,13 @@ class WandbWriter:
         return {"wandb_id": self._id} if self._id else {}
 
     def close(self) -> None:
-        """Upload what is left and end the run."""
+        """Upload what is left and end the run; an offline run's file is complete afterwards."""
         self._run.finish()
+        if self._offline_file is not None and not wait_for_exit(self._offline_file, self._finish_timeout):
+            logger.warning(
+                "W&B has not completed %s after %g s; the end of the run may be missing in it",
+                self._offline_file, self._finish_timeout,
+            )  # fmt: skip
 
     def _log(self, step: int, values: dict[str, Any]) -> None:
         if step >= self._first_step:
@@ -104,7 +112,7 @@ class WandbWriter:
 
 
 def _start(wandb: Any, arguments: dict[str, Any], wanted: str | None, finish_timeout: float) -> tuple[Any, Mode]:
-    """Start a run in the mode wanted, or offline; return it with its mode."""
+    """Start a run in the requested mode, or offline; return it with its mode."""
     mode, reason = _choose_mode(wanted, wandb.setup().settings)
     if mode == "online":
         settings = wandb.Settings(init_timeout=20, login_timeout=10, finish_timeout=finish_timeout)
@@ -115,19 +123,19 @@ def _start(wandb: Any, arguments: dict[str, Any], wanted: str | None, finish_tim
     run = wandb.init(**arguments, mode=mode, settings=wandb.Settings(silent=True))
     if mode == "offline":
         level = logging.WARNING if reason else logging.INFO
-        why = f"goes on offline: {reason}" if reason else "is offline"
-        logger.log(level, "W&B %s; upload later with: wandb sync %s", why, run.settings.sync_dir)
+        why = f": {reason}" if reason else ""
+        logger.log(level, "W&B logs offline%s; to upload the run: wandb sync %s", why, run.settings.sync_dir)
     return run, mode
 
 
 def _choose_mode(wanted: str | None, settings: Any) -> tuple[Mode, str]:
-    """Return online, offline or disabled, and why it is not what was wanted."""
+    """Return online, offline or disabled, and why it is not the requested mode."""
     if wanted in ("offline", "dryrun"):
         return "offline", ""
     if wanted == "disabled":
         return "disabled", ""
     if not key_is_known(settings.base_url, settings.api_key):
-        return "offline", "there is no API key (run `wandb login` or set WANDB_API_KEY)"
+        return "offline", "no API key (run `wandb login` or set WANDB_API_KEY)"
     if not is_reachable(settings.base_url):
-        return "offline", f"{settings.base_url} does not answer"
+        return "offline", f"no response from {settings.base_url}"
     return "online", ""

@@ -1,4 +1,4 @@
-"""Whether an online W&B run can be started: wandb's own answer is a prompt or a wait of minutes."""
+"""Whether an online W&B run can be started. wandb itself would prompt for a key, or wait for minutes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 
 
 def key_is_known(base_url: str, configured_key: str | None = None) -> bool:
-    """Whether wandb will find credentials for the server by itself: in its settings, the environment or ~/.netrc."""
+    """Whether wandb has credentials for the server: in its settings, the environment or ~/.netrc."""
     if configured_key or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    given = os.environ.get("NETRC")
-    candidates = [Path(given)] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    configured_path = os.environ.get("NETRC")
+    candidates = [Path(configured_path)] if configured_path else [Path.home() / ".netrc", Path.home() / "_netrc"]
     return any(_has_password(path, urlsplit(base_url).netloc) for path in candidates)
 
 
 def is_reachable(base_url: str, timeout: float = 5.0) -> bool:
-    """Whether the server gives any HTTP answer within `timeout` seconds; proxies of the environment are used."""
+    """Whether the server sends any HTTP response within `timeout` seconds; proxies of the environment are used."""
     answered = threading.Event()
 
     def ask() -> None:
@@ -34,7 +34,7 @@ def is_reachable(base_url: str, timeout: float = 5.0) -> bool:
         else:
             answered.set()
 
-    thread = threading.Thread(target=ask, daemon=True)  # looking up a name has no time limit of its own
+    thread = threading.Thread(target=ask, daemon=True)  # a DNS lookup has no timeout
     thread.start()
     thread.join(timeout)
     return answered.is_set()
@@ -42,7 +42,7 @@ def is_reachable(base_url: str, timeout: float = 5.0) -> bool:
 
 def _has_password(path: Path, host: str) -> bool:
     try:
-        found = netrc.netrc(str(path.expanduser())).authenticators(host)
+        login = netrc.netrc(str(path.expanduser())).authenticators(host)
     except (OSError, netrc.NetrcParseError):
         return False
-    return found is not None and bool(found[2])
+    return login is not None and bool(login[2])

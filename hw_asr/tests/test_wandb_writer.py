@@ -1,4 +1,4 @@
-"""W&B and TensorBoard, read back from their own files."""
+"""The W&B writer; offline runs are read back from their files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import soundfile
 import torch
 
 from hw_asr.config.registry import WRITERS
-from hw_asr.writers import tensorboard, wandb  # noqa: F401 (fills the registry)
+from hw_asr.writers import wandb, wandb_file
 from hw_asr.writers.base import AudioClip
 from hw_asr.writers.wandb_account import is_reachable, key_is_known
 
@@ -137,6 +137,30 @@ class WandbOfflineTest(TemporaryHome):
         config = {item.key: json.loads(item.value_json) for item in run.config.update}
         self.assertEqual({"type": "DeepSpeech2"}, config["arch"])
 
+    def test_close_waits_for_the_end_of_the_file(self) -> None:
+        writer = self.writer(finish_timeout=0.05)
+        writer.scalars(0, {"loss": 1.0})
+        complete = self.record_file()
+        writer.close()
+        self.assertTrue(wandb_file.wait_for_exit(complete, 100))
+        self.assertEqual("exit", [record.WhichOneof("record_type") for record in wandb_records(complete)][-1])
+
+        writer._offline_file = self.home / "incomplete"
+        for size in range(7, complete.stat().st_size):
+            writer._offline_file.write_bytes(complete.read_bytes()[:size])
+            self.assertFalse(wandb_file.has_exit(writer._offline_file))
+        with self.assertLogs("hw_asr.writers.wandb", "WARNING") as logs:
+            writer.close()
+        self.assertRegex(logs.output[0], "W&B has not completed .*incomplete after 0.05 s; the end of the run may be")
+
+    def test_the_exit_is_found_behind_many_blocks(self) -> None:
+        writer = self.writer()
+        for step in range(40):
+            writer.scalars(step, {f"a rather long name of a value {index}": 0.0 for index in range(100)})
+        writer.close()
+        self.assertGreater(self.record_file().stat().st_size, 4 * wandb_file.BLOCK_SIZE)
+        self.assertEqual(40, len(wandb_history(self.record_file())))
+
     def test_a_resumed_run_keeps_its_id(self) -> None:
         first = self.writer()
         state = json.loads(json.dumps(first.state_dict()))
@@ -204,7 +228,7 @@ class WandbAccountTest(TemporaryHome):
 
     def test_with_a_key_and_no_network_it_goes_offline(self) -> None:
         printed = self.run_writer(WANDB_API_KEY="k" * 40, WANDB_BASE_URL="http://127.0.0.1:9")
-        self.assertIn("http://127.0.0.1:9 does not answer", printed)
+        self.assertIn("no response from http://127.0.0.1:9", printed)
 
     def test_with_a_key_the_server_refuses_it_goes_offline(self) -> None:
         class Refusing(http.server.BaseHTTPRequestHandler):
@@ -243,52 +267,6 @@ class WandbAccountTest(TemporaryHome):
             self.assertFalse(key_is_known("https://elsewhere.example"))
             os.environ["WANDB_API_KEY"] = "k"
             self.assertTrue(key_is_known("https://elsewhere.example"))
-
-
-class TensorboardTest(TemporaryHome):
-    def accumulate(self) -> Any:
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        reader = EventAccumulator(str(self.log_dir / "tensorboard"), size_guidance={"scalars": 0, "tensors": 0})
-        return reader.Reload()
-
-    def writer(self, **options: Any) -> Any:
-        return WRITERS.build({"type": "tensorboard"}, log_dir=self.log_dir, config={"name": "<exp>"}, **options)
-
-    def test_what_was_logged_is_read_back(self) -> None:
-        writer = self.writer()
-        for step in range(50):
-            writer.scalars(step, {"train/loss": step / 8})
-        clip = AudioClip(torch.zeros(800), 8000)
-        writer.table(49, "predictions", ["target", "audio"], [["<b>a|b</b>", clip], ["c", clip]])
-        writer.image(49, "spectrogram", torch.zeros(20, 30, 3, dtype=torch.uint8))
-        writer.histogram(49, "weights", torch.tensor([1.0, 2.0, float("inf")], dtype=torch.bfloat16))
-        writer.close()
-        reader = self.accumulate()
-        self.assertEqual(
-            [(step, step / 8) for step in range(50)],
-            [(event.step, event.value) for event in reader.Scalars("train/loss")],
-        )
-        text = reader.Tensors("predictions/text_summary")[0].tensor_proto.string_val[0].decode()
-        self.assertEqual("| &lt;b&gt;a&#124;b&lt;/b&gt; | (audio) |", text.splitlines()[2])
-        self.assertEqual(8000.0, reader.Audio("predictions/1")[0].sample_rate)
-        self.assertEqual((30, 20), (reader.Images("spectrogram")[0].width, reader.Images("spectrogram")[0].height))
-        self.assertEqual(2.0, reader.Histograms("weights")[0].histogram_value.num)
-
-    def test_a_resumed_run_reports_each_step_once(self) -> None:
-        first = self.writer()
-        for step in (1, 2, 3):
-            first.scalars(step, {"loss": 0.0})
-        state = first.state_dict()
-        for step in (4, 5):  # reported, but lost with the process
-            first.scalars(step, {"loss": 0.0})
-        first.close()
-        second = self.writer(state=state)
-        for step in (4, 5, 6):
-            second.scalars(step, {"loss": 1.0})
-        second.close()
-        events = [(event.step, event.value) for event in self.accumulate().Scalars("loss")]
-        self.assertEqual([(1, 0.0), (2, 0.0), (3, 0.0), (4, 1.0), (5, 1.0), (6, 1.0)], events)
 
 
 if __name__ == "__main__":
