@@ -16,7 +16,7 @@ from unittest import mock
 from hw_asr.tests.drive_case import DriveCase
 from hw_asr.tests.drive_emulator import ROOT as DRIVE_ROOT
 from hw_asr.tests.test_gdrive_auth import Terminal
-from hw_asr.tests.test_writer_backends import wandb_history
+from hw_asr.tests.test_wandb_writer import wandb_history
 from hw_asr.tests.training_case import TrainingCase, run_dir, wait_for_step
 from hw_asr.tests.waiting import wait_until
 from hw_asr.writers.jsonl import read_metrics
