@@ -7,25 +7,43 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hw_asr.checkpoints.reading import CheckpointError
 
 
 def load_weights(model: torch.nn.Module, state_dict: Mapping[str, Any], source: Path) -> None:
-    """Load weights, saying in what the checkpoint and the model differ when they do.
+    """Load weights into a model. Raises CheckpointError when they do not fit."""
+    model.load_state_dict(check_weights(model, state_dict, source))
 
-    Raises CheckpointError.
+
+def check_weights(model: torch.nn.Module, state_dict: Mapping[str, Any], source: Path) -> dict[str, Tensor]:
+    """Return the weights under the model's names (`module.` of DataParallel is removed). The model may be on `meta`.
+
+    Raises CheckpointError listing the differences between checkpoint and model.
     """
-    state_dict = {name.removeprefix("module."): value for name, value in state_dict.items()}
+    check_tensors(state_dict, source)
+    weights: dict[str, Tensor] = {name.removeprefix("module."): value for name, value in state_dict.items()}
     own = model.state_dict()
-    faults = [f"the checkpoint lacks {name}" for name in own if name not in state_dict]
-    faults += [f"the model has no {name}" for name in state_dict if name not in own]
+    faults = [f"the checkpoint lacks {name}" for name in own if name not in weights]
+    faults += [f"the model has no {name}" for name in weights if name not in own]
     faults += [
         f"{name} is {list(value.shape)} in the checkpoint and {list(own[name].shape)} in the model"
-        for name, value in state_dict.items()
+        for name, value in weights.items()
         if name in own and value.shape != own[name].shape
     ]
     if faults:
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
         raise CheckpointError(f"{source}: weights of another architecture or alphabet: {'; '.join(faults[:3])}{more}")
-    model.load_state_dict(state_dict)
+    return weights
+
+
+def check_tensors(state_dict: object, source: Path) -> None:
+    """Raise CheckpointError unless `state_dict` maps names to dense tensors of real numbers."""
+    if not isinstance(state_dict, Mapping):
+        raise CheckpointError(f"{source}: its weights are not a mapping of names to tensors")
+    for name, value in state_dict.items():
+        if not isinstance(name, str):
+            raise CheckpointError(f"{source}: a weight is named {name!r:.60}, expected a string")
+        if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_complex():
+            raise CheckpointError(f"{source}: weight {name!r:.60} is not a dense tensor of real numbers")

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hw_asr.cli.trust import add_trust_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-d", "--device", help="GPU indices, or cpu")
     add("--i-know", action="store_true",
         help="tune on data that is called test; results on that data are then no test results")  # fmt: skip
+    add_trust_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:

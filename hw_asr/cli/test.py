@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hw_asr.cli.trust import add_trust_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("-r", "--resume", type=Path, required=True, metavar="CKPT",
-        help="checkpoint; its run's config.json is read from the same directory")  # fmt: skip
+        help="checkpoint; uses the config.json beside it, or else the one inside it")  # fmt: skip
     add("-c", "--config", type=Path, metavar="OVERLAY",
         help="JSON whose top-level sections replace those of the checkpoint's config")  # fmt: skip
     add("-t", "--test-data-folder", type=Path, metavar="DIR", dest="folder",
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--srt", type=Path, metavar="DIR", help="also write subtitles, as .srt files")
     add("--vtt", type=Path, metavar="DIR", help="the same as .vtt")
     add("--report", type=Path, metavar="PATH", help="also write an HTML page of the results")
+    add_trust_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:

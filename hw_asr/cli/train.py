@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from hw_asr.cli.errors import UsageError
+from hw_asr.cli.trust import add_trust_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--check", action="store_true", help="validate the config, print what would run, and exit")
     add("--check-batch", action="store_true",
         help="as --check, and take one step on the longest batch of the training data")  # fmt: skip
+    add_trust_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,7 +36,9 @@ def run(options: argparse.Namespace) -> int:
         assignments.append(f"optimizer.args.lr={json.dumps(options.lr)}")
     if options.bs is not None:
         assignments.append(f"data.train.batch_size={options.bs}")
-    from hw_asr.commands.train import check, check_batch, train
+    from hw_asr.commands.train import Request, check, check_batch, train
+    from hw_asr.experiment.checkpoint_config import Trust
 
     command = check_batch if options.check_batch else check if options.check else train
-    return command(options.config, options.resume, assignments, options.device)
+    trust = Trust(frozenset(options.allowed_modules), options.trust_config)
+    return command(Request(options.config, options.resume, assignments, options.device, trust))

@@ -16,7 +16,10 @@ from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.config import ExperimentConfig, override, read_json
 from hw_asr.config.registry import STORAGES
 from hw_asr.experiment import components
+from hw_asr.experiment.checkpoint_config import Named, Trust, for_training
+from hw_asr.experiment.config_effects import effects
 from hw_asr.experiment.network import Network, make_network
+from hw_asr.experiment.remembered_runs import remember
 from hw_asr.experiment.resume_rules import compare
 from hw_asr.experiment.split_data import load_split, make_sampler
 from hw_asr.experiment.training_run import Experiment
@@ -42,6 +45,16 @@ from hw_asr.writers.base import Writer
 logger = logging.getLogger(__name__)
 
 
+class Request(NamedTuple):
+    """The command line of train.py: at least one of `config` and `resume` is given."""
+
+    config: Path | None
+    resume: Path | None
+    assignments: Sequence[str] = ()
+    device: str | None = None
+    trust: Trust = Trust()
+
+
 class Start(NamedTuple):
     """What training goes on from: the whole state of a run, or only weights, with the file they came from."""
 
@@ -49,11 +62,12 @@ class Start(NamedTuple):
     weights: tuple[dict[str, Any], Path] | None = None
 
 
-def train(config_path: Path | None, resume: Path | None, assignments: Sequence[str], device: str | None) -> int:
-    """Train; return the exit code. Raises UserError for everything a person can mend."""
+def train(request: Request) -> int:
+    """Train; return the exit code. Raises UserError for everything a person can correct."""
+    resume = request.resume
     with one_message():
-        config, run = _read(config_path, resume, assignments)
-        processes = join_processes(device, config.n_gpu)
+        config, run = _read(request)
+        processes = join_processes(request.device, config.n_gpu)
         set_threads(config.trainer.num_threads, config.data["train"].num_workers)
         set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
         start = Start()
@@ -67,29 +81,33 @@ def train(config_path: Path | None, resume: Path | None, assignments: Sequence[s
             logger.info("run %s:%s in %s", run.experiment, run.name, run.model_dir)
             _say_where(config, processes)
             _warn_of_test_selection(config)
-            if config_path is None and resume is not None:
+            if processes.is_main:
+                if not run.config_path.is_file():  # the config came from inside the checkpoint
+                    _write_config(config, run)
+                remember(run.model_dir, effects(config.raw))
+            if request.config is None and resume is not None:
                 state, source = load_newest_whole(resume)
                 compare(config, state.get("config"), source, (state.get("progress") or {}).get("step", 0))
                 start = Start(state)
             return _fit(config, run, start, processes)
 
 
-def check(config_path: Path | None, resume: Path | None, assignments: Sequence[str], device: str | None) -> int:
+def check(request: Request) -> int:
     """Validate, build the model and print what would run; return 0. Raises ConfigError with every fault."""
-    config, _ = _read(config_path, resume, assignments)
-    network = make_network(config, choose_device(device, config.n_gpu))
+    config, _ = _read(request)
+    network = make_network(config, choose_device(request.device, config.n_gpu))
     print("\n".join(_describe(config, network)))
     return 0
 
 
-def check_batch(config_path: Path | None, resume: Path | None, assignments: Sequence[str], device: str | None) -> int:
+def check_batch(request: Request) -> int:
     """As `check`, and take one step on the longest batch of the training data, without keeping anything; return 0.
 
     Raises TrainingFailedError when that step would be skipped.
     """
-    check(config_path, resume, assignments, device)
-    config, _ = _read(config_path, resume, assignments)
-    processes = Processes(device=choose_device(device, config.n_gpu))
+    check(request)
+    config, _ = _read(request)
+    processes = Processes(device=choose_device(request.device, config.n_gpu))
     set_threads(config.trainer.num_threads, config.data["train"].num_workers)
     set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
     batch, result, seconds = Experiment(config, None, processes).try_longest_batch()
@@ -156,15 +174,13 @@ def _refuse_hopeless_exports(config: ExperimentConfig, processes: Processes) -> 
             STORAGES.build(config.trainer.external_storage).check_writable()
 
 
-def _read(
-    config_path: Path | None, resume: Path | None, assignments: Sequence[str]
-) -> tuple[ExperimentConfig, Run | None]:
+def _read(request: Request) -> tuple[ExperimentConfig, Run | None]:
     """Return the validated config and, when a run is to be continued, that run."""
-    if config_path is not None:
-        return validate(override(read_json(config_path), assignments), str(config_path)), None
-    assert resume is not None, "the command line asks for one of them"
-    run = Run.of_checkpoint(resume)
-    return validate(override(read_json(run.config_path), assignments), str(run.config_path)), run
+    if request.config is not None:
+        return validate(override(read_json(request.config), request.assignments), str(request.config)), None
+    assert request.resume is not None, "the command line asks for one of them"
+    named = Named(assignments=request.assignments, trust=request.trust)
+    return for_training(request.resume, named).config, Run.of_checkpoint(request.resume)
 
 
 def _new_run(config: ExperimentConfig, processes: Processes) -> Run:
@@ -174,14 +190,18 @@ def _new_run(config: ExperimentConfig, processes: Processes) -> Run:
     if processes.is_main:
         try:
             run = runs.create(config.name, config.trainer.wandb_run)
-            with write_and_rename(run.config_path, "w") as file:
-                json.dump(config.raw, file, indent=2, ensure_ascii=False)
+            _write_config(config, run)
         except OSError as error:
             raise RunError(f"{config.trainer.save_dir}: a run cannot be written there: {error}") from error
         name = [run.name]
     if processes.size > 1:
         distributed.broadcast_object_list(name)
     return runs.at(RunId(config.name, name[0]))
+
+
+def _write_config(config: ExperimentConfig, run: Run) -> None:
+    with write_and_rename(run.config_path, "w") as file:
+        json.dump(config.raw, file, indent=2, ensure_ascii=False)
 
 
 def _log_path(run: Run, processes: Processes) -> Path | None:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hw_asr.checkpoints.reading import load_checkpoint
-from hw_asr.checkpoints.weights import load_weights
 from hw_asr.commands import score_table
-from hw_asr.config import ConfigError, ExperimentConfig, Spec, overlay, override, read_json
+from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.datasets.folder import recordings
 from hw_asr.errors import UserError
 from hw_asr.experiment import components
-from hw_asr.experiment.network import Network, make_network
-from hw_asr.experiment.validation import validate
+from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
+from hw_asr.experiment.network import Network, load_network
 from hw_asr.recognition.recogniser import Recogniser
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.console import set_up_logging
 from hw_asr.runtime.processes import choose_device, set_threads
-from hw_asr.storage.runs import Run
 from hw_asr.types import Utterance, Word
 
 logger = logging.getLogger(__name__)
@@ -46,10 +44,12 @@ def run(options: argparse.Namespace) -> int:
     set_up_logging(1)
     _check_options(options)
     checkpoint = load_checkpoint(options.resume)
-    config = _config(options, checkpoint)
+    trust = Trust(frozenset(options.allowed_modules), options.trust_config)
+    named = Named(options.config, options.assignments, trust=trust)
+    reads_split = (lambda name: False) if options.folder is not None else (lambda name: name != "train")
+    config = for_evaluation(options.resume, named, reads_split, checkpoint).config
     device = choose_device(options.device, config.n_gpu)
-    network = make_network(config, device)
-    load_weights(network.model, checkpoint["state_dict"], options.resume)
+    network = load_network(config, device, checkpoint["state_dict"], options.resume)
     sources = list(_sources(options, config, network))
     set_threads(None, max(source.num_workers for source in sources))
     specs = _decoder_specs(config, network, options.hotwords)
@@ -97,24 +97,6 @@ def _check_options(options: argparse.Namespace) -> None:
             faults.append(f"--{name}: {path} is a directory; expected a file name")
     if faults:
         raise ConfigError(faults, "command line")
-
-
-def _config(options: argparse.Namespace, checkpoint: Mapping[str, Any]) -> ExperimentConfig:
-    """Return the checkpoint's config under the overlay and the overrides, validated for inference."""
-    path = Run.of_checkpoint(options.resume).config_path
-    carried = checkpoint.get("config")
-    raw = carried if isinstance(carried, dict) and not path.is_file() else read_json(path)
-    source = str(path)
-    if options.config is not None:
-        raw, source = overlay(raw, read_json(options.config)), f"{path} with {options.config}"
-    config = validate(override(raw, options.assignments), source, training=False)
-    alphabet = checkpoint.get("alphabet")
-    if alphabet is not None:
-        own = list(components.build_text_encoder(config).alphabet)
-        if own != list(alphabet):
-            fault = f"text_encoder: its alphabet {''.join(own)!r} is not the checkpoint's {''.join(alphabet)!r}"
-            raise ConfigError([fault], source)
-    return config
 
 
 def _sources(options: argparse.Namespace, config: ExperimentConfig, network: Network) -> Iterator[Source]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from hw_asr.checkpoints.weights import check_weights, load_weights
 from hw_asr.config import ExperimentConfig
 from hw_asr.experiment import components
 from hw_asr.features import FrontEnd
@@ -29,3 +33,19 @@ def make_network(config: ExperimentConfig, device: torch.device) -> Network:
     torch.manual_seed(config.trainer.seed)
     model = components.build_model(config, front_end.n_feats, len(text_encoder.alphabet)).to(device)
     return Network(front_end, model, text_encoder)
+
+
+def load_network(
+    config: ExperimentConfig, device: torch.device, state_dict: Mapping[str, Any], source: Path
+) -> Network:
+    """Build the network of a checkpoint and load its weights; memory is allocated only after all shapes agree.
+
+    Raises CheckpointError naming `source` when the weights do not fit the config.
+    """
+    n_feats = components.build_features(config.preprocessing).n_feats
+    with torch.device("meta"):
+        model = components.build_model(config, n_feats, len(components.build_text_encoder(config).alphabet))
+    check_weights(model, state_dict, source)
+    network = make_network(config, device)
+    load_weights(network.model, state_dict, source)
+    return network

@@ -25,6 +25,8 @@ _SINGLE: dict[str, Registry[Any]] = {
     "preprocessing.spectrogram": registry.SPECTROGRAMS,
     "trainer.external_storage": registry.STORAGES,
 }
+_TRAINING_ONLY = ("augmentations", "loss", "lr_scheduler", "metrics", "optimizer")
+_TRAINER_KEYS_OF_RECOGNITION = ("beam_size", "seed")
 _POSITIVE = (
     "epochs", "len_epoch", "save_period", "keep_last", "keep_every", "save_steps", "early_stop", "log_step",
     "beam_size", "accumulate_grad_steps", "max_bad_steps",
@@ -38,18 +40,19 @@ _LISTS: dict[str, Registry[Any]] = {
 
 
 def validate(raw: Mapping[str, Any], source: str = "config", *, training: bool = True) -> ExperimentConfig:
-    """Return the parsed config; without `training`, what only a training run needs may be missing.
+    """Return the parsed config; without `training`, sections that only training uses are neither read nor built.
 
     Raises ConfigError listing every fault with its path: keys and types, names and arguments of components, values
     their constructors refuse, and parts that do not fit each other. Nothing is created, downloaded or written.
     """
+    raw = raw if training else for_recognition(raw)
     faults: list[str] = []
     config = None
     try:
         config = parse(raw)
     except ConfigError as error:
         faults += error.faults
-    for kind, spec, path in _specs(raw):
+    for kind, spec, path in specs(raw):
         found = kind.check(spec, path, components.PROVIDED.get(kind.kind, ()))
         faults += [fault for fault in found if fault not in faults]
     if config is not None:
@@ -61,7 +64,16 @@ def validate(raw: Mapping[str, Any], source: str = "config", *, training: bool =
     return config
 
 
-def _specs(raw: Mapping[str, Any]) -> Iterator[tuple[Registry[Any], Any, str]]:
+def for_recognition(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config without its training sections; a placeholder stands for the optimizer, which is required."""
+    kept = {key: value for key, value in raw.items() if key not in _TRAINING_ONLY}
+    trainer = raw.get("trainer")
+    settings = trainer if isinstance(trainer, Mapping) else {}
+    used = {key: settings[key] for key in _TRAINER_KEYS_OF_RECOGNITION if key in settings}
+    return {**kept, "optimizer": {"type": "SGD"}, "trainer": {"epochs": 1, **used}}
+
+
+def specs(raw: Mapping[str, Any]) -> Iterator[tuple[Registry[Any], Any, str]]:
     """Yield each spec that is where one belongs, with its registry and path."""
     for path, kind in _SINGLE.items():
         spec = _at(raw, path)
@@ -132,11 +144,11 @@ def _construction_faults(config: ExperimentConfig, training: bool) -> list[str]:
         if sampler is not None:
             provided = {"durations": [1.0], "seed": 0, "rank": 0, "world_size": 1}
             _try(faults, f"data.{split}.batch_sampler.args", partial(registry.SAMPLERS.build, sampler, **provided))
-    parameter = torch.nn.Linear(1, 1)
-    optimizer = _try(faults, "optimizer.args", lambda: components.build_optimizer(config, parameter))
-    if optimizer is not None:
-        _try(faults, "lr_scheduler.args", lambda: components.build_scheduler(config, optimizer))
     if training:
+        parameter = torch.nn.Linear(1, 1)
+        optimizer = _try(faults, "optimizer.args", lambda: components.build_optimizer(config, parameter))
+        if optimizer is not None:
+            _try(faults, "lr_scheduler.args", lambda: components.build_scheduler(config, optimizer))
         faults += _monitor_faults(config, [name for metric in metrics for name in metric.names()])
     faults += _decoder_faults(config, encoder, metrics if training else [])
     return faults
@@ -190,7 +202,7 @@ def _try(faults: list[str], path: str, make: Callable[[], Any]) -> Any:
     """Return what `make` makes; what it refuses becomes a fault, and None is returned."""
     try:
         return make()
-    except (ValueError, TypeError, RuntimeError, AssertionError) as error:
+    except (ValueError, TypeError, RuntimeError, AssertionError, MemoryError, OverflowError) as error:
         faults.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
         return None
 

@@ -1,0 +1,232 @@
+"""The config of a checkpoint: found, put under overlay and assignments, checked for what it may do, validated.
+
+A config that a person names with `-c` may do everything. One that is received, beside the checkpoint or inside it, is
+data: its modules are imported only if they are allowed by name, and its storages, addresses and paths take effect only
+if the person says so, names them too, or started the run on this machine.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hw_asr.checkpoints.reading import load_checkpoint
+from hw_asr.config import ConfigError, ExperimentConfig, overlay, override, read_json
+from hw_asr.experiment import components
+from hw_asr.experiment.config_effects import FILES, MODULE, Effect, dotted, effects
+from hw_asr.experiment.remembered_runs import is_remembered
+from hw_asr.experiment.validation import for_recognition, specs, validate
+from hw_asr.storage.runs import Run
+
+logger = logging.getLogger(__name__)
+_NO_DATA = [{"type": "CustomAudioDataset", "args": {"data": []}}]
+"""Stands for the datasets of a split that the command does not read."""
+
+
+class Trust(NamedTuple):
+    """What a person allows a received config: `--allow-module NAME`, repeatable, and `--trust-config`."""
+
+    modules: frozenset[str] = frozenset()
+    config: bool = False
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a person named on the command line. It may do everything."""
+
+    overlay: Path | None = None
+    """`-c` of a command that also takes a checkpoint."""
+    assignments: Sequence[str] = ()
+    """`--set KEY=VALUE`."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """A whole config that is not applied; what the received one has in common with it is trusted."""
+    trust: Trust = field(default_factory=Trust)
+
+
+class CheckpointConfig(NamedTuple):
+    """A validated config, the file or files it comes from, and what it does beyond computing, all of it allowed."""
+
+    config: ExperimentConfig
+    source: str
+    effects: list[Effect]
+
+
+class _Read(NamedTuple):
+    """A config as it was read, its source, and the top-level sections that the person's overlay replaced."""
+
+    raw: dict[str, Any]
+    source: str
+    overlaid: frozenset[str] = frozenset()
+
+
+def for_training(checkpoint: Path, named: Named, state: Mapping[str, Any] | None = None) -> CheckpointConfig:
+    """Return the config to continue a run with. `state` is the loaded checkpoint, if the caller has it.
+
+    Raises ConfigError with every fault; an effect that is not allowed is one.
+    """
+    read = _read(checkpoint, named, state)
+    refused = _not_allowed(read, checkpoint, named)
+    if refused:
+        raise ConfigError([_refusal(effect) for effect in refused], read.source)
+    return CheckpointConfig(validate(read.raw, read.source), read.source, effects(read.raw))
+
+
+def for_evaluation(
+    checkpoint: Path,
+    named: Named,
+    reads_split: Callable[[str], bool],
+    state: Mapping[str, Any] | None = None,
+) -> CheckpointConfig:
+    """Return the config to run a checkpoint's model with; `reads_split` tells which splits' data the command reads.
+
+    Sections that only training uses and data that is not read are left out. Of what is left, a language model that is
+    not allowed is replaced by none, with a warning. Raises ConfigError with every other fault.
+    """
+    read = _read(checkpoint, named, state)
+    raw, source = _without_unread_data(for_recognition(read.raw), reads_split), read.source
+    refused = _not_allowed(read._replace(raw=raw), checkpoint, named)
+    language_models = [effect for effect in refused if effect.kind == FILES and _is_of_decoding(effect)]
+    faults = [_refusal(effect) for effect in refused if effect not in language_models]
+    if faults:
+        raise ConfigError(faults, source)
+    raw = _without_language_models(raw, language_models)
+    config = validate(raw, source, training=False)
+    _check_alphabet(config, (state or {}).get("alphabet"), source)
+    return CheckpointConfig(config, source, effects(raw))
+
+
+def _read(checkpoint: Path, named: Named, state: Mapping[str, Any] | None) -> _Read:
+    """Return the config beside the checkpoint, else the one inside, under overlay and assignments."""
+    path = Run.of_checkpoint(checkpoint).config_path
+    if path.is_file():
+        raw, source = read_json(path), str(path)
+    else:
+        embedded = (load_checkpoint(checkpoint) if state is None else state).get("config")
+        if not isinstance(embedded, Mapping):
+            raise ConfigError([f"{path}: no such file, and the checkpoint holds no config; name one with -c"])
+        raw, source = _as_json(embedded, checkpoint), f"config in {checkpoint}"
+    overlaid: Mapping[str, Any] = {}
+    if named.overlay is not None:
+        overlaid = read_json(named.overlay)
+        raw, source = overlay(raw, overlaid), f"{source} with {named.overlay}"
+    return _Read(override(raw, named.assignments), source, frozenset(overlaid))
+
+
+def _as_json(embedded: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
+    try:
+        raw: dict[str, Any] = json.loads(json.dumps(embedded))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError([f"the config in {checkpoint} is not JSON: {error}"]) from error
+    return raw
+
+
+def _not_allowed(read: _Read, checkpoint: Path, named: Named) -> list[Effect]:
+    """Return the effects of a config that nobody allowed."""
+    directory = Run.of_checkpoint(checkpoint).model_dir
+    assigned = [assignment.partition("=")[0] for assignment in named.assignments]
+    also_named = {effect.canonical() for effect in effects(named.config)}
+    refused = []
+    for effect in effects(read.raw):
+        path = dotted(effect.path)
+        is_named = path.partition(".")[0] in read.overlaid
+        is_named = is_named or any(path == key or path.startswith(f"{key}.") for key in assigned)
+        is_trusted = named.trust.config and effect.kind != MODULE
+        if is_named or is_trusted or effect.canonical() in also_named or is_remembered(directory, effect):
+            continue
+        if effect.kind == MODULE and effect.value in named.trust.modules:
+            _check_definition(read.raw, effect)
+            continue
+        refused.append(effect)
+    return refused
+
+
+def _check_definition(raw: Mapping[str, Any], effect: Effect) -> None:
+    """Import an allowed module; raise ConfigError for a type that it only imports, `os.system` for one."""
+    type_name = next(spec.get("type") for _, spec, path in specs(raw) if f"{path}.module" == effect.path)
+    try:
+        module = importlib.import_module(effect.value)
+    except ImportError:
+        return  # validation reports it
+    found = getattr(module, type_name, None) if isinstance(type_name, str) else None
+    package = effect.value.partition(".")[0]
+    if found is not None and (getattr(found, "__module__", None) or "").partition(".")[0] != package:
+        raise ConfigError(
+            [f"{effect.path}: {type_name!r} is not defined in {effect.value!r}, only imported there; it is not used"]
+        )
+
+
+def _refusal(effect: Effect) -> str:
+    if effect.kind == MODULE:
+        return (
+            f"{effect.path}: the checkpoint's config asks to import the module {effect.value!r}, which runs its code; "
+            f"if you trust it, add --allow-module {effect.value}"
+        )
+    return (
+        f"{effect}: comes from the checkpoint's config, and was not named by you; if you trust it, add --trust-config, "
+        "or name your own with -c or --set"
+    )
+
+
+def _without_unread_data(raw: dict[str, Any], reads_split: Callable[[str], bool]) -> dict[str, Any]:
+    """Replace the datasets of splits that are not read, and the root of all data if none is."""
+    data = raw.get("data")
+    if not isinstance(data, Mapping):
+        return raw
+    cores = os.cpu_count() or 1
+    kept: dict[str, Any] = {}
+    for name, split in data.items():
+        if name == "root_dir":
+            continue
+        if isinstance(split, Mapping) and not reads_split(name):
+            size, workers = split.get("batch_size"), split.get("num_workers")
+            split = {
+                "batch_size": size if isinstance(size, int) and size > 0 else 8,
+                "num_workers": min(workers, cores) if isinstance(workers, int) and workers > 0 else 0,
+                "datasets": _NO_DATA,
+            }
+        kept[name] = split
+    if "root_dir" in data and any(map(reads_split, kept)):
+        kept["root_dir"] = data["root_dir"]
+    return {**raw, "data": kept}
+
+
+def _is_of_decoding(effect: Effect) -> bool:
+    return effect.path.startswith(("decoders[", "text_encoder.args."))
+
+
+def _without_language_models(raw: dict[str, Any], refused: Sequence[Effect]) -> dict[str, Any]:
+    """Remove decoders, and arguments of the text encoder, that name files or servers which are not allowed."""
+    if not refused:
+        return raw
+    names = {dotted(effect.path).split(".")[1] for effect in refused if effect.path.startswith("decoders[")}
+    decoders = raw.get("decoders")
+    if isinstance(decoders, list):
+        kept = [spec for index, spec in enumerate(decoders) if str(index) not in names]
+        decoders = kept or [{"type": "argmax"}]
+    encoder = raw.get("text_encoder")
+    removed = {effect.path.rpartition(".")[2] for effect in refused if effect.path.startswith("text_encoder.args.")}
+    if removed and isinstance(encoder, Mapping):
+        encoder = {**encoder, "args": {name: each for name, each in encoder["args"].items() if name not in removed}}
+        if "model" in removed:  # without it, the default language model would be downloaded
+            decoders = decoders or [{"type": "argmax"}, {"type": "beam_search"}]
+    for effect in refused:
+        logger.warning("%s: from the checkpoint's config, not used; name it with -c, or add --trust-config", effect)
+    changed = {"decoders": decoders, "text_encoder": encoder}
+    return {**raw, **{key: value for key, value in changed.items() if value is not None}}
+
+
+def _check_alphabet(config: ExperimentConfig, alphabet: Any, source: str) -> None:
+    """Raise ConfigError when the text encoder of the config is not the one the checkpoint was trained with."""
+    if alphabet is None:
+        return
+    own = list(components.build_text_encoder(config).alphabet)
+    if not isinstance(alphabet, (list, tuple)) or own != list(alphabet):
+        shown = "".join(map(str, alphabet)) if isinstance(alphabet, (list, tuple)) else repr(alphabet)
+        fault = f"text_encoder: its alphabet {''.join(own)!r} differs from the checkpoint's {shown[:200]!r}"
+        raise ConfigError([fault], source)
