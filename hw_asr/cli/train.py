@@ -37,8 +37,7 @@ def run(options: argparse.Namespace) -> int:
     if options.bs is not None:
         assignments.append(f"data.train.batch_size={options.bs}")
     from hw_asr.commands.train import Request, check, check_batch, train
-    from hw_asr.experiment.checkpoint_config import Trust
 
     command = check_batch if options.check_batch else check if options.check else train
-    trust = Trust(frozenset(options.allowed_modules), options.trust_config)
-    return command(Request(options.config, options.resume, assignments, options.device, trust))
+    allowed = frozenset(options.allowed_modules)
+    return command(Request(options.config, options.resume, assignments, options.device, allowed, options.trust_config))

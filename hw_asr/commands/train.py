@@ -52,7 +52,8 @@ class Request(NamedTuple):
     resume: Path | None
     assignments: Sequence[str] = ()
     device: str | None = None
-    trust: Trust = Trust()
+    allowed_modules: frozenset[str] = frozenset()
+    trust_config: bool = False
 
 
 class Start(NamedTuple):
@@ -179,7 +180,7 @@ def _read(request: Request) -> tuple[ExperimentConfig, Run | None]:
     if request.config is not None:
         return validate(override(read_json(request.config), request.assignments), str(request.config)), None
     assert request.resume is not None, "the command line asks for one of them"
-    named = Named(assignments=request.assignments, trust=request.trust)
+    named = Named(assignments=request.assignments, trust=Trust(request.allowed_modules, request.trust_config))
     return for_training(request.resume, named).config, Run.of_checkpoint(request.resume)
 
 

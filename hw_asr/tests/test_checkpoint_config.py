@@ -3,97 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import json
-import os
-import shutil
 import socket
-import stat
 import sys
-import tempfile
-import threading
 import unittest
-from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
-import test as test_command
 from hw_asr.checkpoints.reading import load_checkpoint
-from hw_asr.checkpoints.writing import save_checkpoint
 from hw_asr.config import ConfigError
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation, for_training
 from hw_asr.experiment.config_effects import effects
-from hw_asr.experiment.network import make_network
-from hw_asr.experiment.remembered_runs import NAME, is_remembered, remember, state_dir
-from hw_asr.experiment.validation import validate
-from hw_asr.tests.training_case import TrainingCase, run_dir
+from hw_asr.tests.received_case import AUDIO, CONFIG, MANIFEST, ReceivedCase, changed
 from scripts import average_checkpoints
 from scripts.language_model import tune as tune_command
-
-ROOT = Path(__file__).resolve().parents[2]
-AUDIO = ROOT / "demo" / "corpus" / "dev" / "Michael-en-gb-179-54-001.opus"
-MANIFEST = {"type": "CustomAudioDataset", "args": {"data": "/data/dev.jsonl"}}
-CONFIG: dict[str, Any] = {
-    "name": "tiny",
-    "preprocessing": {"spectrogram": {"type": "MelSpectrogram", "args": {"n_mels": 20}}},
-    "arch": {"type": "BaselineModel", "args": {"fc_hidden": 4}},
-    "text_encoder": {"type": "CTCCharTextEncoder"},
-    "data": {split: {"batch_size": 2, "datasets": [{"type": "FSDDDataset", "args": {"split": "test"}}]}
-             for split in ("train", "val")},
-    "optimizer": {"type": "Adam"},
-    "trainer": {"epochs": 1, "monitor": "off", "beam_size": 3},
-}  # fmt: skip
-MODULE = """import pathlib
-from os import system
-from hw_asr.text.encoder import CTCCharTextEncoder
-pathlib.Path(__file__).with_name("MARK").touch()
-class Letters(CTCCharTextEncoder):
-    pass
-"""
-
-
-def changed(**sections: Any) -> dict[str, Any]:
-    return {**copy.deepcopy(CONFIG), **sections}
-
-
-class ReceivedCase(unittest.TestCase):
-    """A checkpoint from elsewhere, with its config beside or inside it, and a module that leaves a mark."""
-
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        (self.folder / "planted_module.py").write_text(MODULE)
-        self.mark = self.folder / "MARK"
-        sys.path.insert(0, str(self.folder))
-        self.addCleanup(sys.path.remove, str(self.folder))
-        self.addCleanup(sys.modules.pop, "planted_module", None)
-
-    def checkpoint(self, raw: dict[str, Any], inside: bool = False) -> Path:
-        network = make_network(validate(CONFIG), torch.device("cpu"))
-        path = self.folder / "saved" / "models" / "tiny" / "run" / "best.pth"
-        shutil.rmtree(path.parent, ignore_errors=True)
-        state: dict[str, Any] = {
-            "state_dict": dict(network.model.state_dict()),
-            "alphabet": list("^" + "abcdefghijklmnopqrstuvwxyz "),
-        }
-        save_checkpoint({**state, **({"config": raw} if inside else {})}, path)
-        if not inside:
-            (path.parent / "config.json").write_text(json.dumps(raw))
-        return path
-
-    def run_test_py(self, checkpoint: Path, *arguments: str) -> tuple[int, str]:
-        command = ["test.py", "-r", str(checkpoint), "-o", str(self.folder / "o.json"), "-d", "cpu", *arguments]
-        output = io.StringIO()
-        with (
-            mock.patch.object(sys, "argv", command),
-            contextlib.redirect_stderr(output),
-            contextlib.redirect_stdout(output),
-        ):
-            return test_command.main(), output.getvalue()
 
 
 class ModuleTest(ReceivedCase):
@@ -281,86 +206,6 @@ class EffectsTest(ReceivedCase):
         for alphabet in (list("^ba"), 5, [1, None]):
             with self.assertRaisesRegex(ConfigError, "differs from the checkpoint's"):
                 for_evaluation(checkpoint, Named(), lambda name: False, {"alphabet": alphabet})
-
-
-class RememberedTest(ReceivedCase):
-    def setUp(self) -> None:
-        super().setUp()
-        patch = mock.patch.dict(os.environ, {"XDG_STATE_HOME": str(self.folder / "state")})
-        patch.start()
-        self.addCleanup(patch.stop)
-        self.raw = changed(text_encoder={"type": "Letters", "module": "planted_module"})
-        self.raw["data"]["root_dir"] = str(self.folder)
-
-    def test_what_a_person_started_needs_no_permission_again_and_may_be_moved(self) -> None:
-        checkpoint = self.checkpoint(self.raw)
-        remember(checkpoint.parent, effects(self.raw))
-        for_training(checkpoint, Named())
-        moved = shutil.copytree(checkpoint.parent, self.folder / "models" / "tiny" / "moved")
-        for_training(moved / "best.pth", Named())
-        self.assertEqual(0o600, stat.S_IMODE((state_dir() / "key").stat().st_mode))
-        self.assertEqual(0o700, stat.S_IMODE(state_dir().stat().st_mode))
-
-    def test_an_edited_value_is_not_covered(self) -> None:
-        checkpoint = self.checkpoint({**self.raw, "arch": {"type": "X", "module": "os"}})
-        remember(checkpoint.parent, effects(self.raw))
-        with self.assertRaises(ConfigError) as caught:
-            for_training(checkpoint, Named())
-        self.assertEqual(1, len(caught.exception.faults))
-        self.assertIn("--allow-module os", caught.exception.faults[0])
-
-    def test_permissions_of_another_machine_are_worth_nothing(self) -> None:
-        checkpoint = self.checkpoint(self.raw)
-        with mock.patch.dict(os.environ, {"XDG_STATE_HOME": str(self.folder / "other")}):
-            remember(checkpoint.parent, effects(self.raw))
-        self.assertTrue((checkpoint.parent / NAME).is_file())
-        remember(self.folder, effects(self.raw))  # this machine has a key, too
-        with self.assertRaises(ConfigError):
-            for_training(checkpoint, Named())
-
-    def test_a_key_that_others_could_write_is_not_used(self) -> None:
-        checkpoint = self.checkpoint(self.raw)
-        remember(checkpoint.parent, effects(self.raw))
-        effect = effects(self.raw)[0]
-        self.assertTrue(is_remembered(checkpoint.parent, effect))
-        (state_dir() / "key").chmod(0o644)
-        with self.assertLogs("hw_asr", "WARNING"):
-            self.assertFalse(is_remembered(checkpoint.parent, effect))
-
-    def test_threads_agree_on_one_key(self) -> None:
-        checkpoint = self.checkpoint(self.raw)
-        directories = [self.folder / str(index) for index in range(8)]
-        threads = [threading.Thread(target=remember, args=(each, effects(self.raw))) for each in directories]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.assertEqual(1, len({(each / NAME).read_bytes() for each in directories}))
-        self.assertEqual(["key"], [path.name for path in state_dir().iterdir()])
-        self.assertFalse(is_remembered(checkpoint.parent, effects(self.raw)[0]))
-
-    def test_no_place_for_the_key_is_a_warning(self) -> None:
-        (self.folder / "state").write_text("a file")
-        with self.assertLogs("hw_asr", "WARNING") as logs:
-            remember(self.folder, effects(self.raw))
-        self.assertIn("--trust-config", logs.output[0])
-
-
-class TrainingTest(TrainingCase):
-    def test_a_run_started_here_goes_on_and_one_from_elsewhere_asks(self) -> None:
-        place = self.place(self.config(epochs=1, len_epoch=2))
-        self.train(place, "-c", "config.json")
-        last = str(run_dir(place) / "last.pth")
-        self.assertIn("nothing to do", self.train(place, "-r", last))
-        (run_dir(place) / NAME).unlink()
-        output = self.train(place, "-r", last, "--check", code=2)
-        self.assertIn("data.train.datasets[0].args.data: ", output)
-        output = self.train(place, "-r", last, code=2)
-        self.assertIn("--trust-config", output)
-        (run_dir(place) / "config.json").unlink()
-        self.assertIn("nothing to do", self.train(place, "-r", last, "--trust-config"))
-        self.assertTrue((run_dir(place) / "config.json").is_file(), "taken from the checkpoint")
-        self.assertIn("nothing to do", self.train(place, "-r", last))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class DocsTest(unittest.TestCase):
 
 
 def _options(module: Any) -> set[str]:
-    shared = ROOT / "hw_asr" / "commands" / "trust_options.py"
+    shared = ROOT / "hw_asr" / "cli" / "trust.py"
     return {option for path in (Path(module.__file__), shared) for option in OPTIONS.findall(path.read_text("utf-8"))}
 
 
