@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hw_asr.config.registry import STORAGES
-from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.atomic_files import sync_directory, write_and_rename
 from hw_asr.storage.external import (
     ExternalStorage,
     Progress,
@@ -73,6 +74,20 @@ class DirectoryStorage(ExternalStorage):
         """Copy a file into the directory and read it back."""
         self._check_exists()
         self._copy(path, self._root / run.experiment / run.name / name, progress)
+
+    def copy(self, run: RunId, source: str, target: str) -> bool:
+        """Link a file to a second name; False on file systems without hard links."""
+        self._check_exists()
+        directory = self._root / run.experiment / run.name
+        part = directory / f".{target}.{uuid.uuid4().hex}.part"
+        try:
+            part.hardlink_to(directory / source)
+            part.replace(directory / target)
+        except OSError:
+            part.unlink(missing_ok=True)
+            return False
+        sync_directory(directory)
+        return True
 
     def _copy(self, source: Path, target: Path, progress: Progress | None) -> None:
         with self._errors(), source.open("rb") as file, write_and_rename(target) as copy:

@@ -86,6 +86,13 @@ class ExternalStorage(ABC):
     def upload(self, path: Path, run: RunId, name: str, progress: Progress | None = None) -> None:
         """Put a file into a run, which is made when missing; it replaces the one of that name, when whole."""
 
+    def copy(self, run: RunId, source: str, target: str) -> bool:
+        """Store the content of one file of a run under a second name, without sending it again.
+
+        Returns False when the storage cannot do that; then the file has to be uploaded.
+        """
+        return False
+
 
 def md5_of(path: Path) -> str:
     """MD5 of a file, read in blocks."""

@@ -119,6 +119,19 @@ class FsspecStorage(ExternalStorage):
 
         Backoff(self._attempts, self._first_wait).retry(attempt)
 
+    def copy(self, run: RunId, source: str, target: str) -> bool:
+        """Copy a file on the side of the storage; False when its content is not known to be whole."""
+        fs, root = self._open()
+        directory = f"{root}/{run.experiment}/{run.name}"
+        md5 = self._stored_md5(f"/{run.experiment}/{run.name}/{source}")
+        if md5 is None:
+            return False
+        part = f"{directory}/.{target}.{uuid.uuid4().hex}.part"
+        with self._errors(f"copy {source} to {target}"):
+            fs.cp_file(f"{directory}/{source}", part)
+            self._replace(fs, part, f"{directory}/{target}", md5)
+        return True
+
     def _replace(self, fs: Any, part: str, place: str, md5: str) -> None:
         # Without an MD5 beside it a file is checked by size alone, so none must outlive the content it is for.
         stored = _md5_place(place)

@@ -137,6 +137,17 @@ class GDriveStorage(ExternalStorage):
                 lambda: self._upload(session, path, run, name, progress), on=(Gone, Damaged)
             )
 
+    def copy(self, run: RunId, source: str, target: str) -> bool:
+        """Copy a file on Drive's side; False when the target exists, whose id a copy cannot keep."""
+        with self._session(write=True) as session:
+            items = self._items(session, run)
+            if source not in items or target in items:
+                return False
+            parent = items[source]["parents"][0]["id"]
+            session.copy(items[source]["id"], target, parent)
+            copied = self._items(session, run).get(target, {})
+            return bool(copied.get("md5Checksum") == items[source].get("md5Checksum", ""))
+
     def _upload(self, session: Session, path: Path, run: RunId, name: str, progress: Progress | None) -> None:
         folder = self._folder
         for title in run:

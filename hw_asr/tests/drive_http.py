@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler
@@ -73,12 +74,15 @@ class DriveHandler(BaseHTTPRequestHandler):
         if item_id == "generateIds":
             self._json({"ids": [self.drive.new_id() for _ in range(int(self.query["maxResults"]))]})
             return
-        item = self.drive.items.get(item_id.removesuffix("/trash"))
+        item = self.drive.items.get(item_id.removesuffix("/trash").removesuffix("/copy"))
         if item is None:
             self._error(404, "notFound")
             return
         if self.query.get("alt") == "media":
             self._content(item)
+            return
+        if item_id.endswith("/copy"):
+            self._copy(item)
             return
         if item_id.endswith("/trash"):
             item["trashed"] = True
@@ -96,6 +100,18 @@ class DriveHandler(BaseHTTPRequestHandler):
             parents = [parent["id"] for parent in body["parents"]]
             item = self.drive.add(body["title"], body["mimeType"], parents, body.get("id"))
         self._json(item)
+
+    def _copy(self, item: dict[str, Any]) -> None:
+        body = self._body_json()
+        with self.drive.lock:
+            if body.get("id") in self.drive.items:
+                self._error(409)
+                return
+            parents = [parent["id"] for parent in body["parents"]]
+            copied = self.drive.add(body["title"], item["mimeType"], parents, body.get("id"))
+            shutil.copyfile(self.drive.contents / item["id"], self.drive.contents / copied["id"])
+            self.drive.describe_content(copied)
+        self._json(copied)
 
     def _list(self) -> None:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hw_asr.storage.directory import DirectoryStorage
-from hw_asr.storage.exporter import Exporter
+from hw_asr.storage.exporter import ExportedFile, Exporter
 from hw_asr.storage.external import (
     ExternalStorage,
     Progress,
@@ -176,6 +176,36 @@ class ExporterTest(unittest.TestCase):
         exporter.export(self.write("c.pth", b"x"))
         exporter.close()
         self.assertEqual([name for name, _ in storage.uploads], ["c.pth", "a.pth", "b.pth"])
+
+    def test_content_that_is_there_is_not_sent_again(self) -> None:
+        storage = DirectoryStorage(self.root / "target")
+        (self.root / "target").mkdir()
+        sent: list[str] = []
+        upload = storage.upload
+        storage.upload = lambda path, run, name, progress=None: (sent.append(name), upload(path, run, name))[1]
+        exporter = self.exporter(storage)
+        best = self.write("model_best.pth", b"same")
+        for name in ("checkpoint-epoch1.pth", "last.pth"):
+            (self.run_.model_dir / name).hardlink_to(best)
+        for path in (best, self.run_.model_dir / "checkpoint-epoch1.pth", self.run_.model_dir / "last.pth", best):
+            exporter.export(path)
+        exporter.close()
+        self.assertEqual(sent, ["model_best.pth"])
+        stored = {file.name: file.size for file in storage.files(self.run_.id)}
+        self.assertEqual(stored, {"model_best.pth": 4, "checkpoint-epoch1.pth": 4, "last.pth": 4})
+        self.assertEqual(list(self.run_.model_dir.glob(".*")), [])
+
+    def test_each_checkpoint_is_the_version_of_its_step_and_follows_its_metrics(self) -> None:
+        storage = ScriptedStorage()
+        seen: list[ExportedFile] = []
+        exporter = Exporter(storage, self.run_, exported=seen.append)
+        self.run_.metrics_path.write_bytes(b'{"step": 1}\n{"ste')
+        path = self.write("last.pth", b"first")
+        exporter.export(path, 1)
+        self.write("last.pth", b"second")
+        exporter.close()
+        self.assertEqual(storage.uploads, [("metrics.jsonl", b'{"step": 1}\n'), ("last.pth", b"first")])
+        self.assertEqual([(file.name, file.step) for file in seen], [("last.pth", 1)])
 
     def test_a_rotated_checkpoint_is_no_failure(self) -> None:
         storage = DirectoryStorage(self.root)

@@ -173,7 +173,7 @@ class AuthTest(DriveCase):
             exporter = Exporter(storage, run, attempts=2, first_wait=0.001)
             for kind in (200, 400, 401, 403, 404, 500, "cut"):
                 path = run.checkpoint_path(str(kind))
-                path.write_bytes(b"weights")
+                path.write_bytes(f"weights {storage!r} {kind}".encode())
                 if kind != 200:
                     self.drive.fail(kind, times=1000)
                 exporter.export(path)

@@ -1,0 +1,109 @@
+"""Keeping two machines from training one run: a status that is rewritten while training is alive."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from hw_asr.storage.exporter import ExportedFile
+from hw_asr.storage.external import ExternalStorage, StorageError
+from hw_asr.storage.run_status import RunStatus, State, read_status, write_status
+from hw_asr.storage.runs import CHECKPOINT_SUFFIX, RunError, RunId
+
+STALE_INTERVALS = 3
+"""Intervals without a new beat after which a machine counts as gone."""
+logger = logging.getLogger(__name__)
+
+
+def wait_until_stale(
+    storage: ExternalStorage, run: RunId, status: RunStatus, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Return when the machine that last trained a run is gone; raises RunError when it is alive, or StorageError.
+
+    No clocks are compared: a status that does not change within three of its intervals is of a machine that is gone.
+    """
+    if status.state != "running":
+        return
+    seconds = STALE_INTERVALS * min(max(status.interval, 0.0), 300.0)
+    logger.info("run %s was last trained by %s; waiting %.0f s for a sign of life", run, status.host, seconds)
+    sleep(seconds)
+    now = read_status(storage, run)
+    if now is not None and now.state == "running" and (now.owner, now.beat) != (status.owner, status.beat):
+        raise RunError(f"run {run} is being trained by {now.host}; stop it there first, or start another run")
+
+
+class Heartbeat:
+    """Rewrites the status of a run from a thread of its own, every `interval` seconds and after each export.
+
+    `lost` is called once, in that thread, when another machine has taken over the run. A storage that fails is retried
+    at the next beat.
+    """
+
+    def __init__(self, storage: ExternalStorage, run: RunId, interval: float, lost: Callable[[str], None]) -> None:
+        self._storage, self._run, self._lost = storage, run, lost
+        self._status = RunStatus(interval=interval)
+        self._changed = threading.Condition()
+        self._news = self._closing = self._is_lost = False
+        self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another machine trains the run now."""
+        return self._is_lost
+
+    def start(self) -> None:
+        """Take the run over: write the status and begin to rewrite it; a storage that fails is a warning."""
+        try:
+            before = read_status(self._storage, self._run)
+            if before is not None:
+                self._status = self._status.next_beat(checkpoint=before.checkpoint, step=before.step, md5=before.md5)
+            write_status(self._storage, self._run, self._status)
+        except StorageError as error:
+            logger.warning("the status of run %s cannot be written now: %s", self._run, error)
+        self._thread.start()
+
+    def exported(self, file: ExportedFile) -> None:
+        """Note a file that is in the storage now; a checkpoint of a later step is what continues the run."""
+        if not file.name.endswith(CHECKPOINT_SUFFIX):
+            return
+        with self._changed:
+            if file.step >= self._status.step:
+                self._status = self._status.next_beat(checkpoint=file.name, step=file.step, md5=file.md5)
+                self._news = True
+                self._changed.notify_all()
+
+    def close(self, state: State) -> None:
+        """Write the last status: `stopped` for a run that can be continued, else `finished`."""
+        with self._changed:
+            self._closing = True
+            self._status = self._status.next_beat(state=state)
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(60)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._news or self._closing, self._status.interval)
+                last = self._closing
+                self._news = False
+                self._status = self._status.next_beat()
+                status = self._status
+            try:
+                if self._is_taken_over():
+                    return
+                write_status(self._storage, self._run, status)
+            except StorageError as error:
+                logger.debug("the status of run %s was not written: %s", self._run, error)
+            if last:
+                return
+
+    def _is_taken_over(self) -> bool:
+        now = read_status(self._storage, self._run)
+        if now is None or now.owner == self._status.owner or now.state != "running":
+            return False
+        self._is_lost = True
+        self._lost(now.host)
+        return True
