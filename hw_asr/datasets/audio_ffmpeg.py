@@ -1,66 +1,217 @@
-"""Decoding through PyAV, which carries FFmpeg: m4a, webm, wma and whatever else libsndfile refuses."""
+"""Decoding through PyAV, which carries FFmpeg: every format that libsndfile does not read whole."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
-from hw_asr.datasets.recording import AudioError, Decoded
+from hw_asr.datasets.audio_clock import MAX_GAP_SECONDS, Clock
+from hw_asr.datasets.audio_damage import PacketReader, Verdict, mp3_verdict
+from hw_asr.datasets.audio_file import BoundedFile
+from hw_asr.datasets.audio_mono import MonoSignal
+from hw_asr.datasets.recording import Decoded, DecodingError, Samples, Target
 
 CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,aac,ogg,flac,wav,w64,mp3,amr,caf,aiff,au,"
-    "mpegts,avi,flv,ac3,eac3,dts,tta,wv,ape"
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,ircam,loas,matroska,mlp,"
+    "mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,paf,qcp,rm,shn,sox,tak,truehd,tta,voc,w64,wav,"
+    "webm,wsd,wtv,wv,xwma,3gp,3g2,m4a,mj2"
 )
 """FFmpeg would also take pictures, raw video, text art, and playlists that reach out to other files and hosts."""
 
+_MP3, _MATROSKA = frozenset(["mp3"]), frozenset(["matroska"])
+_COUNTED = frozenset(["aiff", "ape", "au", "caf", "flac", "nistsphere", "tta", "voc", "w64", "wav", "wv"])
+"""Formats whose header holds the number of samples; that of others is an estimate."""
+_CLOCK_FROM_ZERO = frozenset(["matroska", "mov"])
+_CLOCKED = _CLOCK_FROM_ZERO | frozenset(["asf", "flv", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv"])
+"""Formats whose time stamps are a clock; elsewhere FFmpeg makes them up from sizes or counts."""
+_SEEKABLE = _CLOCK_FROM_ZERO | _COUNTED | frozenset(["aac", "amr", "mp3"])
+"""Formats in which the time stamps after seeking can be relied on."""
 
-def decode(path: Path, refusal: str) -> Decoded:
-    """Decode the first audio stream, its channels averaged; `refusal` is what libsndfile said.
+PREROLL_SECONDS = 1.0
+"""Decoded before a piece and dropped: decoders need what came before, MP3 half a second."""
+BLOCK_FRAMES = 1 << 15
+SILENT_PEAK = 1e-3
+PADDING_SECONDS = 0.2
 
-    Raises AudioError.
+
+def decode(file: BinaryIO, target: Target) -> Decoded:
+    """Decode the best audio track as far as it goes; if that is silent, the first one that is not.
+
+    Raises DecodingError.
     """
-    try:
-        with _open(path) as container:
-            stream = container.streams.audio[0]
-            resampler = av.AudioResampler(format="fltp", layout=stream.layout.name, rate=stream.rate)
-            blocks = [np.empty(0, np.float32)]
-            for frame in container.decode(stream):
-                blocks += [part.to_ndarray().mean(axis=0, dtype=np.float32) for part in resampler.resample(frame)]
-            blocks += [part.to_ndarray().mean(axis=0, dtype=np.float32) for part in resampler.resample(None)]
-            return Decoded(np.concatenate(blocks), stream.rate, _declared(container))
-    except (av.FFmpegError, ValueError, IndexError) as error:
-        raise _error(path, refusal, error) from error
+    with _open(file) as container:
+        best = container.streams.best("audio")
+        if best is None:
+            raise DecodingError("has no audio track")
+        tracks = [stream.index for stream in container.streams.audio]
+        used = best.index
+        decoded = _decode_track(container, best, file, target)
+    if len(tracks) == 1:
+        return decoded
+    for index in (index for index in tracks if index != used):
+        if not _is_silent(decoded):
+            break
+        with _open(file) as container:
+            other = _decode_track(container, container.streams[index], file, target)
+        if not _is_silent(other):
+            decoded, used = other, index
+    note = f"{len(tracks)} audio tracks, of which only track {tracks.index(used) + 1} is used"
+    return decoded._replace(warning="; ".join(filter(None, [note, decoded.warning])))
 
 
-def declared_duration(path: Path, refusal: str) -> float | None:
-    """Return the seconds that the header declares, None when it does not; `refusal` is what libsndfile said.
+def _is_silent(decoded: Decoded) -> bool:
+    return bool(np.abs(decoded.samples).max(initial=0.0) < SILENT_PEAK)
 
-    Raises AudioError.
+
+def duration(file: BinaryIO) -> float:
+    """Return the length of the best audio track in seconds, from its packets, without decoding them.
+
+    Raises DecodingError.
     """
+    with _open(file) as container:
+        stream = container.streams.best("audio")
+        if stream is None:
+            raise DecodingError("has no audio track")
+        reader, clock = PacketReader(container, stream, file), Clock(_origin(container))
+        is_clocked = _has_format(container, _CLOCKED)
+        for packet in reader.packets():
+            if packet.duration:
+                time = float(packet.pts * packet.time_base) if is_clocked and packet.pts is not None else None
+                clock.gap_before(time, float(packet.duration * packet.time_base))
+        declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        is_padded = 0 < clock.position - declared < PADDING_SECONDS  # what decoders drop
+        return declared if is_padded else clock.position
+
+
+@contextmanager
+def _open(file: BinaryIO) -> Iterator[Any]:
+    av.logging.set_level(None)  # FFmpeg's messages would go to the terminal; its errors are raised all the same
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}
     try:
-        with _open(path) as container:
-            return _declared(container) if container.streams.audio else None
-    except (av.FFmpegError, ValueError) as error:
-        raise _error(path, refusal, error) from error
+        with av.open(BoundedFile(file), options=options, metadata_errors="replace") as container:
+            yield container
+    except (av.FFmpegError, OSError) as error:
+        raise DecodingError(f"cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _open(path: Path) -> Any:
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-    return av.open(str(path.absolute()), options=options, metadata_errors="replace")
+def _has_format(container: Any, names: frozenset[str]) -> bool:
+    return not names.isdisjoint(container.format.name.split(","))
 
 
-def _declared(container: Any) -> float | None:
-    stream = container.streams.audio[0]
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
+def _origin(container: Any) -> float | None:
+    """Return the time stamp of the recording's beginning, None when the first one is."""
+    start = None if container.start_time is None else float(container.start_time / av.time_base)
+    if _has_format(container, _CLOCK_FROM_ZERO) and start is not None and start <= MAX_GAP_SECONDS:
+        return 0.0
+    return start
 
 
-def _error(path: Path, refusal: str, error: Exception) -> AudioError:
-    if isinstance(error, IndexError):
-        return AudioError(f"{path}: has no audio stream")
-    detail = error.strerror if isinstance(error, av.FFmpegError) else str(error)
-    return AudioError(f"{path}: cannot be decoded; libsndfile: {refusal}; FFmpeg: {detail}")
+def _decode_track(container: Any, stream: Any, file: BinaryIO, target: Target) -> Decoded:
+    """Decode one track of an open container; from the start of the file where seeking went wrong."""
+    start = target.piece.start - PREROLL_SECONDS if target.piece is not None else 0.0
+    if start > 0 and _has_format(container, _SEEKABLE):
+        origin = _origin(container) or 0.0
+        container.seek(int((start + origin) / stream.time_base), stream=stream)
+        decoded = _TrackDecoder(container, stream, file, target).run(seeks=True)
+        if decoded is not None:
+            return decoded
+        container.seek(0)
+    decoded = _TrackDecoder(container, stream, file, target).run()
+    assert decoded is not None
+    return decoded
+
+
+class _TrackDecoder:
+    """Decodes one track: packets to frames, and frames to their places in the recording."""
+
+    def __init__(self, container: Any, stream: Any, file: BinaryIO, target: Target) -> None:
+        stream.codec_context.thread_count = 1
+        self._container, self._stream, self._file, self._target = container, stream, file, target
+        self._signal = MonoSignal(target)
+        self._blocks = _Blocks(self._signal)
+        self._clock = Clock(_origin(container))
+        self._reader = PacketReader(container, stream, file)
+        self._is_clocked = _has_format(container, _CLOCKED)
+
+    def run(self, seeks: bool = False) -> Decoded | None:
+        """Decode up to the end of the piece; None when, after seeking, nothing says where the first frame belongs."""
+        for frame in self._reader.frames():
+            if seeks:
+                assert self._target.piece is not None
+                position = None if frame.time is None else frame.time - (_origin(self._container) or 0.0)
+                if position is None or not 0 <= position <= self._target.piece.start:
+                    return None
+                self._clock.position = self._signal.position = position
+                self._reader.forget()  # decoders lack what came before
+                seeks = False
+            gap = self._clock.gap_before(frame.time if self._is_clocked else None, frame.samples / frame.sample_rate)
+            if gap:
+                self._blocks.flush()
+                self._signal.append_silence(gap)
+            self._blocks.add(frame)
+            if self._signal.is_complete:
+                break
+        self._blocks.flush()
+        return Decoded(self._signal.finish(), self._signal.opposed_channel, *self._verdict())
+
+    def _verdict(self) -> Verdict:
+        if self._signal.is_complete:  # the rest was not read
+            return self._reader.verdict_on_packets()
+        container, stream, seconds = self._container, self._stream, self._clock.position
+        estimate = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        if _has_format(container, _MATROSKA):
+            declared = container.duration / av.time_base if container.duration else None
+            return self._reader.verdict(self._reader.end, declared)
+        if _has_format(container, _COUNTED):
+            return self._reader.verdict(seconds, estimate, is_exact=True)
+        verdict = self._reader.verdict(seconds, None)
+        if _has_format(container, _MP3):
+            by_tag = mp3_verdict(self._file, self._reader.last_packet, seconds, estimate)
+            return by_tag if by_tag.damage > verdict.damage else verdict
+        return verdict
+
+
+class _Blocks:
+    """Joins the small frames of a track to blocks of one rate and layout, which a signal takes faster."""
+
+    def __init__(self, signal: MonoSignal) -> None:
+        self._signal = signal
+        self._parts: list[NDArray[Any]] = []
+        self._num_frames = 0
+        self._key: tuple[int, int, np.dtype[Any]] | None = None
+
+    def add(self, frame: Any) -> None:
+        """Add an audio frame of any format, rate and layout."""
+        values = frame.to_ndarray()
+        num_channels = frame.layout.nb_channels
+        if not frame.format.is_planar:
+            values = values.reshape(-1, num_channels).T
+        key = frame.sample_rate, num_channels, values.dtype
+        if key != self._key or self._num_frames >= BLOCK_FRAMES:
+            self.flush()
+        self._key = key
+        self._parts.append(values)
+        self._num_frames += values.shape[1]
+
+    def flush(self) -> None:
+        """Give the signal what has been collected."""
+        if self._parts and self._key is not None:
+            values = np.concatenate(self._parts, axis=1)
+            self._signal.append(_to_float(values).T, self._key[0])
+        self._parts, self._num_frames = [], 0
+
+
+def _to_float(values: NDArray[Any]) -> Samples:
+    """Map integers of any width to [-1, 1)."""
+    if values.dtype.kind == "f":
+        return values.astype(np.float32, copy=False)
+    floats: Samples = values.astype(np.float32)
+    if values.dtype == np.uint8:
+        floats -= 128
+    floats *= np.float32(2.0 ** (1 - 8 * values.dtype.itemsize))
+    return floats

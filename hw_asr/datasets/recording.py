@@ -1,4 +1,4 @@
-"""What reading a recording gives: samples and what is wrong with them, or an error."""
+"""What reading a recording needs and gives: the samples asked for, what is wrong with them, or an error."""
 
 from __future__ import annotations
 
@@ -21,12 +21,27 @@ class AudioError(UserError):
     """A recording cannot be decoded; the message begins with its path."""
 
 
+class DecodingError(ValueError):
+    """Why a file cannot be decoded or is over the limits; the message follows the path."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """A piece of a recording, in seconds on its clock; `seconds` None: up to the end."""
 
     start: float
     seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to decode to: mono at `sample_rate` Hz, the whole recording or a piece of it."""
+
+    sample_rate: int
+    piece: Piece | None = None
+    max_audio_hours: float = MAX_AUDIO_HOURS
+    channel: int | None = None
+    """None: the mean of all channels."""
 
 
 class Damage(IntEnum):
@@ -45,14 +60,17 @@ class Recording:
 
     samples: Samples
     warning: str | None = None
-    """What is wrong with it, in one line that names neither path nor format; None when nothing is."""
+    """What is wrong with it, in one line without the path; None when nothing is."""
     damage: Damage = Damage.NONE
     """NONE with a warning: all could be read, but part of it is not used, such as a second audio track."""
 
 
 class Decoded(NamedTuple):
-    """What a decoder made of a file: `samples` (T,) at `sample_rate`, and the length its header declares."""
+    """What a decoder made of a file."""
 
     samples: Samples
-    sample_rate: int
-    declared_seconds: float | None
+    """(T,), not clipped."""
+    opposed_channel: int | None = None
+    """The loudest channel, when the channels cancel out in their mean."""
+    warning: str | None = None
+    damage: Damage = Damage.NONE

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from hw_asr.datasets import audio
+from hw_asr.datasets import audio_structure
 from hw_asr.datasets.audio import duration, read_audio
 from hw_asr.datasets.recording import AudioError
 
@@ -184,7 +184,7 @@ class TestDamage(AudioCase):
         marked = whole[:-20] + b"OggS" + whole[-16:]
         path = self.damaged("b.ogg", marked)
         with path.open("rb") as file:
-            self.assertFalse(audio._ogg_is_cut_off(file))
+            self.assertFalse(audio_structure.examine(file).ends_in_a_page)
 
     def test_lying_headers(self) -> None:
         whole = bytearray(self.write("a.wav", sweep(RATE, 0.5)).read_bytes())

@@ -1,0 +1,158 @@
+"""Whether a recording that FFmpeg decodes is damaged, and whether its end is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import av
+
+from hw_asr.datasets.audio_structure import cut_off, is_short
+from hw_asr.datasets.recording import Damage
+
+MAX_EMPTY_PACKETS = 10_000
+"""A demuxer that returns more packets than the file has bytes, plus these, does not terminate."""
+
+_TAGS = (b"ID3", b"TAG", b"APE")
+"""How tags begin; concatenated files have them in the middle."""
+INAUDIBLE_SECONDS = 0.02
+"""Some formats count padding, or round."""
+_MP3_KBITS = {
+    1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
+}
+"""Bit rates of Layer III by MPEG version (ISO 11172-3, 2.4.2.3, and ISO 13818-3, 2.4.2.3)."""
+_MP3_RATES = (44100, 48000, 32000, 0)
+
+
+class Verdict(NamedTuple):
+    """What is wrong with a track."""
+
+    warning: str | None = None
+    damage: Damage = Damage.NONE
+
+
+class PacketReader:
+    """Reads and decodes the packets of a track, past damaged ones, and records what was wrong."""
+
+    def __init__(self, container: Any, stream: Any, file: BinaryIO) -> None:
+        self._container, self._stream = container, stream
+        self._max_packets = os.fstat(file.fileno()).st_size + MAX_EMPTY_PACKETS
+        self._reads_all_tracks = "matroska" in container.format.name
+        self._declares_bytes = container.format.name in ("caf", "w64", "wav")  # `examine` finds what is missing there
+        self._num_packets = self._num_bad = self._num_bad_at_end = 0
+        self._first_byte = -1
+        self._is_incomplete = False
+        self._error = ""
+        self.end = 0.0
+        """Seconds, on the container's clock, up to the end of what was read: of any track in Matroska files."""
+        self.last_packet = 0, 0
+        """Where the last packet begins and ends in the file, in bytes."""
+
+    def packets(self) -> Iterator[Any]:
+        """Yield the track's packets up to the end of the file, or to where it cannot be read any further."""
+        packets = self._container.demux() if self._reads_all_tracks else self._container.demux(self._stream)
+        for _ in range(self._max_packets):
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError) as error:
+                self._error = str(getattr(error, "strerror", None) or error)
+                return
+            if packet is None:
+                return
+            if packet.pts is not None:
+                self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream.index == self._stream.index:
+                if packet.size and packet.pos is not None:
+                    self.last_packet = packet.pos, packet.pos + packet.size
+                yield packet
+        self._error = "the demuxer does not reach the end"
+
+    def frames(self) -> Iterator[Any]:
+        """Yield the decoded frames; what cannot be decoded is left out and counted."""
+        for packet in self.packets():
+            self._num_packets += bool(packet.size)
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                self._add_bad(packet)
+                continue
+            if packet.is_corrupt and not self._declares_bytes:
+                self._add_bad(packet)
+            elif frames:
+                self._num_bad += self._num_bad_at_end
+                self._num_bad_at_end, self._is_incomplete = 0, False
+                self._first_byte = memoryview(packet)[0] if packet.size else self._first_byte
+            yield from frames
+
+    def _add_bad(self, packet: Any) -> None:
+        """Count a packet, unless it is a tag; at the end of a file, what does not begin as frames do is no frame."""
+        if bytes(memoryview(packet)[:3]) in _TAGS:
+            return
+        self._num_bad_at_end += 1
+        starts_like_a_frame = packet.size > 0 and memoryview(packet)[0] == self._first_byte
+        self._is_incomplete = self._is_incomplete or packet.is_corrupt or starts_like_a_frame
+
+    def forget(self) -> None:
+        """Forget what was wrong so far: after seeking, decoders lack what came before."""
+        self._num_packets = self._num_bad = self._num_bad_at_end = 0
+
+    def verdict(self, seconds: float, declared: float | None, is_exact: bool = False) -> Verdict:
+        """Return what is wrong with a track of which `seconds` were decoded; `is_exact`: `declared` is in samples."""
+        if self._error:
+            return Verdict(f"cut off after {seconds:.1f} s: {self._error}", Damage.CERTAIN)
+        if declared is not None and is_short(seconds, declared):
+            return Verdict(cut_off(seconds, declared), Damage.CERTAIN)
+        if self._is_incomplete:
+            return Verdict(f"cut off after {seconds:.1f} s: its last packet is incomplete", Damage.CERTAIN)
+        if is_exact and not self._num_bad and declared is not None and seconds < declared - INAUDIBLE_SECONDS:
+            return Verdict(f"{declared - seconds:.2f} s of it could not be decoded", Damage.POSSIBLE)
+        return self.verdict_on_packets()
+
+    def verdict_on_packets(self) -> Verdict:
+        """Return what is wrong with the packets read so far, wherever they end."""
+        if self._num_bad:
+            return Verdict(f"{self._num_bad} of its {self._num_packets} packets are damaged", Damage.POSSIBLE)
+        return Verdict()
+
+
+def mp3_verdict(file: BinaryIO, last_packet: tuple[int, int], seconds: float, declared: float) -> Verdict:
+    """Judge an MP3 file by its Xing, Info or VBRI tag, where it has one, and by whether its last frame is whole.
+
+    `last_packet` is where that frame begins and ends in the file; `declared` is what FFmpeg makes of the tag, or its
+    guess without one. Such tags are often wrong, so that one alone proves nothing.
+    """
+    start, end = last_packet
+    file.seek(start)
+    is_incomplete = end - start < _mp3_frame_size(file.read(4))
+    has_tag = _has_mp3_tag(file)
+    if has_tag and is_short(seconds, declared):
+        return Verdict(cut_off(seconds, declared), Damage.CERTAIN if is_incomplete else Damage.POSSIBLE)
+    if is_incomplete and not has_tag:
+        return Verdict(f"cut off after {seconds:.1f} s: its last frame is incomplete", Damage.CERTAIN)
+    return Verdict()
+
+
+def _mp3_frame_size(header: bytes) -> int:
+    """Return the number of bytes in a Layer III frame, 0 for what is no such frame."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return 0
+    version = {3: 1, 2: 2, 0: 4}.get(header[1] >> 3 & 3, 0)  # 4 stands for 2.5, whose rates are a quarter of 1's
+    rate = _MP3_RATES[header[2] >> 2 & 3]
+    if not version or not rate:
+        return 0
+    bits_per_second = 1000 * _MP3_KBITS[min(version, 2)][header[2] >> 4]
+    return (144 if version == 1 else 72) * bits_per_second // (rate // version) + (header[2] >> 1 & 1)
+
+
+def _has_mp3_tag(file: BinaryIO) -> bool:
+    """Whether the first frame, behind an ID3v2 tag, holds numbers instead of audio."""
+    file.seek(0)
+    head = file.read(10)
+    start = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        start = 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])  # 7 bits in each byte
+    file.seek(start)
+    frame = file.read(256)
+    return any(name in frame for name in (b"Xing", b"Info", b"VBRI"))

@@ -1,0 +1,60 @@
+"""Opening recordings: regular files only, and with a limit on what a demuxer reads."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from hw_asr.datasets.recording import AudioError
+
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+MAX_READS_OF_A_FILE = 100
+"""How often a demuxer may read a file; 64 kB for each of many small, scattered packets is the worst honest case."""
+MIN_READ_LIMIT = 64 << 20
+
+
+def open_recording(path: Path) -> BinaryIO:
+    """Open a regular file, unbuffered; a FIFO or a device is not waited for.
+
+    Raises AudioError for what is missing, empty, not a regular file or cannot be read.
+    """
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | _NO_WAITING), "rb", buffering=0)
+        status = os.fstat(file.fileno())
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise AudioError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    problem = None
+    if not stat.S_ISREG(status.st_mode):
+        problem = "not a regular file; expected a recording"
+    elif status.st_size == 0:
+        problem = "the file is empty"
+    if problem is not None:
+        file.close()
+        raise AudioError(f"{path}: {problem}")
+    return file
+
+
+class BoundedFile:
+    """A file as FFmpeg reads it, until a demuxer that does not come to an end has read far more than there is."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._remaining = max(MIN_READ_LIMIT, MAX_READS_OF_A_FILE * os.fstat(file.fileno()).st_size)
+        file.seek(0)
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes. Raises OSError past the limit."""
+        self._remaining -= size
+        if self._remaining < 0:
+            raise OSError(f"the demuxer has read the file {MAX_READS_OF_A_FILE} times without reaching its end")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to another position."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._file.tell()

@@ -1,0 +1,174 @@
+"""What the bytes of a file say about it: whether libsndfile reads all of it, and whether the end is missing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import BinaryIO, Literal, NamedTuple
+
+_BLOCK = 1 << 20
+_STREAMED = 0x7FFF0000
+"""Sizes of 0 and of 2 GB or more are what streaming writers put into 32 bits."""
+
+_PCM_TAGS = frozenset([1, 3, 6, 7, 0xFFFE])
+"""Integers, floats, A-law, µ-law, extensible."""
+
+MIN_COMPLETE = 0.98
+"""Share of the declared length that must be there; MPEG headers count the encoder's padding."""
+SLACK_SECONDS = 0.1
+
+OGG_HEADER = 27
+"""Bytes of an Ogg page before its table of segments, whose length is the last of them (RFC 3533, section 6)."""
+LARGEST_OGG_PAGE = OGG_HEADER + 255 + 255 * 255
+_OGG_BEGINS = re.compile(rb"OggS\0[\x02\x06]")
+"""The first page of a stream."""
+
+
+def is_short(seconds: float, declared: float) -> bool:
+    """Whether so much is missing that it is not rounding or padding."""
+    return seconds < MIN_COMPLETE * declared - SLACK_SECONDS
+
+
+def cut_off(seconds: float, declared: float) -> str:
+    """Say that a recording is shorter than declared."""
+    return f"cut off: its header declares {declared:.1f} s, {seconds:.1f} s could be decoded"
+
+
+class Structure(NamedTuple):
+    """What is known of a file before it is decoded."""
+
+    is_plain: bool
+    """A wav, FLAC or Ogg file of a single stream, which libsndfile reads whole, quickly, and with exact seeking."""
+    declared_share: float = 1.0
+    """The bytes of audio that its header declares, divided by those that are there."""
+    ends_in_a_page: bool = False
+    """Whether an Ogg file ends in the middle of a page."""
+
+    def warning(self, seconds: float) -> str | None:
+        """Return what is missing from a file of which `seconds` could be decoded; None when nothing is."""
+        if self.ends_in_a_page:
+            return f"cut off after {seconds:.1f} s: its last Ogg page is incomplete"
+        declared = self.declared_share * seconds
+        return cut_off(seconds, declared) if is_short(seconds, declared) else None
+
+
+def examine(file: BinaryIO) -> Structure:
+    """Look at a file whose format can be told by its first bytes."""
+    file.seek(0)
+    head = file.read(64)
+    if head[:4] == b"fLaC":
+        return Structure(not _occurs_later(file, re.compile(b"fLaC")))
+    if head[:4] == b"OggS":
+        return Structure(not _occurs_later(file, _OGG_BEGINS), ends_in_a_page=_ogg_is_cut_off(file))
+    if head[:4] in _CHUNKED:
+        return _examine_chunks(file, _CHUNKED[head[:4]])
+    if head[:4] == b".snd":
+        return Structure(
+            False, _share(int.from_bytes(head[8:12], "big"), _size(file) - int.from_bytes(head[4:8], "big"))
+        )
+    return Structure(False)
+
+
+class _Chunks(NamedTuple):
+    """How a container of chunks is laid out."""
+
+    first: int
+    """Where the first chunk begins."""
+    id_bytes: int = 4
+    size_bytes: int = 4
+    order: Literal["little", "big"] = "little"
+    alignment: int = 2
+    counts_header: bool = False
+    """Whether a chunk's size includes its header."""
+    audio: bytes = b"data"
+
+
+_CHUNKED = {
+    b"RIFF": _Chunks(12),
+    b"RF64": _Chunks(12),
+    b"FORM": _Chunks(12, order="big", audio=b"SSND"),
+    b"caff": _Chunks(8, size_bytes=8, order="big", alignment=1),
+    b"riff": _Chunks(40, id_bytes=16, size_bytes=8, alignment=8, counts_header=True),
+}
+"""By the first bytes; the last one is Sony's Wave64."""
+
+
+def _examine_chunks(file: BinaryIO, layout: _Chunks) -> Structure:
+    end = _size(file)
+    is_pcm, size_64 = False, None
+    for identifier, size, start in _chunks(file, layout, end):
+        if identifier == b"ds64":
+            size_64 = int.from_bytes(_read(file, start + 8, 8), "little")
+        elif identifier == b"fmt ":
+            is_pcm = _is_pcm(_read(file, start, 16))
+        elif identifier == layout.audio:
+            is_wav = layout is _CHUNKED[b"RIFF"]
+            declared = size_64 if size_64 is not None and size == 0xFFFFFFFF else size
+            return Structure(
+                is_wav and is_pcm, _share(declared, end - start, layout.size_bytes == 4 and size_64 is None)
+            )
+    return Structure(False)
+
+
+def _chunks(file: BinaryIO, layout: _Chunks, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each chunk's identifier (its first four bytes), the size of its content, and where that begins."""
+    position, header_size = layout.first, layout.id_bytes + layout.size_bytes
+    while position + header_size <= end:
+        header = _read(file, position, header_size)
+        size = int.from_bytes(header[layout.id_bytes :], layout.order)
+        size = max(0, size - header_size) if layout.counts_header else size
+        yield header[:4], size, position + header_size
+        position += header_size + -(-size // layout.alignment) * layout.alignment
+
+
+def _is_pcm(content: bytes) -> bool:
+    """Whether a wav's format is one whose every field makes sense: libsndfile divides by some of them."""
+    tag, bits = int.from_bytes(content[:2], "little"), int.from_bytes(content[14:16], "little")
+    return tag in _PCM_TAGS and bits in (8, 16, 24, 32, 64)
+
+
+def _share(declared: int, present: int, may_be_streamed: bool = True) -> float:
+    is_unknown = declared == 0 or (may_be_streamed and declared >= _STREAMED) or declared >= 1 << 62
+    return 1.0 if present <= 0 or is_unknown else max(1.0, declared / present)
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _read(file: BinaryIO, position: int, size: int) -> bytes:
+    file.seek(position)
+    return file.read(size)
+
+
+def _occurs_later(file: BinaryIO, mark: re.Pattern[bytes]) -> bool:
+    """Whether a mark occurs behind the first bytes; where audio happens to read so, nothing is lost but time."""
+    file.seek(4)
+    before = b""
+    while block := file.read(_BLOCK):
+        if mark.search(before + block):
+            return True
+        before = block[-8:]
+    return False
+
+
+def _ogg_is_cut_off(file: BinaryIO) -> bool:
+    """Whether an Ogg file ends in the middle of a page; decoders silently leave that page out.
+
+    A last page without the end-of-stream flag proves nothing: Android's own writer, and the voice messages made with
+    it, never set it. Bytes behind the last page that begin no other, such as tags, are no cut.
+    """
+    tail = _read(file, max(0, _size(file) - LARGEST_OGG_PAGE), LARGEST_OGG_PAGE)
+    ends = [_end_of_ogg_page(tail, mark.start()) for mark in re.finditer(b"OggS", tail)]
+    if not ends or len(tail) in ends:  # among all: a mark may also be audio that happens to read so
+        return False
+    return ends[-1] > len(tail) or b"OggS".startswith(tail[ends[-1] :])
+
+
+def _end_of_ogg_page(data: bytes, start: int) -> int:
+    """Return where the page at `start` ends; behind the end of the data where its header is incomplete."""
+    segments = start + OGG_HEADER
+    table = data[segments : segments + data[segments - 1]] if segments <= len(data) else b""
+    is_whole = segments <= len(data) and len(table) == data[segments - 1]
+    return segments + len(table) + sum(table) if is_whole else len(data) + 1
