@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from hw_asr.datasets import audio_plain
 from hw_asr.datasets.audio_file import open_recording
+from hw_asr.datasets.audio_plain import decode_plain, header_duration
 from hw_asr.datasets.audio_structure import examine, is_short
 from hw_asr.datasets.recording import (
     MAX_AUDIO_HOURS,
@@ -87,12 +87,12 @@ def duration(path: Path) -> float:
     """
     with open_recording(path) as file, _errors_of(path):
         if examine(file).is_plain:
-            seconds = audio_plain.header_duration(file)
+            seconds = header_duration(file)
             if seconds is not None:
                 return seconds
-        from hw_asr.datasets import audio_ffmpeg
+        from hw_asr.datasets.audio_ffmpeg import packet_duration
 
-        seconds = audio_ffmpeg.duration(file)
+        seconds = packet_duration(file)
         return seconds or len(_decode(file, Target(_RATE_TO_MEASURE, None, float("inf"))).samples) / _RATE_TO_MEASURE
 
 
@@ -110,12 +110,12 @@ def _errors_of(path: Path) -> Iterator[None]:
 def _decode(file: BinaryIO, target: Target) -> Decoded:
     """Decode with libsndfile what it reads whole, with FFmpeg everything else."""
     structure = examine(file)
-    decoded = audio_plain.decode(file, target) if structure.is_plain else None
+    decoded = decode_plain(file, target) if structure.is_plain else None
     if decoded is None:
-        from hw_asr.datasets import audio_ffmpeg
+        from hw_asr.datasets.audio_ffmpeg import decode_with_ffmpeg
 
         try:
-            decoded = audio_ffmpeg.decode(file, target)
+            decoded = decode_with_ffmpeg(file, target)
         except DecodingError as error:
             raise DecodingError(f"{error}{', cut off in an Ogg page' * structure.ends_in_a_page}") from error
     warning = structure.warning(len(decoded.samples) / target.sample_rate)

@@ -39,7 +39,7 @@ SILENT_PEAK = 1e-3
 PADDING_SECONDS = 0.2
 
 
-def decode(file: BinaryIO, target: Target) -> Decoded:
+def decode_with_ffmpeg(file: BinaryIO, target: Target) -> Decoded:
     """Decode the best audio track as far as it goes; if that is silent, the first one that is not.
 
     Raises DecodingError.
@@ -68,7 +68,7 @@ def _is_silent(decoded: Decoded) -> bool:
     return bool(np.abs(decoded.samples).max(initial=0.0) < SILENT_PEAK)
 
 
-def duration(file: BinaryIO) -> float:
+def packet_duration(file: BinaryIO) -> float:
     """Return the length of the best audio track in seconds, from its packets, without decoding them.
 
     Raises DecodingError.

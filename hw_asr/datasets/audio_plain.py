@@ -15,7 +15,7 @@ MAX_FRAMES_PER_BYTE = 8192
 """Above what any codec reaches (digital silence in FLAC); a header that claims more lies."""
 
 
-def decode(file: BinaryIO, target: Target) -> Decoded | None:
+def decode_plain(file: BinaryIO, target: Target) -> Decoded | None:
     """Decode what libsndfile knows; None when it does not give exactly as much as the header declares.
 
     It is given a descriptor, so that it cannot go by the extension. Raises DecodingError.
