@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # results and errors are used without torch
+    import torch
+    from torch import Tensor
 
 
 class Utterance(NamedTuple):
@@ -98,8 +99,9 @@ class Hypothesis(NamedTuple):
     """What the search ranked by, natural logarithm: `log_prob`, plus language model terms where there are."""
 
 
-class Word(NamedTuple):
-    """A word of a transcript, placed in time."""
+@dataclass(frozen=True)
+class Word:
+    """A word of a transcript with its time."""
 
     word: str
     start: float
@@ -107,6 +109,10 @@ class Word(NamedTuple):
     end: float
     confidence: float
     """In [0, 1]."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as in output.json."""
+        return asdict(self)
 
 
 class Selection(NamedTuple):

@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint; uses the config.json beside it, or else the one inside it")  # fmt: skip
     add("-c", "--config", type=Path, metavar="OVERLAY",
         help="JSON whose top-level sections replace those of the checkpoint's config")  # fmt: skip
-    add("-t", "--test-data-folder", type=Path, metavar="DIR", dest="folder",
-        help="folder with audio/ and perhaps transcriptions/, a folder of recordings, or one file; "
+    add("-t", "--test-data-folder", type=Path, metavar="PATH", dest="folder",
+        help="folder of recordings, folder with audio/ and transcriptions/, one recording, or a manifest; "
         "default: the config's splits other than train")  # fmt: skip
     add("-o", "--output", type=Path, default=Path("output.json"), help="default: output.json")
     add("-b", "--batch-size", type=int, help="overrides the config's")
@@ -26,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="override any key of the config by dotted path; repeatable")  # fmt: skip
     add("--hotwords", metavar="WORDS", help="words or phrases to favour, separated by commas")
     add("--chunk-seconds", type=float, default=60.0, metavar="S",
-        help="recognise longer recordings in overlapping pieces; default: 60")  # fmt: skip
+        help="recognise longer recordings in overlapping chunks and decode them in segments; default: 60")  # fmt: skip
+    add("--keep-silence", action="store_true",
+        help="also decode parts that do not rise above the background noise; default: they have no text")  # fmt: skip
+    add("--strict", action="store_true",
+        help="refuse damaged recordings; default: transcribe as far as possible, with a warning")  # fmt: skip
+    add("--overwrite", action="store_true", help="ignore the results of an interrupted run instead of continuing it")
     add("--srt", type=Path, metavar="DIR", help="also write subtitles, as .srt files")
     add("--vtt", type=Path, metavar="DIR", help="the same as .vtt")
     add("--report", type=Path, metavar="PATH", help="also write an HTML page of the results")

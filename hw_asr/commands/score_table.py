@@ -1,14 +1,21 @@
-"""Totals over transcripts and the table that is printed of them."""
+"""Error rates over transcripts, and what is printed about them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hw_asr.metrics import ErrorRate, text_errors
-from hw_asr.recognition.recogniser import Seconds
+from hw_asr.recognition.recogniser import BEST_FIRST
+from hw_asr.recognition.timing import Seconds
 from hw_asr.runtime.console import aligned
 
+PREFIX = "pred_text_"
+MOST_SHOWN = 20
+"""Transcripts printed of recordings without references."""
+MOST_LISTED = 10
+"""Damaged or unreadable recordings listed."""
 _NAMES = {"argmax": "argmax", "beam_search": "beam search", "lm_beam_search": "beam search + LM"}
 _HEADER = ["decoder", "CER mean", "CER corpus", "WER mean", "WER corpus", "S", "D", "I", "words", "decoding"]
 
@@ -26,25 +33,44 @@ def totals(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, ErrorRat
 
 
 def best_text(entry: Mapping[str, Any], decoder: str) -> str:
-    """Return an entry's text by a decoder; nothing where it found none."""
-    found = entry[f"pred_text_{decoder}"]
+    """Return an entry's text by a decoder; "" when it found none."""
+    found = entry[f"{PREFIX}{decoder}"]
     if isinstance(found, str):
         return found
     return str(found[0][0]) if found else ""
 
 
-def table(entries: Sequence[Mapping[str, Any]], seconds: Seconds) -> str:
-    """Lay out error rates per decoder and the time taken; say what was left out of the averages."""
+def summary(entries: Sequence[Mapping[str, Any]], seconds: Seconds) -> str:
+    """Return what is printed of a split or folder: a table of error rates, or else a few transcripts.
+
+    Up to MOST_SHOWN recordings without references are shown with their best text. The time taken, and what was left
+    out or is damaged, follow.
+    """
     scores = totals(entries)
-    rows = [_HEADER]
-    for name, spent in seconds.decoding.items():
-        cells = _rates(scores[name]) if name in scores else [""] * (len(_HEADER) - 2)
-        rows.append([_NAMES.get(name, name), *cells, f"{spent:.2f} s"])
-    lines = [aligned(rows)]
-    if not scores:
+    lines = []
+    if scores:
+        lines.append(_table(scores, seconds))
+    elif len(entries) <= MOST_SHOWN:
+        lines += [f"{Path(entry['audio_path']).name}: {shown_text(entry)}" for entry in entries if "error" not in entry]
+    else:
         lines.append("no references: transcripts only")
     lines.append(_time(seconds))
-    return "\n".join(lines + _left_out(entries, bool(scores)))
+    return "\n".join(lines + _left_out(entries, bool(scores)) + _damaged(entries))
+
+
+def shown_text(entry: Mapping[str, Any]) -> str:
+    """Return the text of the most elaborate decoder, or a note that there is none."""
+    names = [key.removeprefix(PREFIX) for key in entry if key.startswith(PREFIX)]
+    best = next((name for name in BEST_FIRST if name in names), names[0])
+    return best_text(entry, best).strip() or "(no speech)"
+
+
+def _table(scores: Mapping[str, dict[str, ErrorRate]], seconds: Seconds) -> str:
+    rows = [_HEADER]
+    for name, rates in scores.items():
+        spent = seconds.decoding.get(name, 0.0)
+        rows.append([_NAMES.get(name, name), *_rates(rates), f"{spent:.2f} s"])
+    return aligned(rows)
 
 
 def _rates(rates: Mapping[str, ErrorRate]) -> list[str]:
@@ -64,13 +90,21 @@ def _time(seconds: Seconds) -> str:
 
 
 def _left_out(entries: Sequence[Mapping[str, Any]], any_reference: bool) -> list[str]:
-    failed = [entry for entry in entries if "error" in entry]
-    silent = sum("ground_truth" not in entry for entry in entries if "error" not in entry)
+    failed = [entry["error"] for entry in entries if "error" in entry]
+    unscored = sum("ground_truth" not in entry for entry in entries if "error" not in entry)
     lines = []
-    if silent and any_reference:
-        lines.append(f"{silent} of {len(entries)} recordings have no reference: transcribed, not in the averages")
+    if unscored and any_reference:
+        lines.append(f"{unscored} of {len(entries)} recordings have no reference: transcribed, not in the averages")
     if failed:
-        lines.append(f"{len(failed)} of {len(entries)} recordings could not be read:")
-        lines += [f"  {entry['error']}" for entry in failed[:10]]
-        lines += ["  ..."] * (len(failed) > 10)
+        lines += _listed(f"{len(failed)} of {len(entries)} recordings could not be read:", failed)
     return lines
+
+
+def _damaged(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    damaged = [f"{entry['audio_path']}: {entry['warning']}" for entry in entries if "warning" in entry]
+    title = f"{len(damaged)} of {len(entries)} recordings have a warning; they were transcribed as far as possible:"
+    return _listed(title, damaged) if damaged else []
+
+
+def _listed(title: str, lines: list[str]) -> list[str]:
+    return [title, *(f"  {line}" for line in lines[:MOST_LISTED]), *["  ..."] * (len(lines) > MOST_LISTED)]

@@ -1,33 +1,48 @@
-"""What test.py does: a checkpoint and recordings to output.json, a table and a report."""
+"""Transcribes recordings with a checkpoint: writes output.json, subtitles and a report, prints error rates."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hw_asr.checkpoints.reading import load_checkpoint
+from tqdm import tqdm
+
 from hw_asr.commands import score_table
+from hw_asr.commands.entries import entry_of, failed_entry
+from hw_asr.commands.output_files import check_directory, check_file, write_all_subtitles, write_entries, writing
+from hw_asr.commands.partial_results import PartialResults, key_of
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
+from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.datasets.folder import recordings
+from hw_asr.datasets.loader import make_loader
+from hw_asr.datasets.recording import Damage
+from hw_asr.datasets.samplers import SequentialBatchSampler
+from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.errors import UserError
 from hw_asr.experiment import components
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
-from hw_asr.experiment.network import Network, load_network
-from hw_asr.recognition.recogniser import Recogniser
-from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.recognition import loading
+from hw_asr.recognition.audio_input import AudioInput, open_audio
+from hw_asr.recognition.recogniser import Recogniser, Settings
+from hw_asr.recognition.timing import Seconds
+from hw_asr.recognition.waveform_model import WaveformModel
 from hw_asr.runtime.console import set_up_logging
-from hw_asr.runtime.processes import choose_device, set_threads
-from hw_asr.types import Utterance, Word
+from hw_asr.runtime.processes import set_threads
+from hw_asr.types import Batch, Utterance
 
 logger = logging.getLogger(__name__)
 
+SOME_FAILED = 3
+"""Exit code when some recordings could not be read."""
+MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
+
 
 class NothingRecognisedError(UserError):
-    """Not one recording could be read."""
+    """None of the recordings could be read."""
 
 
 class Source(NamedTuple):
@@ -40,48 +55,167 @@ class Source(NamedTuple):
 
 
 def run(options: argparse.Namespace) -> int:
-    """Transcribe, write, print; return the exit code. Raises UserError for everything a person can mend."""
+    """Transcribe, write, print; return the exit code. Raises UserError for everything the user can correct."""
     set_up_logging(1)
     _check_options(options)
-    checkpoint = load_checkpoint(options.resume)
-    trust = Trust(frozenset(options.allowed_modules), options.trust_config)
-    named = Named(options.config, options.assignments, trust=trust)
-    reads_split = (lambda name: False) if options.folder is not None else (lambda name: name != "train")
-    config = for_evaluation(options.resume, named, reads_split, checkpoint).config
-    device = choose_device(options.device, config.n_gpu)
-    network = load_network(config, device, checkpoint["state_dict"], options.resume)
-    sources = list(_sources(options, config, network))
-    set_threads(None, max(source.num_workers for source in sources))
-    specs = _decoder_specs(config, network, options.hotwords)
-    recogniser = Recogniser(
-        network,
-        components.build_decoders(specs, network.text_encoder),
-        config.preprocessing.sr,
-        device,
-        options.chunk_seconds,
+    checkpoint = loading.read_checkpoint(options.resume)
+    named = Named(
+        options.config, options.assignments, trust=Trust(frozenset(options.allowed_modules), options.trust_config)
     )
+    config = for_evaluation(options.resume, named, _reads_split(options), checkpoint).config
+    model = loading.make_waveform_model(options.resume, checkpoint, config, options.device)
+    sources = list(_sources(options, config, model))
+    set_threads(None, max(source.num_workers for source in sources))
+    phrases = [phrase.strip() for phrase in (options.hotwords or "").split(",") if phrase.strip()]
+    specs = loading.decoder_specs(config, model.text_encoder, phrases)
+    settings = Settings(options.chunk_seconds, skip_silence=not options.keep_silence)
+    recogniser = Recogniser(model, loading.make_decoders(specs, model.text_encoder), settings)
+    partial = PartialResults(options.output, _key(options, config, specs), options.overwrite)
+    if len(partial):
+        logger.info("%s: continuing after %d results; --overwrite starts anew", partial.path, len(partial))
+    run_of = _Run(recogniser, model, settings, partial, strict=options.strict)
     entries: list[dict[str, Any]] = []
     tables = []
-    for source in sources:
-        found, seconds = recogniser.transcribe(source.utterances, source.batch_size, source.num_workers, source.name)
-        tables.append(f"{source.name}: {len(found)} recordings\n{score_table.table(found, seconds)}\n")
-        entries += [{**entry, "split": source.name} for entry in found] if len(sources) > 1 else found
-    with write_and_rename(options.output, "w") as file:
-        json.dump(entries, file, indent=2, ensure_ascii=False)
+    try:
+        for source in sources:
+            found, seconds = run_of.transcribe(source)
+            tables.append(f"{source.name}: {len(found)} recordings\n{score_table.summary(found, seconds)}\n")
+            entries += [{**entry, "split": source.name} for entry in found] if len(sources) > 1 else found
+    except KeyboardInterrupt:
+        logger.warning("interrupted: %d results are kept; run the same command again to continue", len(partial))
+        raise
+    finally:
+        partial.close()
+    write_entries(entries, options.output, f"; the results are kept in {partial.path}, run the same command again")
+    partial.remove()
+    _finish(options, entries, tables)
+    failed = sum("error" in entry for entry in entries)
+    if failed == len(entries):
+        raise NothingRecognisedError(f"none of the {failed} recordings could be read; see {options.output}")
+    return SOME_FAILED if failed else 0
+
+
+def _finish(options: argparse.Namespace, entries: list[dict[str, Any]], tables: list[str]) -> None:
+    """Print the tables and write what was asked for besides output.json."""
     print("\n".join(tables))
     print(f"transcripts: {options.output}")
     for directory, suffix in ((options.srt, ".srt"), (options.vtt, ".vtt")):
         if directory is not None:
-            _write_all_subtitles(entries, directory, suffix)
+            write_all_subtitles(entries, directory, suffix)
+            print(f"subtitles: {directory}")
     if options.report is not None:
         from hw_asr.report.page import write_report
 
         title = f"{options.resume.absolute().parent.name}/{options.resume.name}"
-        write_report(entries, options.report, title=title, totals={})
+        with writing(options.report, "--report"):
+            write_report(entries, options.report, title=title, totals={})
         print(f"report: {options.report}")
-    if all("error" in entry for entry in entries):
-        raise NothingRecognisedError(f"none of the {len(entries)} recordings could be read; see {options.output}")
-    return 0
+
+
+class _Run:
+    """Transcribes sources with one recogniser, keeping every result as it comes."""
+
+    def __init__(
+        self, recogniser: Recogniser, model: WaveformModel, settings: Settings, partial: PartialResults, *, strict: bool
+    ) -> None:
+        self._recogniser, self._model, self._settings = recogniser, model, settings
+        self._partial, self._strict = partial, strict
+
+    def transcribe(self, source: Source) -> tuple[list[dict[str, Any]], Seconds]:
+        """Return one entry per utterance, in their order, and the time taken for those that are new."""
+        normalize = self._model.text_encoder.normalize
+        utterances = [
+            each._replace(text=None if each.text is None else normalize(each.text)) for each in source.utterances
+        ]
+        entries = [self._partial.find(source.name, utterance) for utterance in utterances]
+        spent = Seconds()
+        total = sum(utterance.duration for utterance in utterances)
+        with _Progress(source.name, total, len(utterances)) as progress:
+            for utterance, entry in zip(utterances, entries, strict=True):
+                if entry is not None:
+                    progress.finish(utterance)
+            missing = [index for index, entry in enumerate(entries) if entry is None]
+            numbered = [utterances[index]._replace(id=str(index)) for index in missing]
+            for numbered_utterance, entry in self._new_entries(numbered, source, spent, progress):
+                index = int(numbered_utterance.id)
+                self._partial.add(source.name, utterances[index], entry)
+                entries[index] = entry
+                progress.finish(utterances[index])
+        return [entry for entry in entries if entry is not None], spent
+
+    def _new_entries(
+        self, utterances: Sequence[Utterance], source: Source, spent: Seconds, progress: _Progress
+    ) -> Iterator[tuple[Utterance, dict[str, Any]]]:
+        """Transcribe long recordings one at a time, then the others in batches of similar durations."""
+        limit = self._settings.chunk_seconds
+        for utterance in utterances:
+            if utterance.duration > limit and utterance.offset is None:
+                yield utterance, self._long_entry(utterance, spent, progress)
+        short = [each for each in utterances if each.duration <= limit or each.offset is not None]
+        if not short:
+            return
+        tolerated = Damage.NONE if self._strict else Damage.CERTAIN
+        dataset = SpeechDataset(short, self._model.text_encoder, self._model.sample_rate, tolerated)
+        sampler = SequentialBatchSampler(source.batch_size, dataset.durations.tolist())
+        for batch in make_loader(dataset, sampler, min(source.num_workers, len(sampler))):
+            for failure in batch.failures:
+                yield failure.utterance, failed_entry(failure.utterance, failure.reason)
+            yield from self._batch_entries(batch, spent)
+
+    def _batch_entries(self, batch: Batch, spent: Seconds) -> Iterator[tuple[Utterance, dict[str, Any]]]:
+        """Transcribe a batch; what turned out to be long although its header said otherwise goes by itself."""
+        rate = self._model.sample_rate
+        lengths = batch.sample_lengths.tolist()
+        rows = [row[:length].numpy() for row, length in zip(batch.samples, lengths, strict=True)]
+        warnings = batch.warnings or (None,) * len(rows)
+        short = [index for index, row in enumerate(rows) if len(row) <= self._settings.chunk_seconds * rate]
+        results = self._recogniser.recognise_batch(
+            [rows[index] for index in short], [warnings[index] for index in short], spent
+        )
+        for index, result in zip(short, results, strict=True):
+            yield batch.utterances[index], entry_of(batch.utterances[index], result)
+        for index in sorted(set(range(len(rows))) - set(short)):
+            result = self._recogniser.recognise(AudioInput([rows[index]], rate), spent)
+            result = replace(result, warning=warnings[index])
+            yield batch.utterances[index], entry_of(batch.utterances[index], result)
+
+    def _long_entry(self, utterance: Utterance, spent: Seconds, progress: _Progress) -> dict[str, Any]:
+        try:
+            source = open_audio(Path(utterance.audio_path), self._model.sample_rate)
+            result = self._recogniser.recognise(source, spent, progress.within)
+        except UserError as error:
+            return failed_entry(utterance, " ".join(str(error).split()))
+        if self._strict and result.warning is not None:
+            return failed_entry(utterance, f"{utterance.audio_path}: {result.warning}")
+        return entry_of(utterance, result)
+
+
+class _Progress:
+    """A bar over seconds of audio, with the number of recordings."""
+
+    def __init__(self, name: str, seconds: float, num_recordings: int) -> None:
+        layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}{postfix}]"
+        self._bar = tqdm(total=seconds, desc=name, bar_format=layout, disable=None)
+        self._finished, self._num_recordings, self._seconds = 0, num_recordings, 0.0
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def within(self, seconds: float) -> None:
+        """Show that so many seconds of the current recording are done."""
+        self._bar.n = self._seconds + seconds
+        self._bar.refresh()
+
+    def finish(self, utterance: Utterance) -> None:
+        """Count a recording as done."""
+        self._finished += 1
+        self._seconds += utterance.duration
+        self._bar.set_postfix_str(f"{self._finished}/{self._num_recordings} recordings", refresh=False)
+        self._bar.n = self._seconds
+        self._bar.update(0)
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -90,55 +224,66 @@ def _check_options(options: argparse.Namespace) -> None:
         for name, value, least in (("batch-size", options.batch_size, 1), ("jobs", options.jobs, 0))
         if value is not None and value < least
     ]
-    if not options.chunk_seconds > 12:
-        faults.append(f"--chunk-seconds: expected more than 12, got {options.chunk_seconds:g}")
-    for name, path in (("output", options.output), ("report", options.report)):
-        if path is not None and path.is_dir():
-            faults.append(f"--{name}: {path} is a directory; expected a file name")
+    if not options.chunk_seconds > loading.MIN_CHUNK_SECONDS:
+        faults.append(f"--chunk-seconds: expected more than {loading.MIN_CHUNK_SECONDS}, got {options.chunk_seconds:g}")
     if faults:
         raise ConfigError(faults, "command line")
+    check_file(options.output, "--output")
+    if options.report is not None:
+        check_file(options.report, "--report")
+    for directory, option in ((options.srt, "--srt"), (options.vtt, "--vtt")):
+        if directory is not None:
+            check_directory(directory, option)
 
 
-def _sources(options: argparse.Namespace, config: ExperimentConfig, network: Network) -> Iterator[Source]:
-    """Yield the folder that was given, else the config's splits other than train."""
+def _key(options: argparse.Namespace, config: ExperimentConfig, specs: dict[str, Spec]) -> str:
+    """Return what must be the same for results of an earlier run to be used."""
+    files = {"checkpoint": options.resume}
+    for name, spec in specs.items():
+        for argument, value in spec.get("args", {}).items():
+            if isinstance(value, (str, Path)) and Path(value).is_file():
+                files[f"{name}.{argument}"] = Path(value)
+    parts = {
+        "config": {key: value for key, value in config.raw.items() if key != "trainer"},
+        "decoders": specs,
+        "chunk_seconds": options.chunk_seconds,
+        "keep_silence": options.keep_silence,
+        "strict": options.strict,
+    }
+    return key_of(parts, files)
+
+
+def _reads_split(options: argparse.Namespace) -> Callable[[str], bool]:
+    """Return which splits of the config are read: none when recordings are given, else all but train."""
+    return lambda name: options.folder is None and name != "train"
+
+
+def _sources(options: argparse.Namespace, config: ExperimentConfig, model: WaveformModel) -> Iterator[Source]:
+    """Yield the folder, file or manifest that was given, else the config's splits other than train."""
     splits = {name: split for name, split in config.data.items() if name != "train"}
     sizes = [split.batch_size for split in config.data.values() if split.batch_size]
     if options.folder is not None:
         workers = max((split.num_workers for split in config.data.values()), default=0)
         jobs = workers if options.jobs is None else options.jobs
-        utterances = recordings(options.folder)
-        yield Source(options.folder.name, utterances, options.batch_size or next(iter(sizes), 8), jobs)
+        batch_size = options.batch_size or next(iter(sizes), 8)
+        yield Source(options.folder.name, _given(options.folder, model), batch_size, jobs)
         return
     if not splits:
         raise ConfigError(["data: no split other than train; give a folder with -t, or an overlay with -c"])
     for name, split in splits.items():
         corpora = components.build_corpora(config, name)
-        utterances, _ = components.select_utterances(corpora, network.text_encoder.normalize)
+        utterances, _ = components.select_utterances(corpora, model.text_encoder.normalize)
         jobs = split.num_workers if options.jobs is None else options.jobs
         yield Source(name, utterances, options.batch_size or split.batch_size or next(iter(sizes), 8), jobs)
 
 
-def _decoder_specs(config: ExperimentConfig, network: Network, hotwords: str | None) -> dict[str, Spec]:
-    """Return the config's decoders, the beam searches with the hotwords of the command line."""
-    specs = components.decoder_specs(config, network.text_encoder, max(100, config.trainer.beam_size))
-    if hotwords:
-        phrases = [phrase.strip() for phrase in hotwords.split(",") if phrase.strip()]
-        for name, spec in specs.items():
-            if name in ("beam_search", "lm_beam_search"):
-                specs[name] = {**spec, "args": {**spec.get("args", {}), "hotwords": phrases}}
-    return specs
-
-
-def _write_all_subtitles(entries: list[dict[str, Any]], directory: Path, suffix: str) -> None:
-    """Write the subtitles of every recording under its own stem; numbers part recordings of one stem."""
-    from hw_asr.report.subtitles import write_subtitles
-
-    directory.mkdir(parents=True, exist_ok=True)
-    used: dict[str, int] = {}
-    for entry in entries:
-        if "words" in entry:
-            stem = Path(entry["audio_path"]).stem
-            used[stem] = used.get(stem, 0) + 1
-            name = stem if used[stem] == 1 else f"{stem}-{used[stem]}"
-            write_subtitles([Word(**word) for word in entry["words"]], directory / f"{name}{suffix}")
-    print(f"subtitles: {directory}")
+def _given(path: Path, model: WaveformModel) -> list[Utterance]:
+    """Return the recordings of a folder, of one file, or of a manifest."""
+    if path.suffix.lower() not in MANIFESTS or not path.is_file():
+        return recordings(path)
+    selection = CustomAudioDataset(path).select(model.text_encoder.normalize)
+    for reason, count in selection.dropped.items():
+        logger.warning("%s: %d left out: %s", path, count, reason)
+    if not selection.utterances:
+        raise UserError(f"{path}: no recordings in this manifest")
+    return selection.utterances

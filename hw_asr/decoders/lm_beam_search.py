@@ -67,6 +67,7 @@ class LanguageModelBeamSearchDecoder(BeamSearchDecoder):
         self._fused = True
         self._model = model
         self._fusion = language_model_arrays(model, alpha, beta, unknown_word_offset, boosts)
+        self.is_thread_safe = not model.asks
         if model.asks:  # its table is filled in while decoding, by one thread
             self._threads = Threads(1)
 

@@ -28,6 +28,8 @@ class PyctcdecodeDecoder:
     packages are not installed.
     """
 
+    is_thread_safe = False
+
     def __init__(
         self,
         text_encoder: TextEncoder,

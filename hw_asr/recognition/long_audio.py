@@ -1,9 +1,10 @@
-"""Recordings longer than memory allows: features by blocks, network by chunks that are joined where both are silent."""
+"""Recordings of any length with bounded work and memory per step: features by blocks, the network by chunks."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -12,79 +13,87 @@ from hw_asr.features import LOG_OFFSET, FrontEnd
 
 BLANK = 0
 BLOCK_SECONDS = 60
+OVERLAP_SECONDS = 6.0
+"""How far two chunks overlap; every frame keeps at least a quarter of it as context on either side."""
 
 
-def long_log_probs(
-    samples: Tensor,
-    front_end: FrontEnd,
-    log_probs_of: Callable[[Tensor], Tensor],
-    time_stride: int,
-    sample_rate: int,
-    chunk_seconds: float = 30.0,
-    overlap_seconds: float = 6.0,
-) -> Tensor:
-    """Return (T, V) log-probabilities of a recording (N,), on the CPU, as if computed in one piece.
+def windows(blocks: Iterable[Tensor], size: int, step: int) -> Iterator[tuple[int, Tensor, bool]]:
+    """Cut a sequence that arrives in blocks along its last dimension into windows of `size`, one every `step`.
 
-    `log_probs_of` maps features (1, F, t) to (t', V), `time_stride` feature frames to each frame of it; only
-    `chunk_seconds` of audio are in it at a time, so what it needs does not grow with the recording. The features
-    themselves are those of the whole recording, normalised over it where the front end does that.
-
-    Raises ValueError when the overlap is not shorter than half of a chunk.
+    Yields (start, window, is_last). The last window ends where the sequence does and may be shorter than `size`.
+    An empty sequence has no window.
     """
-    if not 0 < 2 * overlap_seconds < chunk_seconds:
-        raise ValueError(
-            f"overlap_seconds: expected more than 0 and less than half of chunk_seconds ({chunk_seconds:g}), "
-            f"got {overlap_seconds:g}"
-        )
-    frames = [
-        max(1, round(seconds * sample_rate / (front_end.hop_length * time_stride))) * time_stride
-        for seconds in (chunk_seconds, overlap_seconds)
-    ]
-    features = long_features(samples, front_end, BLOCK_SECONDS * sample_rate)
-    return stitched(features, log_probs_of, time_stride, *frames)
+    held: list[Tensor] = []
+    count, start = 0, 0
+    for block in blocks:
+        held.append(block)
+        count += block.shape[-1]
+        if count <= size:
+            continue
+        sequence = torch.cat(held, dim=-1) if len(held) > 1 else block
+        while count > size:
+            yield start, sequence[..., :size], False
+            sequence = sequence[..., step:]
+            start, count = start + step, count - step
+        held = [sequence]
+    if count:
+        yield start, torch.cat(held, dim=-1), True
+
+
+def feature_blocks(blocks: Iterable[Tensor], front_end: FrontEnd, block: int) -> Iterator[Tensor]:
+    """Yield the features (F, t) of a recording that arrives as blocks of samples (N,), about `block` samples at a time.
+
+    Together they are the features of the whole recording on the CPU. `normalize: "utterance"` needs all of them before
+    the first can be returned, so the features of the recording are held in memory: 92 MB per hour with 64 bands of
+    10 ms. Otherwise nothing is held.
+    """
+    by_utterance = front_end.normalize == "utterance"
+    if by_utterance:
+        front_end = copy.copy(front_end)
+        front_end.normalize = "none"
+    features = _features(blocks, front_end, block)
+    return _normalized(features) if by_utterance else features
 
 
 @torch.inference_mode()
-def long_features(samples: Tensor, front_end: FrontEnd, block: int) -> Tensor:
-    """Return the features (1, F, T) of a recording (N,), on the CPU, computed about `block` samples at a time."""
-    plain = copy.copy(front_end)
-    plain.normalize = "none"
+def _features(blocks: Iterable[Tensor], front_end: FrontEnd, block: int) -> Iterator[Tensor]:
     hop = front_end.hop_length
-    margin = -(-front_end.n_fft // hop)  # frames at a block's edges that could see the edge
+    margin = -(-front_end.n_fft // hop)  # frames at the edges of a window that depend on where it was cut
     step = max(1, block // hop) * hop
-    parts = []
-    start = 0
-    while True:
-        end = start + step + 2 * margin * hop + front_end.n_fft
-        piece = samples[None, start:end]
-        features, _ = plain(piece, torch.tensor([piece.shape[1]], device=piece.device))
-        is_last = end >= len(samples)
-        parts.append(features[0, :, margin if start else 0 : None if is_last else margin + step // hop].cpu())
-        if is_last:
-            break
-        start += step
-    features = torch.cat(parts, dim=1)[None]
-    if front_end.normalize == "utterance":
-        features -= features.mean(dim=-1, keepdim=True)
-        features /= features.square().mean(dim=-1, keepdim=True).sqrt() + LOG_OFFSET
-    return features
+    for start, samples, is_last in windows(blocks, step + 2 * margin * hop + front_end.n_fft, step):
+        features, _ = front_end(samples[None], torch.tensor([len(samples)], device=samples.device))
+        yield features[0, :, margin if start else 0 : None if is_last else margin + step // hop].cpu()
+
+
+@torch.inference_mode()
+def _normalized(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Bring each feature to mean 0 and variance 1 over all blocks."""
+    held = deque(blocks)
+    num_frames = max(1, sum(features.shape[1] for features in held))
+    if not held:
+        return
+    mean = (torch.stack([features.double().sum(dim=1) for features in held]).sum(dim=0) / num_frames).float()[:, None]
+    squares = torch.stack([(features - mean).square().double().sum(dim=1) for features in held]).sum(dim=0)
+    deviation = (squares / num_frames).sqrt().float()[:, None]
+    while held:
+        yield (held.popleft() - mean) / (deviation + LOG_OFFSET)
 
 
 def stitched(
-    sequence: Tensor, log_probs_of: Callable[[Tensor], Tensor], stride: int, chunk: int, overlap: int
-) -> Tensor:
-    """Return (T, V) log-probabilities of a sequence (1, ..., N), computed on chunks along its last dimension.
+    blocks: Iterable[Tensor], log_probs_of: Callable[[Tensor], Tensor], stride: int, chunk: int, overlap: int
+) -> Iterator[Tensor]:
+    """Yield blocks (t, V) of the log-probabilities of a sequence that arrives in blocks (..., n), on the CPU.
 
-    `chunk` and `overlap` are multiples of `stride`, the steps of the sequence to one frame of the result. Neighbouring
-    chunks overlap, and each half of an overlap is taken from the chunk that knows more of what lies around it. Texts
-    are not joined: a decoder that reads the result sees one recording, whose words have its own clock. Every frame has
-    at least a quarter of the overlap as context on either side, which is why the result is the closer to that of one
-    piece the faster the network forgets.
+    `log_probs_of` maps a piece (1, ..., n) to (n', V), `stride` steps of the sequence to one frame; it gets `chunk`
+    steps at a time, so its memory does not grow with the sequence. `chunk` and `overlap` are multiples of `stride`.
+    Consecutive chunks overlap, and each half of an overlap comes from the chunk that has more context there. The
+    result is the closer to that of the whole sequence the faster the network forgets.
     """
-    parts: list[Tensor] = []
+    if not 0 < 2 * overlap < chunk:
+        raise ValueError(f"overlap: expected more than 0 and less than half of a chunk ({chunk}), got {overlap}")
     held, held_start = torch.empty(0), 0  # log-probabilities from frame `held_start` on that the next chunk may replace
-    for start, end in chunk_bounds(sequence.shape[-1], chunk, overlap, stride):
-        log_probs = log_probs_of(sequence[..., start:end]).cpu()
+    for start, piece in overlapping(blocks, chunk, overlap, stride):
+        log_probs = log_probs_of(piece[None]).cpu()
         first = start // stride
         if start == 0:
             held = log_probs
@@ -93,31 +102,36 @@ def stitched(
         seam = shared + find_seam(
             held[shared - held_start :], log_probs[shared - first : held_start + len(held) - first]
         )
-        parts.append(held[: seam - held_start])
+        yield held[: seam - held_start]
         held, held_start = log_probs[seam - first :], seam
-    return torch.cat([*parts, held])
+    if held.ndim == 2:
+        yield held
 
 
-def chunk_bounds(length: int, chunk: int, overlap: int, grid: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of chunks that cover a sequence, each reaching at least `overlap` into the next.
+def overlapping(blocks: Iterable[Tensor], chunk: int, overlap: int, grid: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield (start, piece) of chunks that cover a sequence, each reaching at least `overlap` into the next.
 
-    Starts are multiples of `grid`; `chunk` and `overlap` must be, too. The last chunk is moved back to be as long as
-    the others: a short rest would have little context.
+    Starts are multiples of `grid`; `chunk` and `overlap` must be, too. The last chunk starts earlier than the others
+    would, so that it is as long as they are: a short rest has little context.
     """
-    start = 0
-    while start + chunk < length:
-        yield start, start + chunk
-        start += chunk - overlap
-    if start:
-        start = -(-(length - chunk) // grid) * grid
-    yield start, length
+    step = chunk - overlap
+    previous = None
+    for start, piece, is_last in windows(blocks, chunk, step):
+        if is_last and previous is not None:
+            whole = torch.cat([previous, piece[..., overlap:]], dim=-1)
+            begin = -(-(whole.shape[-1] - chunk) // grid) * grid
+            yield start - step + begin, whole[..., begin:]
+        else:
+            yield start, piece
+        previous = piece
 
 
 def find_seam(earlier: Tensor, later: Tensor) -> int:
-    """Return the frame at which to go from one chunk to the next, given both chunks' view (S, V) of the shared frames.
+    """Return the frame at which to change from one chunk to the next, given the views (S, V) of both on shared frames.
 
-    In the middle half, it is where both are surest of the blank, three frames wide, so that no character is cut in two
-    or told twice when the chunks place it a frame apart; of frames that are as good, the one nearest to the middle.
+    In the middle half it is the frame where both are surest of the blank, averaged over three frames, so that no
+    character is cut or repeated when the chunks place it a frame apart. Among equal frames the one nearest to the
+    middle wins.
     """
     size = len(earlier)
     blank = (earlier[:, BLANK] + later[:, BLANK]).float()

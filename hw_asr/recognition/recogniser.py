@@ -1,169 +1,215 @@
-"""Recordings to transcripts: what test.py writes into output.json."""
+"""Recordings to transcripts with one model and one or several decoders."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, overload
 
-import torch
-from tqdm import tqdm
+import numpy as np
 
-from hw_asr.datasets.loader import make_loader
-from hw_asr.datasets.samplers import SequentialBatchSampler
-from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.decoders.alignment import words
-from hw_asr.experiment.network import Network
-from hw_asr.metrics import text_errors
-from hw_asr.models.forward import Emissions, emissions, run_model
-from hw_asr.recognition.long_audio import long_log_probs
-from hw_asr.types import Batch, CTCDecoder, Failure, Hypothesis, Utterance
+from hw_asr.errors import UserError
+from hw_asr.recognition.audio_input import Audio, AudioInput, open_audio
+from hw_asr.recognition.results import Alternative, Result, Segment, alternatives_of
+from hw_asr.recognition.segments import cut_at_pauses, join_alternatives
+from hw_asr.recognition.speech_activity import SpeechActivity
+from hw_asr.recognition.timing import Seconds, Timed
+from hw_asr.recognition.waveform_model import LogProbs, Samples, WaveformModel
+from hw_asr.types import Hypothesis, Word
 
-# From the most to the least trusted: the first one there is gives the words.
-_BEST_FIRST = ("lm_beam_search", "beam_search", "argmax")
+Decode = Callable[[Sequence[LogProbs]], list[list[Hypothesis]]]
+"""Maps the log-probabilities (T, V) of several recordings to the hypotheses of each, best first."""
+BEST_FIRST = ("lm_beam_search", "beam_search", "argmax")
+"""From the most to the least trusted: the first one there is gives the text and the words."""
+PIECES_AT_ONCE = 8
+"""Segments that are decoded together, on the decoder's threads."""
 
 
-@dataclass
-class Seconds:
-    """Where the time went, in seconds, against the seconds of audio."""
+class Settings(NamedTuple):
+    """How a `Recogniser` treats recordings."""
 
-    audio: float = 0.0
-    model: float = 0.0
-    decoding: dict[str, float] = field(default_factory=dict)
+    chunk_seconds: float = 60.0
+    """Longer recordings go through the network in overlapping chunks and are decoded in segments."""
+    skip_silence: bool = True
+    """Take no text from parts that do not rise above the recording's background noise."""
+    batch_size: int = 8
+    """Short recordings of a list that go through the network together."""
 
 
 class Recogniser:
-    """Transcribes utterances with one network and several decoders.
+    """Transcribes recordings; `hw_asr.load` makes one from a checkpoint.
 
-    A transcript does not depend on the batch size or on the order: padding is invisible, and every decoder looks at one
-    utterance at a time. Recordings longer than `chunk_seconds` are recognised by themselves, in overlapping pieces.
+    A transcript does not depend on the batch a recording is in. Several threads may use the same object.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        decoders: Mapping[str, CTCDecoder],
-        sample_rate: int,
-        device: torch.device,
-        chunk_seconds: float = 60.0,
-    ) -> None:
-        self._chunk_seconds = chunk_seconds
-        self._network = network
-        self._decoders = decoders
-        self._sample_rate = sample_rate
-        self._device = device
-        self._best = next((name for name in _BEST_FIRST if name in decoders), next(iter(decoders)))
-        stride = 1000 / float(network.model.transform_input_lengths(torch.tensor([1000])))  # type: ignore[operator]
-        self._time_stride = round(stride)
-        self._seconds_per_frame = self._time_stride * network.front_end.hop_length / sample_rate
-        self._seconds = Seconds()
+    def __init__(self, model: WaveformModel, decoders: Mapping[str, Decode], settings: Settings = Settings()) -> None:  # noqa: B008
+        self.sample_rate = model.sample_rate
+        """Hz; recordings of other rates are resampled."""
+        self.best_decoder = next((name for name in BEST_FIRST if name in decoders), next(iter(decoders)))
+        """The decoder that `text`, `alternatives`, `words` and `segments` of a result come from."""
+        self._model, self._decoders, self._settings = model, dict(decoders), settings
+        alphabet = list(model.text_encoder.alphabet)
+        self._space = alphabet.index(" ") if " " in alphabet else None
 
-    def transcribe(
-        self, utterances: Sequence[Utterance], batch_size: int, num_workers: int, description: str = "recognising"
-    ) -> tuple[list[dict[str, Any]], Seconds]:
-        """Return one entry per utterance, in the order given, and the time taken.
+    # mypy takes a string, a path or an array for an iterable of recordings as well; the first signature wins.
+    @overload
+    def transcribe(self, audio: Audio, sample_rate: int | None = None) -> Result:  # type: ignore[overload-overlap]
+        """Transcribe one recording."""
 
-        A recording that cannot be read gets an `error` instead of texts.
+    @overload
+    def transcribe(self, audio: Iterable[Audio], sample_rate: int | None = None) -> Iterator[Result]:
+        """Transcribe several."""
+
+    def transcribe(self, audio: Any, sample_rate: int | None = None) -> Result | Iterator[Result]:
+        """Return the transcript of a recording, or a generator of the transcripts of several, in their order.
+
+        A recording is a path or an array of mono samples (N,), floats in [-1, 1] or 16-bit integers; samples need
+        their `sample_rate` in Hz. In a list, a recording that cannot be read gives a result with `error` set, and the
+        others are transcribed.
+
+        Raises hw_asr.Error for a single recording that cannot be read.
         """
-        self._seconds = Seconds()
-        normalize = self._network.text_encoder.normalize
-        numbered = [
-            each._replace(id=str(number), text=None if each.text is None else normalize(each.text))
-            for number, each in enumerate(utterances)
-        ]
-        entries: list[dict[str, Any]] = [{} for _ in utterances]
-        with tqdm(total=len(utterances), desc=description, unit="utterance", disable=None) as bar:
-            for emission in self._timed(self._batches(numbered, batch_size, num_workers)):
-                for failure in emission.batch.failures:
-                    entries[int(failure.utterance.id)] = _failed(failure)
-                for utterance, entry in self._entries(emission):
-                    entries[int(utterance.id)] = entry
-                bar.update(len(emission.batch) + len(emission.batch.failures))
-        return entries, self._seconds
+        if isinstance(audio, (str, Path, np.ndarray)):
+            return self.recognise(open_audio(audio, self.sample_rate, sample_rate))
+        return self._transcribe_many(iter(audio), sample_rate)
 
-    def _batches(self, utterances: Sequence[Utterance], batch_size: int, num_workers: int) -> Iterator[Batch]:
-        """Yield long recordings one at a time, then the others, similar durations together."""
-        long = [each for each in utterances if each.duration > self._chunk_seconds]
-        short = [each for each in utterances if each.duration <= self._chunk_seconds]
-        for chosen, size in ((long, 1), (short, batch_size)):
-            if chosen:
-                dataset = SpeechDataset(chosen, self._network.text_encoder, self._sample_rate)
-                sampler = SequentialBatchSampler(size, dataset.durations.tolist())
-                yield from make_loader(dataset, sampler, min(num_workers, len(sampler)))
+    def recognise(
+        self, source: AudioInput, spent: Seconds | None = None, progress: Callable[[float], None] | None = None
+    ) -> Result:
+        """Transcribe one recording of any length.
 
-    def _timed(self, batches: Iterable[Batch]) -> Iterator[Emissions]:
-        """Yield emissions on the CPU, counting the seconds that features and model take."""
-        limit = self._chunk_seconds * self._sample_rate
-        for batch in batches:
-            start = time.perf_counter()
-            if len(batch) == 1 and batch.samples.shape[1] > limit:
-                emission = self._long(batch)
-            else:
-                (emission,) = emissions(self._network.model, self._network.front_end, [batch], self._device)
-            emission = emission._replace(log_probs=emission.log_probs.cpu(), lengths=emission.lengths.cpu())
-            self._seconds.model += time.perf_counter() - start
-            self._seconds.audio += float(batch.sample_lengths.sum()) / self._sample_rate
-            yield emission
+        `spent` is added to; `progress` is called with the seconds of audio that are done so far.
+        """
+        spent = Seconds() if spent is None else spent
+        samples = source.whole(self._settings.chunk_seconds)
+        if samples is None:
+            return self._long(source, spent, progress)
+        return self.recognise_batch([samples], [source.warning], spent)[0]
 
-    @torch.inference_mode()  # else every piece keeps all that the network computed for it
-    def _long(self, batch: Batch) -> Emissions:
-        """Return the emissions of one long recording, computed in pieces."""
+    def recognise_batch(
+        self, recordings: Sequence[Samples], warnings: Sequence[str | None], spent: Seconds
+    ) -> list[Result]:
+        """Transcribe short recordings, which go through the network together; `spent` is added to."""
+        if not recordings:
+            return []
+        start = time.perf_counter()
+        log_probs = self._model.batch(recordings)
+        if self._settings.skip_silence:
+            log_probs = [self._silenced(*pair) for pair in zip(recordings, log_probs, strict=True)]
+        spent.model += time.perf_counter() - start
+        durations = [len(samples) / self.sample_rate for samples in recordings]
+        spent.audio += sum(durations)
+        results = zip(self._decode(log_probs, [0.0] * len(log_probs), spent), durations, warnings, strict=True)
+        return [self._joined([part], duration, warning) for part, duration, warning in results]
 
-        def log_probs_of(features: torch.Tensor) -> torch.Tensor:
-            features = features.to(self._device)
-            lengths = torch.tensor([features.shape[2]], device=self._device)
-            return run_model(self._network.model, features, lengths, "fp32")[0][0]
+    def _transcribe_many(self, recordings: Iterator[Audio], sample_rate: int | None) -> Iterator[Result]:
+        while group := list(islice(recordings, self._settings.batch_size)):
+            results: dict[int, Result] = {}
+            short: dict[int, tuple[Samples, str | None]] = {}
+            for index, audio in enumerate(group):
+                try:
+                    source = open_audio(audio, self.sample_rate, sample_rate)
+                    samples = source.whole(self._settings.chunk_seconds)
+                    if samples is None:
+                        results[index] = self.recognise(source)
+                    else:
+                        short[index] = samples, source.warning
+                except UserError as error:
+                    results[index] = Result("", 0.0, error=" ".join(str(error).split()))
+            samples_of, warnings = [pair[0] for pair in short.values()], [pair[1] for pair in short.values()]
+            results.update(zip(short, self.recognise_batch(samples_of, warnings, Seconds()), strict=True))
+            yield from (results[index] for index in range(len(group)))
 
-        self._network.model.eval()
-        samples = batch.samples[0].to(self._device)
-        log_probs = long_log_probs(
-            samples, self._network.front_end, log_probs_of, self._time_stride, self._sample_rate, self._chunk_seconds
-        )
-        return Emissions(batch, log_probs[None], torch.tensor([len(log_probs)]))
+    def _long(self, source: AudioInput, spent: Seconds, progress: Callable[[float], None] | None) -> Result:
+        """Read, recognise and decode a recording as it passes through."""
+        blocks, activity = Timed(source.blocks()), SpeechActivity(self.sample_rate)
+        log_probs = Timed(self._stream(blocks, activity))
+        frame, decoded = self._model.seconds_per_frame, list[_Decoded]()
+        pieces = cut_at_pauses(log_probs, frame, self._space)
+        while group := list(islice(pieces, PIECES_AT_ONCE)):
+            starts = [piece.start * frame for piece in group]
+            decoded += self._decode([piece.log_probs for piece in group], starts, spent)
+            if progress is not None:
+                progress((group[-1].start + len(group[-1].log_probs)) * frame)
+        spent.model += log_probs.seconds - blocks.seconds
+        duration = blocks.num_samples / self.sample_rate
+        spent.audio += duration
+        return self._joined(decoded, duration, source.warning)
 
-    def _entries(self, emission: Emissions) -> Iterator[tuple[Utterance, dict[str, Any]]]:
+    def _stream(self, blocks: Iterable[Samples], activity: SpeechActivity) -> Iterator[LogProbs]:
+        first = 0
+        skip_silence = self._settings.skip_silence
+        watched = activity.watch(blocks) if skip_silence else blocks
+        for log_probs in self._model.stream(watched, self._settings.chunk_seconds):
+            silenced = skip_silence and activity.silence(log_probs, first, self._model.seconds_per_frame)
+            yield log_probs if silenced is False else silenced
+            first += len(log_probs)
+
+    def _silenced(self, samples: Samples, log_probs: LogProbs) -> LogProbs:
+        activity = SpeechActivity(self.sample_rate)
+        activity.add(samples)
+        activity.finish()
+        return activity.silence(log_probs, 0, self._model.seconds_per_frame)
+
+    def _decode(self, log_probs: Sequence[LogProbs], starts: Sequence[float], spent: Seconds) -> list[_Decoded]:
+        """Decode frames that begin at these seconds of their recordings."""
         found: dict[str, list[list[Hypothesis]]] = {}
-        if len(emission.batch) == 0:
-            return
         for name, decode in self._decoders.items():
             start = time.perf_counter()
-            found[name] = decode(emission.log_probs, emission.lengths)
-            self._seconds.decoding[name] = self._seconds.decoding.get(name, 0.0) + time.perf_counter() - start
-        durations = (emission.batch.sample_lengths.cpu() / self._sample_rate).tolist()
-        for index, utterance in enumerate(emission.batch.utterances):
-            hypotheses = {name: each[index] for name, each in found.items()}
-            frames = emission.log_probs[index, : int(emission.lengths[index])]
-            yield utterance, self._entry(utterance, durations[index], hypotheses, frames)
+            found[name] = decode(log_probs)
+            spent.decoding[name] = spent.decoding.get(name, 0.0) + time.perf_counter() - start
+        result = []
+        for index, (frames, offset) in enumerate(zip(log_probs, starts, strict=True)):
+            by_decoder = {name: alternatives_of(hypotheses[index]) for name, hypotheses in found.items()}
+            best = by_decoder[self.best_decoder]
+            text = best[0].text if best else ""
+            encoder, frame = self._model.text_encoder, self._model.seconds_per_frame
+            spans = words(frames.astype(np.float64), len(frames), text, encoder, frame)
+            result.append(_Decoded(by_decoder, [_moved(word, offset) for word in spans]))
+        return result
 
-    def _entry(
-        self, utterance: Utterance, duration: float, hypotheses: Mapping[str, list[Hypothesis]], log_probs: torch.Tensor
-    ) -> dict[str, Any]:
-        texts = {name: each[0].text if each else "" for name, each in hypotheses.items()}
-        entry: dict[str, Any] = {"audio_path": utterance.audio_path, "duration": round(duration, 3)}
-        if utterance.speaker is not None:
-            entry["speaker"] = utterance.speaker
-        if utterance.text is not None:
-            entry["ground_truth"] = utterance.text
-        for name, each in hypotheses.items():
-            beam = [[hypothesis.text, math.exp(hypothesis.log_prob)] for hypothesis in each]
-            entry[f"pred_text_{name}"] = texts[name] if name == "argmax" else beam
-        spans = words(log_probs, len(log_probs), texts[self._best], self._network.text_encoder, self._seconds_per_frame)
-        entry["words"] = [
-            {"word": word.word, "start": round(word.start, 3), "end": round(min(word.end, duration), 3),
-             "confidence": round(word.confidence, 4)}
-            for word in spans
-        ]  # fmt: skip
-        if utterance.text is not None:
-            errors = {name: text_errors(utterance.text, text) for name, text in texts.items()}
-            entry["cer"] = {name: counts.characters.rate for name, counts in errors.items()}
-            entry["wer"] = {name: counts.words.rate for name, counts in errors.items()}
-        return entry
+    def _joined(self, parts: Sequence[_Decoded], duration: float, warning: str | None) -> Result:
+        """Return the result of a recording from its decoded parts, in their order."""
+        has_spaces = self._space is not None
+        by_decoder = {
+            name: parts[0].by_decoder[name]
+            if len(parts) == 1
+            else join_alternatives([part.by_decoder[name] for part in parts], has_spaces)
+            for name in self._decoders
+        }
+        alternatives = by_decoder[self.best_decoder]
+        segments = [
+            Segment(placed[0].start, placed[-1].end, best[0].text.strip(), best[0].log_prob, placed)
+            for part in parts
+            if (best := part.by_decoder[self.best_decoder])
+            and (placed := tuple(_within(word, duration) for word in part.words))
+        ]
+        return Result(
+            alternatives[0].text if alternatives else "",
+            duration,
+            alternatives,
+            tuple(word for segment in segments for word in segment.words),
+            tuple(segments),
+            by_decoder,
+            warning,
+        )
 
 
-def _failed(failure: Failure) -> dict[str, Any]:
-    entry: dict[str, Any] = {"audio_path": failure.utterance.audio_path, "duration": None}
-    if failure.utterance.text is not None:
-        entry["ground_truth"] = failure.utterance.text
-    return {**entry, "error": failure.reason}
+class _Decoded(NamedTuple):
+    """What the decoders make of consecutive frames."""
+
+    by_decoder: dict[str, tuple[Alternative, ...]]
+    words: list[Word]
+    """Of the best decoder, on the recording's clock."""
+
+
+def _moved(word: Word, seconds: float) -> Word:
+    return Word(word.word, word.start + seconds, word.end + seconds, word.confidence)
+
+
+def _within(word: Word, duration: float) -> Word:
+    """Return a word that ends with the recording: its last frame may reach beyond it."""
+    return Word(word.word, min(word.start, duration), min(word.end, duration), word.confidence)

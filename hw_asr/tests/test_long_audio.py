@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import unittest
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from hw_asr.features import FeatureExtractor
-from hw_asr.recognition.long_audio import chunk_bounds, find_seam, long_features, long_log_probs, stitched
+from hw_asr.recognition.long_audio import feature_blocks, find_seam, overlapping, stitched
 from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.text.encoder import CTCCharTextEncoder
 
@@ -44,6 +45,15 @@ def front_end(normalize: str, center: bool = True) -> FeatureExtractor:
     return FeatureExtractor(transform, log=True, normalize=normalize)  # type: ignore[arg-type]
 
 
+def cut(sequence: Tensor, size: int) -> Iterator[Tensor]:
+    """Yield blocks of a sequence along its last dimension, of about `size`, no two of them equally long."""
+    start, number = 0, 0
+    while start < sequence.shape[-1]:
+        number += 1
+        yield sequence[..., start : start + size + number]
+        start += size + number
+
+
 class StitchingTest(unittest.TestCase):
     def test_a_network_with_memory_gives_what_it_gives_in_one_piece(self) -> None:
         for bidirectional in (False, True):
@@ -51,9 +61,13 @@ class StitchingTest(unittest.TestCase):
                 with self.subTest(bidirectional=bidirectional, length=length):
                     network = Recurrent(bidirectional)
                     samples = torch.randn(length, generator=torch.Generator().manual_seed(length))
-                    found = stitched(samples[None], network, 2 * HOP, 10_000, 4_000)
-                    self.assertLessEqual(network.longest, 10_000)
-                    torch.testing.assert_close(found, network(samples[None]), atol=1e-4, rtol=0)
+                    for size in (700, 1_000_000):
+                        blocks = stitched(cut(samples, size), network, 2 * HOP, 10_000, 4_000)
+                        found = torch.cat(list(blocks))
+                        self.assertLessEqual(network.longest, 10_000)
+                        network.longest = 0
+                        torch.testing.assert_close(found, network(samples[None]), atol=1e-4, rtol=0)
+                        network.longest = 0
 
     def test_the_text_is_that_of_one_piece_although_chunks_disagree_in_time(self) -> None:
         encoder = CTCCharTextEncoder("ab ")
@@ -72,19 +86,24 @@ class StitchingTest(unittest.TestCase):
             frames[:20], frames[-20:] = 0, 0
             return nn.functional.one_hot(frames, 4).float().mul(20).log_softmax(-1)
 
-        found = stitched(samples[None], shifting, HOP, 5_000, 1_000)
+        found = torch.cat(list(stitched(cut(samples, 3_333), shifting, HOP, 5_000, 1_000)))
         expected = encoder.collapse(path[20:-20].tolist())
         self.assertGreater(len(chunks), 10)
         self.assertEqual(expected, encoder.collapse(found.argmax(-1).tolist()))
 
-    def test_bounds_cover_everything(self) -> None:
+    def test_chunks_cover_everything_and_the_last_one_is_whole(self) -> None:
         for length in range(1, 400):
-            bounds = list(chunk_bounds(length, 100, 20, 10))
-            self.assertEqual((0, length), (bounds[0][0], bounds[-1][1]))
-            for (start, end), (next_start, _) in itertools.pairwise(bounds):
-                self.assertLess(start, next_start)
-                self.assertLessEqual(next_start, end - 20)
-                self.assertEqual(0, next_start % 10)
+            sequence = torch.arange(length)
+            for size in (7, 400):
+                chunks = list(overlapping(cut(sequence, size), 100, 20, 10))
+                for start, chunk in chunks:
+                    self.assertEqual(0, start % 10)
+                    torch.testing.assert_close(chunk, sequence[start : start + len(chunk)])
+                self.assertEqual((0, length), (chunks[0][0], chunks[-1][0] + len(chunks[-1][1])))
+                for (start, chunk), (next_start, next_chunk) in itertools.pairwise(chunks):
+                    self.assertLess(start, next_start)
+                    self.assertLessEqual(next_start, start + len(chunk) - 20)
+                    self.assertGreater(len(next_chunk), 90)
 
     def test_the_seam_is_where_both_are_silent(self) -> None:
         probabilities = torch.full((40, 3), 0.1)
@@ -98,8 +117,8 @@ class StitchingTest(unittest.TestCase):
         self.assertEqual(0, find_seam(probabilities[:1].log(), probabilities[:1].log()))
 
     def test_too_long_an_overlap_is_refused(self) -> None:
-        with self.assertRaisesRegex(ValueError, "overlap_seconds: expected more than 0 and less than half"):
-            long_log_probs(torch.zeros(100), front_end("none"), lambda each: each, 1, RATE, 10.0, 5.0)
+        with self.assertRaisesRegex(ValueError, "overlap: expected more than 0 and less than half"):
+            list(stitched([torch.zeros(100)], lambda each: each, 1, 10, 5))
 
 
 class FeaturesTest(unittest.TestCase):
@@ -111,9 +130,9 @@ class FeaturesTest(unittest.TestCase):
                         extractor = front_end(normalize, center)
                         samples = torch.randn(length, generator=torch.Generator().manual_seed(length))
                         expected, _ = extractor(samples[None], torch.tensor([length]))
-                        torch.testing.assert_close(
-                            long_features(samples, extractor, 500), expected, atol=1e-4, rtol=1e-4
-                        )
+                        for size in (120, 10_000):
+                            found = torch.cat(list(feature_blocks(cut(samples, size), extractor, 500)), dim=1)
+                            torch.testing.assert_close(found, expected[0], atol=1e-4, rtol=1e-4)
                         self.assertEqual(normalize, extractor.normalize)
 
     def test_features_and_network_together(self) -> None:
@@ -127,7 +146,8 @@ class FeaturesTest(unittest.TestCase):
 
         extractor = front_end("utterance")
         samples = torch.randn(50_000)
-        found = long_log_probs(samples, extractor, network, 3, RATE, chunk_seconds=15.0, overlap_seconds=4.0)
+        features = feature_blocks(cut(samples, 1_000), extractor, 2_000)
+        found = torch.cat(list(stitched(features, network, 3, 1_500, 399)))
         whole = network(extractor(samples[None], torch.tensor([50_000]))[0])
         torch.testing.assert_close(found, whole, atol=1e-4, rtol=0)
 

@@ -147,7 +147,7 @@ class InferenceTest(unittest.TestCase):
         (folder / "empty.wav").write_bytes(b"")
         (folder / "text.flac").write_text("not audio")
         soundfile.write(folder / "short.wav", np.zeros(1, dtype=np.float32), 16000)
-        entries, printed = self.run_test("-t", str(folder))
+        entries, printed = self.run_test("-t", str(folder), code=3)
         found = {Path(entry["audio_path"]).name: entry for entry in entries}
         self.assertIn("pred_text_argmax", found["good.opus"])
         for name in ("empty.wav", "text.flac"):

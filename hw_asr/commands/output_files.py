@@ -1,0 +1,89 @@
+"""Files that `test` writes: checked before recognition starts, written whole, and errors that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hw_asr.errors import UserError
+from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.types import Word
+
+PROBE_BYTES = 64 * 1024
+"""What must fit on the disk before recognition starts."""
+
+
+class OutputError(UserError):
+    """A file cannot be written."""
+
+
+@contextmanager
+def writing(path: Path, option: str, advice: str = "") -> Iterator[None]:
+    """Turn an OSError of the block into an OutputError that names the option and the path."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+        reason = "the disk is full" if full else (error.strerror or str(error)).lower()
+        remedy = f"free some space or give another {option}" if full else f"give another {option}"
+        raise OutputError(f"{option}: cannot write {path}: {reason}; {remedy}{advice}") from error
+
+
+def check_file(path: Path, option: str) -> None:
+    """Raise OutputError when a file cannot be written at `path`; makes its directory."""
+    if path.is_dir():
+        raise OutputError(f"{option}: {path} is a directory; give a file name")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{option}: {path} is not a regular file; give a file name")
+    with writing(path, option):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "permission denied")
+        _probe(path.parent)
+
+
+def check_directory(path: Path, option: str) -> None:
+    """Raise OutputError when files cannot be written into the directory `path`; makes it."""
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{option}: {path} is a file; give a directory")
+    with writing(path, option):
+        _probe(path)
+
+
+def _probe(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=directory) as file:
+        file.write(bytes(PROBE_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_entries(entries: Sequence[dict[str, Any]], path: Path, advice: str) -> None:
+    """Write output.json, which appears whole.
+
+    File names that are not valid text keep their bytes: a byte 0xe9 is written as the JSON escape of a lone surrogate,
+    \\udce9, which Python's json reads back as the same name.
+    """
+    text = json.dumps(entries, indent=2, ensure_ascii=False)
+    with writing(path, "--output", advice), write_and_rename(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_all_subtitles(entries: Sequence[dict[str, Any]], directory: Path, suffix: str) -> None:
+    """Write the subtitles of every recording under its own stem; recordings of the same stem get a number."""
+    from hw_asr.report.subtitles import write_subtitles
+
+    used: dict[str, int] = {}
+    for entry in entries:
+        if "words" in entry:
+            stem = Path(entry["audio_path"]).stem
+            used[stem] = used.get(stem, 0) + 1
+            name = stem if used[stem] == 1 else f"{stem}-{used[stem]}"
+            path = directory / f"{name}{suffix}"
+            with writing(path, f"--{suffix[1:]}"):
+                write_subtitles([Word(**word) for word in entry["words"]], path)

@@ -1,0 +1,112 @@
+"""Results of an unfinished `test` run: kept as they come, so that the same command continues after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hw_asr.commands.output_files import writing
+from hw_asr.types import Utterance
+
+logger = logging.getLogger(__name__)
+
+SYNC_SECONDS = 1.0
+"""Entries reach the operating system at once and the disk within so many seconds, or with the next entry."""
+
+
+class PartialResults:
+    """Entries in an append-only file beside the output, one JSON line each, below a line with the run's key.
+
+    Entries that an earlier run has kept are known from the start, if its key was the same.
+    """
+
+    def __init__(self, output: Path, key: str, overwrite: bool) -> None:
+        self.path = output.with_name(f".{output.name}.partial")
+        self._entries = {} if overwrite else self._read(key)
+        self._last_sync = 0.0
+        with writing(self.path, "--output"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("ab" if self._entries else "wb")
+            if not self._entries:
+                self._append({"key": key})
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, source: str, utterance: Utterance) -> dict[str, Any] | None:
+        """Return the entry of an utterance of a split or folder; None when there is none or the file has changed."""
+        return self._entries.get(_identity(source, utterance))
+
+    def add(self, source: str, utterance: Utterance, entry: dict[str, Any]) -> None:
+        """Keep an entry; raises OutputError when it cannot be written."""
+        identity = _identity(source, utterance)
+        with writing(self.path, "--output", f"; {len(self)} results are kept, run the same command again to continue"):
+            self._append({"recording": identity, "entry": entry})
+        self._entries[identity] = entry
+
+    def close(self) -> None:
+        """Write what is pending to the disk."""
+        with writing(self.path, "--output"), self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def remove(self) -> None:
+        """Delete the file, once the output is written."""
+        self.path.unlink(missing_ok=True)
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.flush()
+        if time.monotonic() - self._last_sync >= SYNC_SECONDS:
+            os.fsync(self._file.fileno())
+            self._last_sync = time.monotonic()
+
+    def _read(self, key: str) -> dict[str, dict[str, Any]]:
+        """Return the entries of an earlier run with this key, and cut off a line that it did not finish."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        whole, _, rest = content.rpartition(b"\n")
+        try:
+            header, *lines = [json.loads(line) for line in whole.split(b"\n")] or [{}]
+            entries = {line["recording"]: line["entry"] for line in lines}
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("%s: damaged (%s); starting from the beginning", self.path, error)
+            return {}
+        if header.get("key") != key:
+            logger.warning(
+                "%s: left by a run with another checkpoint, config or options; starting from the beginning", self.path
+            )
+            return {}
+        if rest and entries:
+            with writing(self.path, "--output"):
+                os.truncate(self.path, len(whole) + 1)
+        return entries
+
+
+def key_of(parts: Mapping[str, Any], files: Mapping[str, Path]) -> str:
+    """Return a digest of a run's settings (JSON values) and of the sizes and times of the files it depends on."""
+    states = {name: [str(path.absolute()), *_state(path)] for name, path in files.items()}
+    text = json.dumps([parts, states], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _identity(source: str, utterance: Utterance) -> str:
+    """Return what tells an utterance from others and from one whose file or reference has changed."""
+    state = _state(Path(utterance.audio_path))
+    return json.dumps([source, utterance.audio_path, *state, utterance.text, utterance.offset, utterance.duration])
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # a missing file, or a name with a null character: the reader reports it
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

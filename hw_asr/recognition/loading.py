@@ -1,0 +1,144 @@
+"""From a checkpoint to a recogniser: what `hw_asr.load` does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
+from hw_asr.config import ConfigError, ExperimentConfig, Spec
+from hw_asr.config.arguments import nearest
+from hw_asr.experiment import components
+from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
+from hw_asr.experiment.network import load_network
+from hw_asr.recognition.recogniser import BEST_FIRST, Decode, Recogniser, Settings
+from hw_asr.recognition.waveform_model import LogProbs, TorchWaveformModel
+from hw_asr.runtime.processes import choose_device
+from hw_asr.types import CTCDecoder, Hypothesis, TextEncoder
+
+HOTWORD_DECODERS = ("beam_search", "lm_beam_search")
+
+
+def load(
+    checkpoint: str | Path,
+    *,
+    decoder: str | None = None,
+    language_model: str | Path | None = None,
+    hotwords: Sequence[str] | Mapping[str, float] = (),
+    device: str = "auto",
+    chunk_seconds: float = 60.0,
+    skip_silence: bool = True,
+    allow_modules: Sequence[str] = (),
+) -> Recogniser:
+    """Load a checkpoint for recognition.
+
+    Args:
+        checkpoint: a `.pth` file of train.py; its config comes from the run's config.json or the checkpoint itself.
+        decoder: `argmax`, `beam_search`, `lm_beam_search` or another one of the config. Default: lm_beam_search with a
+            `language_model`, else the best one of the config.
+        language_model: an ARPA file (.gz too) or a KenLM binary for lm_beam_search.
+        hotwords: words or phrases that the beam searches favour, or a mapping of them to boosts in nats.
+        device: `auto` (a GPU where there is one), `cpu`, or the index of a GPU.
+        chunk_seconds: longer recordings go through the network in overlapping chunks.
+        skip_silence: take no text from parts that do not rise above the recording's background noise.
+        allow_modules: modules that the checkpoint's config may import, which runs their code.
+
+    Raises hw_asr.Error for a checkpoint, config, decoder, language model or device that cannot be used.
+    """
+    path = Path(checkpoint)
+    state = read_checkpoint(path)
+    named = Named(trust=Trust(frozenset(allow_modules)))
+    config = for_evaluation(path, named, lambda split: False, state).config
+    if not chunk_seconds > MIN_CHUNK_SECONDS:
+        raise ConfigError([f"chunk_seconds: expected more than {MIN_CHUNK_SECONDS}, got {chunk_seconds}"], "load")
+    model = make_waveform_model(path, state, config, None if device == "auto" else device)
+    specs = _chosen(decoder_specs(config, model.text_encoder, hotwords), decoder, language_model)
+    return Recogniser(model, make_decoders(specs, model.text_encoder), Settings(chunk_seconds, skip_silence))
+
+
+MIN_CHUNK_SECONDS = 12
+"""Chunks overlap by 6 s, which must be less than half of one."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint for recognition; CheckpointError says what to give instead of something else."""
+    if path.is_dir():
+        found = sorted(path.rglob("*.pth"), key=lambda each: (each.name != "model_best.pth", each.name))
+        advice = f"give one of its checkpoints, such as {found[0]}" if found else "it has no .pth file"
+        raise CheckpointError(f"{path} is a directory; {advice}")
+    return load_checkpoint(path)
+
+
+def make_waveform_model(
+    path: Path, checkpoint: Mapping[str, Any], config: ExperimentConfig, device: str | None
+) -> TorchWaveformModel:
+    """Build the network of a config with a checkpoint's weights; `device` None is a GPU where there is one."""
+    chosen = choose_device(device, config.n_gpu)
+    network = load_network(config, chosen, checkpoint["state_dict"], path)
+    return TorchWaveformModel(network, config.preprocessing.sr, chosen)
+
+
+def decoder_specs(
+    config: ExperimentConfig, text_encoder: TextEncoder, hotwords: Sequence[str] | Mapping[str, float] = ()
+) -> dict[str, Spec]:
+    """Return the config's decoders by name, the beam searches with the hotwords added."""
+    specs = components.decoder_specs(config, text_encoder, max(100, config.trainer.beam_size))
+    if hotwords:
+        phrases = dict(hotwords) if isinstance(hotwords, Mapping) else list(hotwords)
+        specs = {
+            name: _with_args(spec, hotwords=phrases) if name in HOTWORD_DECODERS else spec
+            for name, spec in specs.items()
+        }
+    return specs
+
+
+def make_decoders(specs: Mapping[str, Spec], text_encoder: TextEncoder) -> dict[str, Decode]:
+    """Make the decoders, which take arrays; language models are loaded here.
+
+    Raises ConfigError for arguments a decoder refuses.
+    """
+    try:
+        decoders = components.build_decoders(dict(specs), text_encoder)
+    except ValueError as error:
+        raise ConfigError([f"decoders: {error}"], "decoders") from error
+    return {name: _on_arrays(decoder) for name, decoder in decoders.items()}
+
+
+def _chosen(specs: dict[str, Spec], name: str | None, language_model: str | Path | None) -> dict[str, Spec]:
+    """Return the one decoder that is wanted, with the language model that was given."""
+    specs = {"argmax": {"type": "argmax"}, "beam_search": {"type": "beam_search"}} | specs
+    if language_model is not None:
+        name = name or "lm_beam_search"
+        specs.setdefault("lm_beam_search", {"type": "lm_beam_search"})
+    name = name or next((each for each in BEST_FIRST if each in specs), next(iter(specs)))
+    if name not in specs:
+        advice = "give language_model" if name == "lm_beam_search" else f"unknown decoder{nearest(name, specs)}"
+        raise ConfigError([f"decoder {name!r}: {advice}"], "load")
+    if language_model is not None:
+        if not Path(language_model).is_file():
+            raise ConfigError([f"language_model: {language_model}: no such file"], "load")
+        specs[name] = _with_args(specs[name], language_model=str(language_model))
+    return {name: specs[name]}
+
+
+def _with_args(spec: Spec, **args: Any) -> Spec:
+    return {**spec, "args": {**spec.get("args", {}), **args}}
+
+
+def _on_arrays(decoder: CTCDecoder) -> Decode:
+    """Let a decoder of padded batches take a list of arrays, from several threads."""
+    lock = nullcontext() if getattr(decoder, "is_thread_safe", True) else threading.Lock()
+
+    def decode(recordings: Sequence[LogProbs]) -> list[list[Hypothesis]]:
+        lengths = torch.tensor([len(log_probs) for log_probs in recordings])
+        rows = [torch.from_numpy(np.ascontiguousarray(log_probs)) for log_probs in recordings]
+        with lock:
+            return decoder(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths)
+
+    return decode
