@@ -140,9 +140,12 @@ class WatchingTest(WatchingCase):
         (place / "config.json").write_text(json.dumps(self.exporting(remote, epochs=1)), encoding="utf-8")
         self.train(place, "-c", "config.json")
         exported = remote / "tones/run"
-        self.assertLessEqual({"config.json", "model_best.pth"}, {path.name for path in exported.iterdir()})
-        for path in exported.iterdir():
-            self.assertEqual((run_dir(place) / path.name).read_bytes(), path.read_bytes(), path.name)
+        names = {path.name for path in exported.iterdir()}
+        self.assertLessEqual({"config.json", "model_best.pth", "metrics.jsonl"}, names)
+        for name in names - {"metrics.jsonl"}:
+            self.assertEqual((run_dir(place) / name).read_bytes(), (exported / name).read_bytes(), name)
+        record = (place / "saved/log/tones/run/metrics.jsonl").read_bytes()
+        self.assertTrue(record.startswith((exported / "metrics.jsonl").read_bytes()))
         self.assertEqual(0, self.metrics(place)[-1]["exports missing"])
 
     def test_a_storage_that_goes_away_is_reported_loudly_and_costs_nothing_else(self) -> None:
