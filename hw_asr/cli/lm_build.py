@@ -12,13 +12,14 @@ import argparse
 from pathlib import Path
 
 from hw_asr.cli.errors import UsageError
+from hw_asr.cli.recipes import config_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("--text", nargs="+", metavar="FILE", default=[], help="sentences, one a line, UTF-8; .gz, or - for stdin")
-    add("--config", type=Path, metavar="PATH", help="take the transcripts and the alphabet of this experiment")
+    add("--config", type=config_path, metavar="PATH", help="take the transcripts and the alphabet of this experiment")
     add("--split", default="train", help="the config's split to take transcripts from (default: train)")
     add("--order", type=int, default=3, metavar="N", help="words in the longest n-gram, 1 to 6 (default: 3)")
     add("-o", "--output", type=Path, required=True, metavar="PATH", help="the model: .arpa, or .arpa.gz")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hw_asr.cli.recipes import config_path
 from hw_asr.cli.trust import add_trust_arguments
 
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     span = ("FIRST", "LAST", "STEP")
     add("-r", "--resume", type=Path, metavar="CKPT", help="the checkpoint; its run's config.json defines the split")
-    add("-c", "--config", type=Path, metavar="PATH", help="overlay on that config, for example with a dev set")
+    add("-c", "--config", type=config_path, metavar="PATH", help="overlay on that config, for example with a dev set")
     add("--split", default="val", help="the split to tune on (default: val)")
     add("--lm", required=True, help="ARPA file, .gz too, or the name of a LibriSpeech model")
     add("--lm-dir", type=Path, default=Path("lms"), help="directory of models given by name (default: lms)")

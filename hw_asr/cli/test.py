@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hw_asr.cli.recipes import config_path
 from hw_asr.cli.trust import add_trust_arguments
 
 
@@ -13,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-r", "--resume", type=Path, required=True, metavar="CKPT",
         help="checkpoint; uses the config.json beside it, or else the one inside it")  # fmt: skip
-    add("-c", "--config", type=Path, metavar="OVERLAY",
+    add("-c", "--config", type=config_path, metavar="OVERLAY",
         help="JSON whose top-level sections replace those of the checkpoint's config")  # fmt: skip
     add("-t", "--test-data-folder", type=Path, metavar="PATH", dest="folder",
         help="folder of recordings, folder with audio/ and transcriptions/, one recording, or a manifest; "

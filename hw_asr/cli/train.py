@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 
 from hw_asr.cli.errors import UsageError
+from hw_asr.cli.recipes import config_path
 from hw_asr.cli.trust import add_trust_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("-c", "--config", type=Path, help="the experiment's JSON")
+    add("-c", "--config", type=config_path, help="the experiment's JSON")
     add("-r", "--resume", type=Path, metavar="CKPT", help="alone: continue that run where it stopped; "
         "with -c: start a new run from that checkpoint's weights")  # fmt: skip
     add("-d", "--device", help="GPU indices, as 0 or 0,1, or cpu; default: all GPUs, else cpu")

@@ -14,8 +14,8 @@ from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import Matrix, utterances
 from hw_asr.decoders.beam_search import check_range
 from hw_asr.decoders.hotwords import read_hotwords
-from hw_asr.errors import UserError
 from hw_asr.lm.arpa import LanguageModelError
+from hw_asr.runtime.optional import MissingPackageError, optional_import
 from hw_asr.types import Hypothesis, TextEncoder
 
 
@@ -24,8 +24,8 @@ class PyctcdecodeDecoder:
     """The beam search of pyctcdecode, with KenLM when a language model is given: an ARPA file or a KenLM binary.
 
     Weights are pyctcdecode's own: unk_score_offset counts in decimal logarithms and is multiplied by alpha, hotwords
-    share one weight. The probability of a text is the exact one, the score is pyctcdecode's. Raises UserError when the
-    packages are not installed.
+    share one weight. The probability of a text is the exact one, the score is pyctcdecode's. Raises
+    MissingPackageError when a package is not installed.
     """
 
     is_thread_safe = False
@@ -53,12 +53,13 @@ class PyctcdecodeDecoder:
         self._num_classes = len(text_encoder.alphabet)
         self._encode = text_encoder.encode
         self._n_best = n_best
-        package = _find("pyctcdecode")
+        package = _find_pyctcdecode()
         labels = ["", *text_encoder.alphabet[1:]]
         if language_model is None:
             self._decoder = package.build_ctcdecoder(labels)
         else:
-            _find("kenlm")
+            with optional_import("pyctcdecode with a language model", "kenlm", "kenlm"):
+                importlib.import_module("kenlm")
             if not language_model.is_file():
                 raise LanguageModelError(f"{language_model}: there is no such language model")
             weights = {"alpha": float(alpha), "beta": float(beta), "unk_score_offset": float(unk_score_offset)}
@@ -93,11 +94,11 @@ class PyctcdecodeDecoder:
         return sorted(found.values(), key=lambda hypothesis: -hypothesis.score)[: self._n_best]
 
 
-def _find(name: str) -> Any:
+def _find_pyctcdecode() -> Any:
     try:
-        return importlib.import_module(name)
+        return importlib.import_module("pyctcdecode")
     except ImportError as error:
-        raise UserError(
-            f"the decoder 'pyctcdecode' needs the package {name}, which cannot be imported ({error}); "
-            "install it, or use 'beam_search' and 'lm_beam_search'"
+        raise MissingPackageError(
+            f"the decoder 'pyctcdecode' needs the package pyctcdecode ({error}); docs/decoding.md shows how to install "
+            "it; or use 'beam_search' and 'lm_beam_search'"
         ) from error

@@ -1,4 +1,4 @@
-"""KenLM binaries through the optional kenlm package: asked word by word, and every answer kept for the kernels."""
+"""KenLM binaries, read with the package kenlm: asked word by word, and every answer kept for the kernels."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hw_asr.lm.arpa import LanguageModelError
+from hw_asr.runtime.optional import MissingPackageError, optional_import
 
 LN_10 = math.log(10)
 
@@ -24,7 +25,10 @@ class KenlmTable:
 
     def __init__(self, path: Path) -> None:
         self._kenlm = _find_kenlm(path)
-        self._model = self._kenlm.Model(str(path))
+        try:
+            self._model = self._kenlm.Model(str(path))
+        except (OSError, RuntimeError) as error:
+            raise LanguageModelError(f"{path}: KenLM cannot read this file, it may be damaged: {error}") from error
         self.order = int(self._model.order)
         self.words = read_vocabulary(path)
         self._states: list[Any] = []
@@ -105,9 +109,7 @@ def read_vocabulary(path: Path) -> list[str]:
 
 def _find_kenlm(path: Path) -> Any:
     try:
-        return importlib.import_module("kenlm")
-    except ImportError as error:
-        raise LanguageModelError(
-            f"{path}: a KenLM binary needs the package kenlm, which cannot be imported ({error}); "
-            "install it, or give the ARPA file"
-        ) from error
+        with optional_import(f"{path}: a KenLM binary", "kenlm", "kenlm"):
+            return importlib.import_module("kenlm")
+    except MissingPackageError as error:
+        raise LanguageModelError(f"{error}; or give the ARPA file that it was made from") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.optional import optional_import
 from hw_asr.storage.external import StorageError
 from hw_asr.storage.gdrive_errors import translated
 from hw_asr.storage.secrets import is_available, read_json
@@ -56,8 +57,6 @@ class Login:
         )
 
     def _service_account(self, reference: str, scope: str) -> Any:
-        from pydrive2.auth import GoogleAuth
-
         key = read_json(reference, "service account key")
         if key.get("type") != "service_account":
             raise StorageError(
@@ -69,7 +68,7 @@ class Login:
             "service_config": {"client_json_dict": key, "client_user_email": ""},
             "oauth_scope": [scope],
         }
-        auth = GoogleAuth(settings=settings, http_timeout=self._timeout)
+        auth = _google_auth()(settings=settings, http_timeout=self._timeout)
         try:
             auth.ServiceAuth()
         except Exception as error:  # whatever the key parser meets; its text may quote the key
@@ -77,8 +76,6 @@ class Login:
         return auth
 
     def _personal_account(self, path: Path, scope: str) -> Any:
-        from pydrive2.auth import GoogleAuth
-
         secrets = read_json(str(path), "client credentials")
         client = secrets.get("installed") or secrets.get("web")
         if not isinstance(client, dict) or not {"client_id", "client_secret"} <= set(client):
@@ -99,7 +96,7 @@ class Login:
             "oauth_scope": [scope],
             "get_refresh_token": True,
         }
-        auth = GoogleAuth(settings=settings, http_timeout=self._timeout)
+        auth = _google_auth()(settings=settings, http_timeout=self._timeout)
         store = _token_store(token_path(path))
         auth.credentials = store.get()
         if auth.credentials is None or not auth.credentials.scopes & {scope, WRITE_SCOPE}:
@@ -137,6 +134,13 @@ class Login:
                 return auth.flow.step2_exchange(query.get("code", [answer])[0], http)
             except FlowExchangeError:
                 raise StorageError("Google Drive: the code is not valid (any more); try again") from None
+
+
+def _google_auth() -> Any:
+    """Return the class pydrive2.auth.GoogleAuth; raises MissingPackageError when PyDrive2 is not installed."""
+    with optional_import("Google Drive", "PyDrive2", "gdrive"):
+        from pydrive2.auth import GoogleAuth
+    return GoogleAuth
 
 
 def token_path(client_secrets: Path) -> Path:

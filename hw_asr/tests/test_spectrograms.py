@@ -101,7 +101,7 @@ class SpectrogramsTest(unittest.TestCase):
 
     def test_mel_scales(self) -> None:
         def peaks(f_max: float, scale: str) -> list[int]:
-            transform = spectrograms.MelSpectrogram(RATE, RATE, n_mels=3, f_max=f_max, mel_scale=scale)  # type: ignore
+            transform = spectrograms.MelSpectrogram(RATE, RATE, n_mels=3, f_max=f_max, mel_scale=scale)  # type: ignore[arg-type]
             return transform.mel_scale.fb.argmax(dim=0).tolist()  # type: ignore[no-any-return]
 
         self.assertEqual(peaks(800.0, "slaney"), [200, 400, 600])  # linear below 1000 Hz

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from hw_asr.config.registry import WRITERS
+from hw_asr.runtime.optional import optional_import
 from hw_asr.writers.base import AudioClip
 
 
@@ -25,8 +26,9 @@ class TensorboardWriter:
     def __init__(
         self, log_dir: Path, config: dict[str, Any] | None = None, state: dict[str, Any] | None = None
     ) -> None:
-        import PIL.Image  # noqa: F401 -- two threads that import it at the same time get an incomplete module
-        from torch.utils.tensorboard import SummaryWriter
+        with optional_import("TensorBoard logging", "tensorboard", "tensorboard"):
+            import PIL.Image  # noqa: F401 -- two threads that import it at the same time get an incomplete module
+            from torch.utils.tensorboard import SummaryWriter
 
         last_step = (state or {}).get("tensorboard_step")
         self._last_step: int = -1 if last_step is None else last_step

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from hw_asr.config.registry import WRITERS
+from hw_asr.runtime.optional import optional_import
 from hw_asr.writers.base import AudioClip
 from hw_asr.writers.wandb_account import is_reachable, key_is_known
 from hw_asr.writers.wandb_file import wait_for_exit
@@ -43,8 +44,9 @@ class WandbWriter:
         tags: list[str] | None = None,
         finish_timeout: float = 120.0,
     ) -> None:
-        import PIL.Image  # noqa: F401 -- two threads that import it at the same time get an incomplete module
-        import wandb
+        with optional_import("W&B logging", "wandb", "wandb"):
+            import PIL.Image  # noqa: F401 -- two threads that import it at the same time get an incomplete module
+            import wandb
 
         self._wandb: Any = wandb
         os.environ.setdefault("WANDB_DATA_DIR", str(log_dir.absolute()))  # the only setting for media of tables

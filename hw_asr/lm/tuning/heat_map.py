@@ -9,12 +9,14 @@ import numpy as np
 
 from hw_asr.lm.tuning.search import Tuning
 from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.optional import optional_import
 
 
 def plot(tuning: Tuning, path: Path, title: str) -> None:
     """Write a heat map (PNG): the coarse grid as tiles, finer trials as dots, a star where the best is."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with optional_import("the heat map", "matplotlib", "plots"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     alphas, betas = (sorted(values) for values in tuning.coarse)
     rates = {(trial.setting.alpha, trial.setting.beta): 100 * trial.wer for trial in tuning.weights}
