@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from hw_asr.storage.catalogue import BEST, LATEST, Catalogue, choose, nearest_of
-from hw_asr.storage.external import Progress, RemoteFile, StorageError
+from hw_asr.storage.external import UNKNOWN_SIZE, Progress, RemoteFile, StorageError
 from hw_asr.storage.runs import CONFIG_NAME, Run, RunId
 
 _TABLE_GAP = "  "
@@ -121,10 +121,14 @@ def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 def _size(size: int) -> str:
+    if size == UNKNOWN_SIZE:
+        return "unknown"
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
 
 
 def _date(seconds: float) -> str:
+    if not seconds:
+        return "unknown"
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
 

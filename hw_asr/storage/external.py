@@ -15,6 +15,7 @@ Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all; the former may go back when a transfer starts over."""
 
 BLOCK_BYTES = 1 << 20
+UNKNOWN_SIZE = -1
 
 
 class StorageError(UserError):
@@ -47,15 +48,15 @@ class RemoteFile(NamedTuple):
 
     name: str
     size: int
-    """Bytes."""
+    """Bytes; `UNKNOWN_SIZE` when the storage does not say."""
     md5: str | None
     """Lower-case hexadecimal; None when the storage does not know it."""
     modified: float
     """Seconds since 1970."""
 
     def is_copied_to(self, path: Path) -> bool:
-        """Whether `path` holds this file's content, by size and, where known, MD5."""
-        if not path.is_file() or path.stat().st_size != self.size:
+        """Whether `path` holds this file's content, by size and MD5 where they are known."""
+        if not path.is_file() or self.size not in (UNKNOWN_SIZE, path.stat().st_size):
             return False
         return self.md5 is None or md5_of(path) == self.md5
 

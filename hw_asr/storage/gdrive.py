@@ -24,6 +24,7 @@ from hw_asr.storage.external import (
 )
 from hw_asr.storage.gdrive_auth import Login
 from hw_asr.storage.gdrive_errors import Gone
+from hw_asr.storage.gdrive_public import PublicFolder
 from hw_asr.storage.gdrive_session import ENDPOINT, FOLDER, IS_FOLDER, Session, quote
 from hw_asr.storage.gdrive_transfer import download_content, upload_content
 from hw_asr.storage.runs import RunId, is_safe_name
@@ -37,7 +38,8 @@ logger = logging.getLogger(__name__)
 class GDriveStorage(ExternalStorage):
     """Keeps runs in the folder of the given id, shared with the account that logs in.
 
-    Credentials are read when first needed: `client_credentials_filepath` is the client secrets file of a personal
+    Without credentials a folder that is shared by link can be read, but not written. Credentials are read when first
+    needed: `client_credentials_filepath` is the client secrets file of a personal
     login, `service_account_key_filepath` a path, an https address or "$NAME" for an environment variable. Each request
     is tried `attempts` times and waits `timeout` seconds for an answer.
     """
@@ -63,6 +65,7 @@ class GDriveStorage(ExternalStorage):
         self._login = Login(client_credentials_filepath, service_account_key_filepath, timeout)
         self._attempts, self._first_wait = attempts, first_wait
         self._endpoint = endpoint.rstrip("/") + "/"
+        self._public = PublicFolder(storage_folder_id, attempts, timeout)
         self._sessions: dict[bool, Session] = {}
         self._lock = threading.Lock()
 
@@ -99,6 +102,8 @@ class GDriveStorage(ExternalStorage):
 
     def runs(self) -> list[RemoteRun]:
         """All runs; one request per 1000 experiments and per 1000 runs, or little more."""
+        if not self._login.has_credentials():
+            return self._public.runs()
         found: dict[RunId, float] = {}
         with self._session() as session:
             experiments = {item["id"]: item["title"] for item in session.children([self._folder], IS_FOLDER)}
@@ -111,11 +116,16 @@ class GDriveStorage(ExternalStorage):
 
     def files(self, run: RunId) -> list[RemoteFile]:
         """The files of a run; of several with one name the newest."""
+        if not self._login.has_credentials():
+            return self._public.files(run)
         with self._session() as session:
             return [_described(item) for _, item in sorted(self._items(session, run).items())]
 
     def download(self, run: RunId, name: str, path: Path, progress: Progress | None = None) -> None:
-        """Fetch a file in chunks, verified by size and MD5."""
+        """Fetch a file in chunks, verified by size and MD5; without an account by size only."""
+        if not self._login.has_credentials():
+            self._public.download(run, name, path, progress)
+            return
         with self._session() as session:
 
             def attempt() -> None:

@@ -35,6 +35,11 @@ class Login:
         self._timeout = timeout
         self.uses_service_account = False
 
+    def has_credentials(self) -> bool:
+        """Whether there is a service account's key or a client secrets file to log in with."""
+        key, client = self._service_account_key, self._client_secrets
+        return (key is not None and is_available(key)) or (client is not None and client.expanduser().is_file())
+
     def authorize(self, write: bool) -> Any:
         """Return a pydrive2 GoogleAuth with credentials for reading, or for writing as well.
 
