@@ -101,7 +101,7 @@ class PublicFolder:
         except gdown.DownloadError as error:
             if "permission" in str(error):
                 raise StorageError(
-                    f"{place}: not found, or not shared by link; a private folder needs a login (docs/gdrive_storage.md)"
+                    f"{place}: not found, or not shared by link; for a private folder log in (docs/gdrive_storage.md)"
                 ) from None
             raise StorageUnavailable(f"{place}: {_first_line(error)}") from None
         except requests.exceptions.RequestException as error:
