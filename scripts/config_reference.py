@@ -1,17 +1,13 @@
-"""Write docs/config.md: every key of a config with its type, default and meaning, read off the code itself."""
+"""Writes docs/config.md, every key of a config with type, default and meaning, and docs/config.schema.json."""
 
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
 import inspect
 import json
-import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -25,54 +21,25 @@ from hw_asr.datasets.corpus import FilteredCorpus
 from hw_asr.experiment import components
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.entry_point import run_command
+from scripts import config_schema
+from scripts.config_meanings import MEANINGS, NOT_IN_CONFIGS, attribute_docstrings, one_line, split_docstring
 
 OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "config.md"
 
-# What the types alone do not say and config.py has no words for.
-MEANINGS = {
-    "name": "Name of the experiment: the directory of its runs.",
-    "arch": "The acoustic model.",
-    "data": "`root_dir` and the splits; see [data](#data).",
-    "trainer": "See [trainer](#trainer).",
-    "preprocessing": "See [preprocessing](#preprocessing).",
-    "augmentations": "See [augmentations](#augmentations).",
-    "optimizer": "The optimiser, from `torch.optim`.",
-    "text_encoder": "The alphabet, and perhaps a language model.",
-    "loss": "The objective.",
-    "metrics": "What is computed on every split but `train` after each epoch; their `name` is what `monitor` reads.",
-    "lr_scheduler": "The schedule, from `torch.optim.lr_scheduler`; null: a constant learning rate.",
-    "decoders": "Decoders of `test.py`, and of the metrics that name them; null: `argmax`, `beam_search`, and "
-    "`lm_beam_search` if the text encoder brings a language model.",
-    "n_gpu": "0: never a GPU; otherwise one is used where there is one. More than one: `torchrun`.",
-    "preprocessing.spectrogram": "The transform; see [spectrograms](#spectrograms).",
-    "augmentations.wave": "Of waveforms; see [wave augmentations](#wave-augmentations).",
-    "augmentations.spectrogram": "Of features; see [spectrogram augmentations](#spectrogram-augmentations).",
-    "data.SPLIT.datasets": "One or more [datasets](#datasets), read as one.",
-    "data.SPLIT.batch_size": "Utterances in a batch: random ones in `train`, similar durations elsewhere.",
-    "data.SPLIT.batch_sampler": "Instead of `batch_size`: a [batch sampler](#batch-samplers).",
-    "data.SPLIT.num_workers": "Processes that decode recordings; 0: the training process itself.",
-    "trainer.epochs": "Epochs to train.",
-    "trainer.save_dir": "Checkpoints go to `SAVE_DIR/models/NAME/RUN`, logs to `SAVE_DIR/log/NAME/RUN`.",
-    "trainer.wandb_project": "W&B project; null: the config's `name`.",
-    "trainer.wandb_mode": "null: online with a key and a connection, otherwise offline.",
-    "trainer.log_histograms": "Log a histogram of every parameter each `log_step`.",
-    "trainer.grad_norm_clip": "Norm that longer gradients are scaled down to; null: none. The norm is logged anyway.",
-    "trainer.precision": "Arithmetic of the model's forward pass; weights stay float32. fp16 comes with a loss scaler.",
-    "trainer.seed": "Of weights, batches, augmentations and dropout.",
-    "trainer.external_storage": "Where checkpoints are exported to while training; see [storages](#storages).",
-}
-
 INTRODUCTION = """# Config
 
-One JSON file is one experiment. `python train.py -c config.json --check` says what is wrong with it, all at once, or
-what it would do. `--set KEY=VALUE` overrides any key by its dotted path (list items by index:
+One JSON file describes one experiment. `python train.py -c config.json --check` lists every fault of a config, or
+prints what would run. `--set KEY=VALUE` overrides any key by its dotted path (list items by index:
 `--set data.train.datasets.0.args.limit=100`). `test.py -c overlay.json` replaces whole top-level sections.
 
-A **spec** is `{"type": NAME, "args": {...}, "module": "importable.module"}`. `args` are the arguments of the class that
-`type` names; without `module` it is one of those below, with it one of [your own](extending.md). Arguments marked
-*given* come from the program when they are left out.
+Editors complete and check keys with [config.schema.json](config.schema.json), a JSON Schema: give its path as
+`"$schema"` in the config, or in the editor's settings.
 
-This page is written by `scripts/config_reference.py` from the code; a test holds them together.
+A **spec** is `{"type": NAME, "args": {...}, "module": "importable.module"}`. `args` are the arguments of the class that
+`type` names: one of those below, or with `module` one of [your own](extending.md). The program supplies arguments
+marked *given* if a config does not.
+
+`scripts/config_reference.py` generates this page and the schema from the code; a test checks that they are current.
 """
 
 DATA_NOTE = (
@@ -101,18 +68,19 @@ KINDS: list[tuple[str, Registry[Any], str]] = [
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the page, or with --check say whether it is what would be written; return 0 or 1."""
+    """Write both files, or with --check only compare them; return 0, or 1 when a file is not current."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page is not current")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is not current")
     options = parser.parse_args(arguments)
-    text = page()
-    if options.check:
-        current = OUTPUT.is_file() and OUTPUT.read_text(encoding="utf-8") == text
-        print(f"{OUTPUT.name}: {'current' if current else 'not current; run python scripts/config_reference.py'}")
-        return 0 if current else 1
-    with write_and_rename(OUTPUT, "w") as file:
-        file.write(text)
-    return 0
+    outdated = 0
+    for path, text in ((OUTPUT, page()), (config_schema.OUTPUT, config_schema.text())):
+        if not options.check:
+            with write_and_rename(path, "w") as file:
+                file.write(text)
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            print(f"{path.name}: not current; run python scripts/config_reference.py")
+            outdated = 1
+    return outdated
 
 
 def page() -> str:
@@ -128,14 +96,14 @@ def page() -> str:
     blocks += [section(config.Split, "data.SPLIT.")]
     blocks += ["## trainer", section(config.TrainerConfig, "trainer.")]
     for title, kind, note in KINDS:
-        blocks += [f"## {title}", _one_line(note)]
+        blocks += [f"## {title}", one_line(note)]
         for name in kind.registered():
             blocks += component(name, kind)
     return "\n\n".join(block.strip() for block in blocks) + "\n"
 
 
 def section(dataclass: type, prefix: str) -> str:
-    """Return the table of a section's keys; raises KeyError for one that nobody has described."""
+    """Return the table of a section's keys; raises KeyError for a key without a description."""
     hints, described = get_type_hints(dataclass), attribute_docstrings(dataclass)
     rows = []
     for field in dataclasses.fields(dataclass):
@@ -167,8 +135,8 @@ def arguments_of(
     """Yield name, type, default and meaning of each argument, nested objects after what holds them."""
     signature = inspect.signature(factory)
     for name, (annotation, required) in parameters(factory).items():
-        if name in ("text_encoder", "durations", "seed", "rank", "world_size", "window_fn"):
-            continue  # not set in a config
+        if name in NOT_IN_CONFIGS:
+            continue
         default = (
             "*given*"
             if name in provided
@@ -180,23 +148,6 @@ def arguments_of(
         for option in (annotation, *get_args(annotation)):
             if dataclasses.is_dataclass(option) and isinstance(option, type):
                 yield from arguments_of(option, split_docstring(option)[1], f"{prefix}{name}.", ())
-
-
-def attribute_docstrings(dataclass: type) -> dict[str, str]:
-    """Return the strings that stand below a class's fields, by field."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(dataclass))).body[0].body  # type: ignore[attr-defined]
-    found = {}
-    for field, below in pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
-            found[field.target.id] = _one_line(ast.literal_eval(below.value))
-    return found
-
-
-def split_docstring(factory: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """Return a docstring without its `Args:`, and these by name."""
-    text, _, rest = (inspect.getdoc(factory) or "").partition("\nArgs:\n")
-    entries = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", rest, flags=re.MULTILINE)
-    return text.strip(), {name: _one_line(meaning) for name, meaning in entries}
 
 
 def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -223,10 +174,6 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value.as_posix() if isinstance(value, Path) else value, ensure_ascii=False)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 if __name__ == "__main__":

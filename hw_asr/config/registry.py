@@ -32,7 +32,7 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, library: str | None = None) -> None:
         self.kind = kind
-        self._library = library
+        self.library = library
         self._library_error = ""
         self._factories: dict[str, Callable[..., T]] = {}
 
@@ -112,18 +112,18 @@ class Registry(Generic[T]):
 
     def _library_classes(self) -> dict[str, Callable[..., T]]:
         """Return the public classes of the library by name; none if it cannot be imported."""
-        if self._library is None:
+        if self.library is None:
             return {}
         try:
-            module = importlib.import_module(self._library)
+            module = importlib.import_module(self.library)
         except (ImportError, OSError) as error:  # OSError: its binaries were built for another torch
-            package = self._library.partition(".")[0]
-            self._library_error = f"cannot import {self._library}, which has more: {error}; pip install {package}"
+            package = self.library.partition(".")[0]
+            self._library_error = f"cannot import {self.library}, which has more: {error}; pip install {package}"
             return {}
         return {
             name: value
             for name, value in vars(module).items()
-            if isinstance(value, type) and not name.startswith("_") and value.__module__.startswith(self._library)
+            if isinstance(value, type) and not name.startswith("_") and value.__module__.startswith(self.library)
         }
 
 

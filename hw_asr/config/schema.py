@@ -148,10 +148,11 @@ def parse(raw: Mapping[str, Any]) -> ExperimentConfig:
 
     Raises ConfigError with every fault.
     """
-    faults = check_call(_Sections, raw, "") + _check_data(raw.get("data"))
+    given = {key: value for key, value in raw.items() if key != "$schema"}  # editors read that key
+    faults = check_call(_Sections, given, "") + _check_data(raw.get("data"))
     if faults:
         raise ConfigError(faults)
-    sections: _Sections = convert(_Sections, raw)
+    sections: _Sections = convert(_Sections, given)
     splits = {name: convert(Split, split) for name, split in sections.data.items() if name != "root_dir"}
     values = {name: getattr(sections, name) for name in _Sections.__dataclass_fields__ if name != "data"}
     root_dir = Path(sections.data.get("root_dir", "data"))
