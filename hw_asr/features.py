@@ -8,13 +8,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hw_asr.runtime.transfers import send
 from hw_asr.spectrograms import MelSpectrogram, Spectrogram
 
 LOG_OFFSET = 1e-5
 
 
-def length_mask(lengths: Tensor, size: int) -> Tensor:
-    """Return (B, size) booleans, true at positions below the row's length."""
+def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) -> Tensor:
+    """Return (B, size) booleans on `device`, or that of the lengths, true at positions below the row's length."""
+    if device is not None:
+        lengths = send(lengths, device)
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
@@ -35,7 +38,10 @@ class FrontEnd(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, T) samples and (B,) lengths to (B, F, T'), zero beyond each length, and frame counts (B,)."""
+        """Map (B, T) samples and (B,) lengths to (B, F, T'), zero beyond each length, and frame counts (B,).
+
+        Lengths and frame counts are on the CPU, whatever the device of the samples.
+        """
 
 
 class FeatureExtractor(FrontEnd):
@@ -77,14 +83,15 @@ class FeatureExtractor(FrontEnd):
         """Map (B, T) samples and (B,) lengths to (B, F, T'), zero beyond each length, and frame counts (B,)."""
         frame_lengths = self.num_frames(lengths)
         longest = max(int(frame_lengths.max()), 1) if len(frame_lengths) else 1
-        mask = length_mask(frame_lengths, longest)[:, None, :]
+        on_device = send(torch.stack([lengths, frame_lengths]), samples.device)
+        mask = length_mask(on_device[1], longest)[:, None, :]
         if samples.is_cpu or not self._in_batches:
             features = self._row_by_row(samples.float(), lengths, frame_lengths, longest)
         else:
-            spectrogram = self.spectrogram(self._padded(samples.float(), lengths))
+            spectrogram = self.spectrogram(self._padded(samples.float(), on_device[0]))
             features = self._logarithm(spectrogram)[..., :longest].masked_fill(~mask, 0.0)
         if self.normalize == "utterance":
-            features = _normalized(features, mask, frame_lengths)
+            features = _normalized(features, mask, on_device[1])
         return features, frame_lengths
 
     def _row_by_row(self, samples: Tensor, lengths: Tensor, frame_lengths: Tensor, longest: int) -> Tensor:

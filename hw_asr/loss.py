@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import ctc_loss
 
 from hw_asr.config.registry import LOSSES
+from hw_asr.runtime.transfers import send
 
 
 class LossValues(NamedTuple):
@@ -47,10 +48,17 @@ class CTCLoss(nn.Module):
         target_lengths: Tensor,
         intermediate: Sequence[Tensor] = (),
     ) -> LossValues:
-        """Map `log_probs` (B, T, V), `lengths` (B,), `targets` (B, L), `target_lengths` (B,) to values (B,).
+        """Map `log_probs` (B, T, V) and `targets` (B, L) to values (B,) on their device.
 
-        `intermediate` are the log-probabilities (B, T, V) of inner layers.
+        `intermediate` are the log-probabilities (B, T, V) of inner layers. `lengths` (B,) and `target_lengths` (B,)
+        are on the CPU, where torch's CTC reads them. If only deterministic algorithms are allowed, the loss of a GPU's
+        log-probabilities is computed on the CPU: the CUDA kernel adds up its gradient in no fixed order.
         """
+        device = log_probs.device
+        if device.type != "cpu" and torch.are_deterministic_algorithms_enabled():
+            inner = [layer.cpu() for layer in intermediate]
+            values, infeasible = self(log_probs.cpu(), lengths, targets.cpu(), target_lengths, inner)
+            return LossValues(values.to(device), infeasible.to(device))
         layers = [
             ctc_loss(
                 layer.float().transpose(0, 1), targets, lengths, target_lengths, blank=0, reduction="none",
@@ -62,9 +70,10 @@ class CTCLoss(nn.Module):
         if intermediate:
             values = (1 - self.intermediate_weight) * values
             values = values + self.intermediate_weight * torch.stack(layers[1:]).mean(dim=0)
-        infeasible = self._infeasible(lengths, targets, target_lengths)
+        on_device = send(torch.stack([lengths, target_lengths]), device)
+        infeasible = self._infeasible(on_device[0], targets, on_device[1])
         if self.normalize_by_length:
-            values = values / target_lengths.clamp(min=1)
+            values = values / on_device[1].clamp(min=1)
         return LossValues(values.masked_fill(infeasible, 0.0), infeasible)
 
     @staticmethod

@@ -46,7 +46,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples padded with zeros to one length, on one device.
+    """Examples padded with zeros to one length.
 
     B utterances, T the longest number of samples, L the longest target.
     """
@@ -55,11 +55,11 @@ class Batch:
     samples: Tensor
     """(B, T) float32."""
     sample_lengths: Tensor
-    """(B,) int64."""
+    """(B,) int64; lengths are always on the CPU, where reading them does not wait for a device."""
     targets: Tensor
     """(B, L) int64, padded with the blank, 0."""
     target_lengths: Tensor
-    """(B,) int64."""
+    """(B,) int64, on the CPU."""
     failures: tuple[Failure, ...] = ()
     """What was to be in this batch and could not be decoded."""
     warnings: tuple[str | None, ...] = ()
@@ -69,24 +69,16 @@ class Batch:
         return len(self.utterances)
 
     def to(self, device: torch.device) -> Batch:
-        """Copy the tensors to `device`, without waiting when they are pinned."""
+        """Copy samples and targets to `device`, without waiting if they are pinned; lengths stay on the CPU."""
         return replace(
             self,
             samples=self.samples.to(device, non_blocking=True),
-            sample_lengths=self.sample_lengths.to(device, non_blocking=True),
             targets=self.targets.to(device, non_blocking=True),
-            target_lengths=self.target_lengths.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> Batch:
         """Called by torch's DataLoader when it pins memory."""
-        return replace(
-            self,
-            samples=self.samples.pin_memory(),
-            sample_lengths=self.sample_lengths.pin_memory(),
-            targets=self.targets.pin_memory(),
-            target_lengths=self.target_lengths.pin_memory(),
-        )
+        return replace(self, samples=self.samples.pin_memory(), targets=self.targets.pin_memory())
 
 
 class Hypothesis(NamedTuple):

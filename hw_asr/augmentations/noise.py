@@ -19,6 +19,7 @@ from hw_asr.augmentations.draws import (
 from hw_asr.augmentations.recordings import Recordings
 from hw_asr.augmentations.rows import ratio_or_zero, rms
 from hw_asr.config.registry import WAVE_AUGMENTATIONS
+from hw_asr.runtime.transfers import send
 
 
 @WAVE_AUGMENTATIONS.register()
@@ -56,12 +57,12 @@ class RandomNoise:
         seeds = draw_seeds(len(samples), generator)
         if len(rows) == 0:
             return samples, lengths
-        picked = rows.to(samples.device)
+        chosen_lengths, picked = lengths[rows], send(rows, samples.device)
         noise = samples.new_zeros(len(rows), samples.shape[1])
-        for index, (row, length) in enumerate(zip(rows.tolist(), lengths[picked].tolist(), strict=True)):
+        for index, (row, length) in enumerate(zip(rows.tolist(), chosen_lengths.tolist(), strict=True)):
             noise[index, :length] = self._noise(length, seeds[row], samples.device)
-        wanted = shares[rows].to(samples) * rms(samples[picked], lengths[picked])
-        noise *= ratio_or_zero(wanted, rms(noise, lengths[picked]))[:, None]
+        wanted = send(shares[rows], samples.device).to(samples.dtype) * rms(samples[picked], chosen_lengths)
+        noise *= ratio_or_zero(wanted, rms(noise, chosen_lengths))[:, None]
         return samples.index_add(0, picked, noise), lengths
 
     def _noise(self, size: int, seed: int, device: torch.device) -> Tensor:
@@ -71,6 +72,6 @@ class RandomNoise:
         recording = self._recordings.pick(position)
         if len(recording) >= size:
             start = int(start * (len(recording) - size + 1))
-            return recording[start : start + size].to(device)
+            return send(recording[start : start + size], device)
         shifted = recording.roll(-int(start * len(recording)))
-        return shifted.repeat(size // len(shifted) + 1)[:size].to(device)
+        return send(shifted.repeat(size // len(shifted) + 1)[:size], device)

@@ -23,16 +23,47 @@ def resample(samples: Tensor, ratio: Fraction) -> Tensor:
     return result[: round(len(samples) * ratio)] * float(ratio)
 
 
+def resample_to(samples: Tensor, size: int, new_size: int) -> Tensor:
+    """Return `new_size` samples of the same signal as (T,) samples followed by zeros up to `size`.
+
+    As in `resample`, nothing aliases.
+    """
+    spectrum = torch.fft.rfft(samples, n=size)
+    result: Tensor = torch.fft.irfft(spectrum, n=new_size)
+    return result * (new_size / size)
+
+
+def coarse_size(lowest: int) -> int:
+    """Return the least of 4, 5, 6 and 7 times a power of two from `lowest` on.
+
+    cuFFT prepares itself for every new size, so few sizes are better than fitting ones.
+    """
+    power = 1 << max(0, (lowest - 1).bit_length() - 3)
+    return next(power * factor for factor in (4, 5, 6, 7, 8) if power * factor >= lowest)
+
+
+def nearest_smooth(size: float) -> int:
+    """Return the even number nearest to `size` without a prime factor above 7."""
+    nearest = 2 * max(1, round(size / 2))
+    step = 0
+    while not is_smooth(nearest + step, (2, 3, 5, 7)):
+        step = -step if step > 0 else 2 - step
+    return nearest + step
+
+
 def smooth_number_from(lowest: int) -> int:
-    """Return the least number from `lowest` on without a prime factor above 5: Fourier transforms like those."""
+    """Return the least number from `lowest` on without a prime factor above 5: quick to transform."""
     number = max(lowest, 1)
-    while not _is_smooth(number):
+    while not is_smooth(number):
         number += 1
     return number
 
 
-def _is_smooth(number: int) -> bool:
-    for factor in (2, 3, 5):
+def is_smooth(number: int, primes: tuple[int, ...] = (2, 3, 5)) -> bool:
+    """Return whether a number is a product of these primes."""
+    if number < 1:
+        return False
+    for factor in primes:
         while number % factor == 0:
             number //= factor
     return number == 1

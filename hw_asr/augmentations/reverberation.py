@@ -20,6 +20,7 @@ from hw_asr.augmentations.resampling import smooth_number_from
 from hw_asr.augmentations.rows import ratio_or_zero, rms
 from hw_asr.config.registry import WAVE_AUGMENTATIONS
 from hw_asr.features import length_mask
+from hw_asr.runtime.transfers import send
 
 PREDELAY_SECONDS = 0.0025
 """Between the direct sound and the first reflection."""
@@ -64,10 +65,10 @@ class RoomImpulseResponse:
         if len(rows) == 0:
             return samples, lengths
         responses = [self._response(rt60s[row], drrs[row], seeds[row], samples.device) for row in rows.tolist()]
-        picked = rows.to(samples.device)
-        dry, dry_lengths = samples[picked], lengths[picked]
+        picked = send(rows, samples.device)
+        dry, dry_lengths = samples[picked], lengths[rows]
         wet = convolve(dry, torch.nn.utils.rnn.pad_sequence(responses, batch_first=True).to(samples))
-        wet = wet * length_mask(dry_lengths, wet.shape[1])
+        wet = wet * length_mask(dry_lengths, wet.shape[1], wet.device)
         wet = wet * ratio_or_zero(rms(dry, dry_lengths), rms(wet, dry_lengths))[:, None]
         return samples.index_copy(0, picked, wet), lengths
 
@@ -77,14 +78,15 @@ class RoomImpulseResponse:
         position = torch.rand((), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         recording = self._recordings.pick(float(position))
         begin = int(recording.abs().argmax())
-        return recording[begin : begin + int(MAX_RESPONSE_SECONDS * self._sample_rate)].to(device)
+        return send(recording[begin : begin + int(MAX_RESPONSE_SECONDS * self._sample_rate)], device)
 
 
 def made_up_response(rt60: float, drr: float, seed: int, sample_rate: int, device: torch.device) -> Tensor:
     """Return a response of `rt60` seconds whose first sample, the direct sound, is 1; the rest has -`drr` dB of it."""
     time = torch.arange(int(rt60 * sample_rate) + 2, device=device) / sample_rate
     tail = white_noise(len(time), seed, device) * 10 ** (-3 * time / rt60) * (time >= PREDELAY_SECONDS)
-    tail = tail * ratio_or_zero(tail.new_tensor(10 ** (-drr / 20)), tail.norm())
+    norm = tail.norm()
+    tail = tail * ratio_or_zero(torch.full_like(norm, 10 ** (-drr / 20)), norm)
     tail[0] = 1.0
     return tail
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from hw_asr.augmentations.draws import check_at_least, check_probability, draw_rows
 from hw_asr.config.registry import SPECTROGRAM_AUGMENTATIONS
 from hw_asr.features import length_mask
+from hw_asr.runtime.transfers import send
 
 MAX_MASKED_TIME = 0.5
 """Share of an utterance that a single `TimeMasking` may hide."""
@@ -32,7 +33,7 @@ class FrequencyMasking:
         """Mask the chosen rows of (B, F, T)."""
         chosen = _chosen(self.p, len(spectrogram), generator)
         bins = _frequency_spans(spectrogram, 1, self._max_width, generator)
-        return _filled(spectrogram, lengths, (bins & chosen.to(bins.device))[:, :, None]), lengths
+        return _filled(spectrogram, lengths, send(bins & chosen, spectrogram.device)[:, :, None]), lengths
 
 
 @SPECTROGRAM_AUGMENTATIONS.register()
@@ -49,7 +50,7 @@ class TimeMasking:
         """Mask the chosen rows of (B, F, T)."""
         chosen = _chosen(self.p, len(spectrogram), generator)
         frames = _time_spans(spectrogram, lengths, 1, self._max_width, MAX_MASKED_TIME, generator)
-        return _filled(spectrogram, lengths, (frames & chosen.to(frames.device))[:, None, :]), lengths
+        return _filled(spectrogram, lengths, send(frames & chosen, spectrogram.device)[:, None, :]), lengths
 
 
 @SPECTROGRAM_AUGMENTATIONS.register()
@@ -80,10 +81,10 @@ class SpecAugment:
 
     def __call__(self, spectrogram: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mask the chosen rows of (B, F, T)."""
-        chosen = _chosen(self.p, len(spectrogram), generator).to(spectrogram.device)
+        chosen, device = _chosen(self.p, len(spectrogram), generator), spectrogram.device
         bins = _frequency_spans(spectrogram, *self._freq, generator)
         frames = _time_spans(spectrogram, lengths, *self._time, generator)
-        mask = (bins & chosen)[:, :, None] | (frames & chosen)[:, None, :]
+        mask = send(bins & chosen, device)[:, :, None] | send(frames & chosen, device)[:, None, :]
         return _filled(spectrogram, lengths, mask), lengths
 
 
@@ -92,35 +93,32 @@ def _chosen(p: float, num_rows: int, generator: torch.Generator) -> Tensor:
 
 
 def _frequency_spans(spectrogram: Tensor, num_spans: int, max_width: int, generator: torch.Generator) -> Tensor:
-    """Return (B, F), true where a bin of (B, F, T) is hidden."""
+    """Return (B, F) on the CPU, true where a bin of (B, F, T) is masked."""
     num_rows, num_bins = spectrogram.shape[:2]
-    sizes = torch.full((num_rows,), num_bins, device=spectrogram.device)
+    sizes = torch.full((num_rows,), num_bins)
     return _spans(sizes, num_bins, num_spans, sizes.clamp(max=max_width), generator)
 
 
 def _time_spans(
     spectrogram: Tensor, lengths: Tensor, num_spans: int, max_width: int, max_share: float, generator: torch.Generator
 ) -> Tensor:
-    """Return (B, T), true where a frame of (B, F, T) is hidden."""
+    """Return (B, T) on the CPU, true where a frame of (B, F, T) is masked."""
     max_widths = (lengths * max_share).long().clamp(max=max_width)
     return _spans(lengths, spectrogram.shape[2], num_spans, max_widths, generator)
 
 
 def _spans(sizes: Tensor, width: int, num_spans: int, max_widths: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw `num_spans` spans, 0 to `max_widths` (B,) wide, within `sizes` (B,); return (B, width), true inside.
-
-    Widths and starts are drawn as shares, so that the draws need not know the lengths, which may be on another device.
-    """
-    shares = torch.rand(2, len(sizes), num_spans, generator=generator, dtype=torch.float64).to(sizes.device)
+    """Draw `num_spans` spans, 0 to `max_widths` (B,) wide, within `sizes` (B,); return (B, width), true inside."""
+    shares = torch.rand(2, len(sizes), num_spans, generator=generator, dtype=torch.float64)
     widths = (shares[0] * (max_widths[:, None] + 1)).long()
     starts = (shares[1] * (sizes[:, None] - widths + 1)).long()
-    place = torch.arange(width, device=sizes.device)
+    place = torch.arange(width)
     return ((place >= starts[..., None]) & (place < (starts + widths)[..., None])).any(dim=1)
 
 
 def _filled(spectrogram: Tensor, lengths: Tensor, hidden: Tensor) -> Tensor:
     """Put each bin's mean over the utterance where `hidden`, which broadcasts to (B, F, T); padding becomes zero."""
-    inside = length_mask(lengths, spectrogram.shape[2])[:, None, :]
+    inside = length_mask(lengths, spectrogram.shape[2], spectrogram.device)[:, None, :]
     kept = spectrogram.masked_fill(~inside, 0.0)
-    mean = kept.sum(dim=2, keepdim=True) / lengths.clamp(min=1)[:, None, None]
+    mean = kept.sum(dim=2, keepdim=True) / send(lengths.clamp(min=1), spectrogram.device)[:, None, None]
     return torch.where(hidden & inside, mean, kept)

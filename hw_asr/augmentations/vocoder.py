@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from hw_asr.features import length_mask
+from hw_asr.runtime.transfers import send
 
 WINDOW_SECONDS = 0.032
 """Rounded to a power of two samples: 512 at 16 kHz; more than two periods of the lowest voices."""
+TURN = 1 << 32
+"""Phases are added up as whole numbers, of which this is a full turn: such sums do not depend on their order."""
 
 
 def window_size(sample_rate: int) -> int:
@@ -21,11 +24,11 @@ def window_size(sample_rate: int) -> int:
 def stretch(samples: Tensor, rates: Tensor, new_lengths: Tensor, n_fft: int) -> Tensor:
     """Play row b of (B, T) samples `rates[b]` times as fast, without changing its pitch.
 
-    Samples are zero beyond the rows' lengths; `rates` (B,) are positive; returns (B, max(new_lengths)), zero beyond
-    `new_lengths` (B,). A row's result depends neither on the other rows nor on padding.
+    Samples are zero beyond the rows' lengths; `rates` (B,), positive, and `new_lengths` (B,) are on the CPU. Returns
+    (B, max(new_lengths)), zero beyond `new_lengths`. A row's result depends neither on the other rows nor on padding.
 
     Flanagan and Golden, "Phase Vocoder", 1966. Magnitudes are interpolated between two analysis frames; the phase
-    turns on by what it turned between them, which needs no unwrapping since both hops are the same.
+    advances by the difference between them, which needs no unwrapping since both hops are the same.
     """
     size = max(int(new_lengths.max()), 1)
     hop = n_fft // 4
@@ -33,18 +36,41 @@ def stretch(samples: Tensor, rates: Tensor, new_lengths: Tensor, n_fft: int) -> 
     silence = torch.nn.functional.pad(samples, (0, n_fft + hop))
     frames = torch.stft(silence, n_fft, hop, window=window, pad_mode="constant", return_complex=True).transpose(1, 2)
     magnitude, phase = frames.abs(), frames.angle()
-    turn = phase.diff(dim=1)
+    advance = phase.diff(dim=1)
 
     num_frames = (size + n_fft) // hop + 2
-    position = torch.arange(num_frames, device=samples.device, dtype=torch.float64) * rates.double()[:, None]
-    index = position.long().clamp(max=turn.shape[1] - 1)
+    speed = send(rates.double(), samples.device)[:, None]
+    position = torch.arange(num_frames, device=samples.device, dtype=torch.float64) * speed
+    index = position.long().clamp(max=advance.shape[1] - 1)
     weight = (position - index).clamp(max=1.0)[..., None].to(samples.dtype)
     stretched = torch.lerp(_frames_at(magnitude, index), _frames_at(magnitude, index + 1), weight)
-    turned = _frames_at(turn, index).cumsum(dim=1, dtype=torch.float64)
-    turned = torch.cat([phase[:, :1].double(), phase[:, :1] + turned[:, :-1]], dim=1)
-    turned = turned.remainder(2 * math.pi).to(samples.dtype)
-    result = torch.istft(torch.polar(stretched, turned).transpose(1, 2), n_fft, hop, window=window, length=size)
-    return result * length_mask(new_lengths, size)
+    turns = torch.cat([phase[:, :1], _frames_at(advance, index[:, :-1])], dim=1).double() * (TURN / (2 * math.pi))
+    turned = turns.round().long().cumsum(dim=1).remainder(TURN).double() * (2 * math.pi / TURN)
+    spectrum = torch.polar(stretched, turned.to(samples.dtype))
+    result = _overlap_added(torch.fft.irfft(spectrum, n=n_fft), window, size)
+    return result * length_mask(new_lengths, size, samples.device)
+
+
+def _overlap_added(frames: Tensor, window: Tensor, size: int) -> Tensor:
+    """Return the (B, size) samples of centred frames (B, N, n_fft), whose hop is a quarter of the window.
+
+    This is torch.istft without its check of the window, for which it waits for the device.
+    """
+    num_rows, num_frames, n_fft = frames.shape
+    quarters = (frames * window).view(num_rows, num_frames, 4, n_fft // 4)
+    envelope = window.square().view(1, 1, 4, n_fft // 4).expand(1, num_frames, 4, n_fft // 4)
+    start = n_fft // 2
+    samples = _summed(quarters)[:, start : start + size]
+    return samples / _summed(envelope)[:, start : start + size]
+
+
+def _summed(quarters: Tensor) -> Tensor:
+    """Add up frames cut into quarters (B, N, 4, Q), each a quarter after the one before it; return (B, (N + 3) * Q)."""
+    num_rows, num_frames, _, quarter = quarters.shape
+    result = quarters.new_zeros(num_rows, num_frames + 3, quarter)
+    for number in range(4):
+        result[:, number : number + num_frames] += quarters[:, :, number]
+    return result.flatten(1)
 
 
 def _frames_at(frames: Tensor, index: Tensor) -> Tensor:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hw_asr.augmentations.draws import check_probability, check_range, draw_rows, draw_uniform
-from hw_asr.augmentations.resampling import resample
+from hw_asr.augmentations.resampling import MARGIN, coarse_size, nearest_smooth, resample, resample_to
 from hw_asr.augmentations.rows import replace_rows
 from hw_asr.augmentations.vocoder import stretch, window_size
 from hw_asr.config.registry import WAVE_AUGMENTATIONS
+from hw_asr.runtime.transfers import send
 
 MAX_DENOMINATOR = 100
-"""Of the ratios that speech is resampled by; pitches come within a tenth of a semitone of what is drawn."""
+"""Of the ratios that `SpeedPerturbation` resamples by."""
 
 
 @WAVE_AUGMENTATIONS.register()
@@ -33,7 +36,7 @@ class Gain:
         gains = draw_uniform(*self._gains, len(samples), generator)
         factors = torch.ones(len(samples))
         factors[rows] = 10 ** (gains[rows] / 20)
-        return samples * factors.to(samples, non_blocking=True)[:, None], lengths
+        return samples * send(factors, samples.device).to(samples.dtype)[:, None], lengths
 
 
 @WAVE_AUGMENTATIONS.register()
@@ -52,13 +55,12 @@ class TimeStretching:
     def __call__(self, samples: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Stretch the chosen rows of (B, T) samples; T changes with the longest."""
         rows = draw_rows(self.p, len(samples), generator)
-        rates = draw_uniform(*self._rates, len(samples), generator)[rows].to(samples.device)
+        rates = draw_uniform(*self._rates, len(samples), generator)[rows]
         if len(rows) == 0:
             return samples, lengths
-        picked = rows.to(samples.device)
-        old_lengths = lengths[picked]
+        old_lengths = lengths[rows]
         new_lengths = (old_lengths / rates.double()).round().long().clamp(min=1).minimum(old_lengths * 10)
-        stretched = stretch(samples[picked], rates, new_lengths, self._n_fft)
+        stretched = stretch(samples[send(rows, samples.device)], rates, new_lengths, self._n_fft)
         return replace_rows(samples, lengths, rows, stretched, new_lengths)
 
 
@@ -66,7 +68,8 @@ class TimeStretching:
 class PitchShift:
     """Raises or lowers the pitch, formants included, by a number of semitones; the duration stays.
 
-    The utterance is stretched by the ratio of the frequencies and then played faster by it.
+    The utterance is stretched by the ratio of the frequencies and then played faster by it. Pitches are within a tenth
+    of a semitone of what is drawn: only sizes that are quick to transform are used.
     """
 
     def __init__(
@@ -85,22 +88,42 @@ class PitchShift:
     def __call__(self, samples: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Shift the chosen rows of (B, T) samples."""
         rows = draw_rows(self.p, len(samples), generator)
-        semitones = draw_uniform(*self._semitones, len(samples), generator)
-        drawn = {row: _frequency_ratio(float(semitones[row])) for row in rows.tolist()}
-        ratios = {row: ratio for row, ratio in drawn.items() if ratio != 1}
-        if not ratios:
+        semitones = draw_uniform(*self._semitones, len(samples), generator).tolist()
+        plans = [_plan(row, int(lengths[row]), semitones[row]) for row in rows.tolist()]
+        plans = [plan for plan in plans if plan.size != plan.new_size]
+        if not plans:
             return samples, lengths
-        picked = torch.tensor(list(ratios), device=samples.device)
-        rates = torch.tensor([1 / ratio for ratio in ratios.values()], dtype=torch.float64, device=samples.device)
-        stretched = stretch(samples[picked], rates, (lengths[picked] / rates).ceil().long(), self._n_fft)
+        picked = send(torch.tensor([plan.row for plan in plans]), samples.device)
+        rates = torch.tensor([plan.new_size / plan.size for plan in plans], dtype=torch.float64)
+        longer_lengths = torch.tensor([plan.longer_length for plan in plans])
+        stretched = stretch(samples[picked], rates, longer_lengths, self._n_fft)
         result = samples.clone()
-        old_lengths = lengths.tolist()
-        for (row, ratio), longer in zip(ratios.items(), stretched, strict=True):
-            length = old_lengths[row]
-            shifted = resample(longer[: -int(-length * ratio // 1)], 1 / ratio)[:length]
-            result[row, : len(shifted)] = shifted
-            result[row, len(shifted) :] = 0.0
+        for plan, longer in zip(plans, stretched, strict=True):
+            length = int(lengths[plan.row])
+            shifted = resample_to(longer[: plan.longer_length], plan.size, plan.new_size)[:length]
+            result[plan.row, : len(shifted)] = shifted
+            result[plan.row, len(shifted) :] = 0.0
         return result, lengths
+
+
+class _Plan(NamedTuple):
+    """How the pitch of a row is shifted: stretched to `longer_length`, then resampled from `size` to `new_size`.
+
+    Both sizes include the zeros that follow; the pitch goes up by size / new_size.
+    """
+
+    row: int
+    longer_length: int
+    size: int
+    new_size: int
+
+
+def _plan(row: int, length: int, semitones: float) -> _Plan:
+    """Choose the sizes of the Fourier transforms; over all rows and semitones there are a few hundred."""
+    ratio = 2 ** (semitones / 12)
+    size = coarse_size(math.ceil(length * ratio * 1.01) + MARGIN)
+    new_size = nearest_smooth(size / ratio)
+    return _Plan(row, -(-length * size // new_size), size, new_size)
 
 
 @WAVE_AUGMENTATIONS.register()
@@ -130,7 +153,3 @@ class SpeedPerturbation:
             torch.nn.utils.rnn.pad_sequence(resampled, batch_first=True),
             torch.tensor([len(row) for row in resampled]),
         )
-
-
-def _frequency_ratio(semitones: float) -> Fraction:
-    return Fraction(2 ** (semitones / 12)).limit_denominator(MAX_DENOMINATOR)

@@ -20,7 +20,7 @@ from hw_asr.experiment.network import Network, load_network
 from hw_asr.experiment.split_data import load_split
 from hw_asr.lm.tuning.cached_emissions import CachedEmissions
 from hw_asr.models.forward import emissions
-from hw_asr.runtime.processes import choose_device, set_threads
+from hw_asr.runtime.devices import choose_device, explain_out_of_memory, set_numerics, set_threads
 
 
 class NoReferencesError(UserError):
@@ -61,7 +61,8 @@ def compute(model: Model, split: str, batch_size: int) -> CachedEmissions:
     sampler = SequentialBatchSampler(batch_size, dataset.durations.tolist())
     loader = make_loader(dataset, sampler, config.data[split].num_workers)
     log_probs, references = [], []
-    with tqdm(total=len(dataset), desc=f"log-probabilities of {split}", unit="utterance", disable=None) as progress:
+    progress = tqdm(total=len(dataset), desc=f"log-probabilities of {split}", unit="utterance", disable=None)
+    with progress, explain_out_of_memory("use a smaller batch (-b) or --device cpu"):
         for emission in emissions(network.model, network.front_end, loader, device):
             for index, utterance in enumerate(emission.batch.utterances):
                 if utterance.text:
@@ -88,7 +89,9 @@ def load_or_compute(args: argparse.Namespace) -> CachedEmissions:
     named = Named(args.config, trust=Trust(frozenset(args.allowed_modules), args.trust_config))
     config = for_evaluation(args.resume, named, lambda name: name == args.split, state).config
     refuse_test(origin(config, args.split), args.i_know)
-    network = load_network(config, choose_device(args.device, config.n_gpu), state["state_dict"], args.resume)
+    device = choose_device(args.device, config.n_gpu)
+    set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
+    network = load_network(config, device, state["state_dict"], args.resume)
     cached = compute(Model(network, config, fingerprint(args.resume)), args.split, args.batch_size)
     if path is not None:
         cached.save(path)

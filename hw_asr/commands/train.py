@@ -26,19 +26,13 @@ from hw_asr.experiment.training_run import Experiment
 from hw_asr.experiment.validation import validate
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.console import set_up_logging
-from hw_asr.runtime.processes import (
-    DeviceError,
-    Processes,
-    choose_device,
-    join_processes,
-    one_message,
-    set_numerics,
-    set_threads,
-)
+from hw_asr.runtime.devices import check_precision, choose_device, explain_out_of_memory, set_numerics, set_threads
+from hw_asr.runtime.processes import Processes, join_processes, one_message
 from hw_asr.storage.external import StorageUnavailable
 from hw_asr.storage.runs import Run, RunError, RunId, Runs
 from hw_asr.training.monitor import Monitor
 from hw_asr.training.snapshots import LAST, Snapshots, load_newest_whole
+from hw_asr.training.step import OUT_OF_MEMORY, SCALE_LOWERED
 from hw_asr.training.trainer import TrainingFailedError
 from hw_asr.writers.base import Writer
 
@@ -69,6 +63,7 @@ def train(request: Request) -> int:
     with one_message():
         config, run = _read(request)
         processes = join_processes(request.device, config.n_gpu)
+        check_precision(processes.device, config.trainer.precision)
         set_threads(config.trainer.num_threads, config.data["train"].num_workers)
         set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
         start = Start()
@@ -96,29 +91,35 @@ def train(request: Request) -> int:
 def check(request: Request) -> int:
     """Validate, build the model and print what would run; return 0. Raises ConfigError with every fault."""
     config, _ = _read(request)
-    network = make_network(config, choose_device(request.device, config.n_gpu))
+    device = choose_device(request.device, config.n_gpu)
+    check_precision(device, config.trainer.precision)
+    network = make_network(config, device)
     print("\n".join(_describe(config, network)))
     return 0
 
 
 def check_batch(request: Request) -> int:
-    """As `check`, and take one step on the longest batch of the training data, without keeping anything; return 0.
+    """As `check`, and take two steps on the longest batch of the training data, without keeping anything; return 0.
 
     Raises TrainingFailedError when that step would be skipped.
     """
     check(request)
     config, _ = _read(request)
     processes = Processes(device=choose_device(request.device, config.n_gpu))
+    if processes.device.type == "cuda":
+        torch.cuda.set_device(processes.device)
     set_threads(config.trainer.num_threads, config.data["train"].num_workers)
     set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
     batch, result, seconds = Experiment(config, None, processes).try_longest_batch()
-    if result.problem is not None:
-        remedy = "lower data.train.batch_size or max_audio_length" if "memory" in result.problem else "see the data"
+    if result.problem not in (None, SCALE_LOWERED):
+        remedy = "check the data"
+        if result.problem == OUT_OF_MEMORY:
+            remedy = "lower data.train.batch_size or max_audio_length"
         raise TrainingFailedError(f"the longest batch does not fit: {result.problem}; {remedy}")
     longest = float(batch.sample_lengths.max()) / config.preprocessing.sr
     memory = ""
     if processes.device.type == "cuda":
-        memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory"
+        memory = f", {torch.cuda.max_memory_allocated(processes.device) / 2**30:.1f} GiB of GPU memory"
     print(f"longest batch  {len(batch)} recordings, {longest:.1f} s each at most: a step of {seconds:.1f} s{memory}")
     return 0
 
@@ -126,8 +127,12 @@ def check_batch(request: Request) -> int:
 def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes) -> int:
     experiment = Experiment(config, run, processes, start.state, start.weights)
     writer = experiment.writer()
+    advice = (
+        "this happened outside of a batch, which could be skipped: use a smaller model or a lower data.*.batch_size, "
+        f"then continue with: python train.py -r {run.checkpoint_path(LAST)}"
+    )
     try:
-        with _exports(config, run, writer, processes, experiment) as export:
+        with explain_out_of_memory(advice), _exports(config, run, writer, processes, experiment) as export:
             snapshots = None
             if processes.is_main:
                 trainer = config.trainer
@@ -139,12 +144,6 @@ def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes)
                 if start.state is None:  # so that a run can be continued whenever it was killed
                     snapshots.write_last()
             return experiment.trainer(writer, snapshots).fit()
-    except torch.OutOfMemoryError as error:
-        first = str(error).splitlines()[0]
-        raise DeviceError(
-            f"out of memory outside of a batch, where nothing can be skipped: {first}; use a smaller model, or lower "
-            f"data.*.batch_size, then go on with: python train.py -r {run.checkpoint_path(LAST)}"
-        ) from error
     finally:
         writer.close()
 

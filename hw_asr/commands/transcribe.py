@@ -31,7 +31,7 @@ from hw_asr.recognition.recogniser import Recogniser, Settings
 from hw_asr.recognition.timing import Seconds
 from hw_asr.recognition.waveform_model import WaveformModel
 from hw_asr.runtime.console import set_up_logging
-from hw_asr.runtime.processes import set_threads
+from hw_asr.runtime.devices import explain_out_of_memory, set_threads
 from hw_asr.types import Batch, Utterance
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
     tables = []
     try:
         for source in sources:
-            found, seconds = run_of.transcribe(source)
+            with explain_out_of_memory("use a smaller batch (-b), shorter pieces (--chunk-seconds), or --device cpu"):
+                found, seconds = run_of.transcribe(source)
             tables.append(f"{source.name}: {len(found)} recordings\n{score_table.summary(found, seconds)}\n")
             entries += [{**entry, "split": source.name} for entry in found] if len(sources) > 1 else found
     except KeyboardInterrupt:

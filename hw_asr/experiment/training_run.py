@@ -22,7 +22,7 @@ from hw_asr.experiment import components
 from hw_asr.experiment.network import make_network
 from hw_asr.experiment.resume_rules import apply_changes
 from hw_asr.experiment.split_data import load_split, make_sampler
-from hw_asr.models.normalization import synchronize_batch_norm
+from hw_asr.runtime.devices import synchronize
 from hw_asr.runtime.processes import Processes
 from hw_asr.storage.runs import Run
 from hw_asr.training.average import WeightAverage
@@ -31,7 +31,7 @@ from hw_asr.training.monitor import Monitor
 from hw_asr.training.prediction_log import NoPredictions, PredictionLogger
 from hw_asr.training.progress import Progress
 from hw_asr.training.snapshots import Snapshots
-from hw_asr.training.step import Augmentations, StepResult, StepSettings, TrainingStep
+from hw_asr.training.step import OUT_OF_MEMORY, Augmentations, StepResult, StepSettings, TrainingStep
 from hw_asr.training.step_log import StepLog
 from hw_asr.training.stream import BatchStream, Placed
 from hw_asr.training.trainer import Trainer, TrainerSettings
@@ -64,8 +64,6 @@ class Experiment:
             load_weights(model, *weights)
         elif checkpoint is None and run is not None and isinstance(model, PretrainedModel):
             model.load_pretrained()
-        if processes.size > 1:
-            synchronize_batch_norm(model)
         self._optimizer = components.build_optimizer(config, model)
         self._scheduler = components.build_scheduler(config, self._optimizer)
         self._average = WeightAverage(model, trainer.ema_decay)
@@ -110,13 +108,22 @@ class Experiment:
         )  # fmt: skip
 
     def try_longest_batch(self) -> tuple[Batch, StepResult, float]:
-        """Take one step on the batch of the first pass that needs most memory; return both, and the step's seconds."""
+        """Take two steps on the batch of the first pass that needs most memory; return it with the second step.
+
+        The seconds are those of the second step as well: the first one prepares kernels. If the first is skipped for
+        lack of memory, there is no second.
+        """
         dataset, sampler = self._training_data()
         longest = max(sampler, key=lambda batch: len(batch) * float(dataset.durations[batch].max()))
         batch = collate([dataset[index] for index in longest])
-        start = time.perf_counter()
-        result = self._step.run([Placed(batch, 0, 0)])
-        return batch, result, time.perf_counter() - start
+        for position in range(2):
+            start = time.perf_counter()
+            result = self._step.run([Placed(batch, 0, position)])
+            synchronize(self._processes.device)
+            seconds = time.perf_counter() - start
+            if result.problem == OUT_OF_MEMORY:
+                break
+        return batch, result, seconds
 
     def state_dict(self, writer: Writer) -> dict[str, Any]:
         """Return the checkpoint of this moment: tensors and plain data; `state_dict` is what is evaluated."""
@@ -172,10 +179,11 @@ class Experiment:
                 "train.py -c config.json -r CHECKPOINT"
             )
         self._average.load_state_dict(state, source)
-        self._optimizer.load_state_dict(dict(state["optimizer"]))
+        self._optimizer.load_state_dict(_on_this_device(state["optimizer"], self._optimizer))
         if self._scheduler is not None and state["lr_scheduler"] is not None:
             self._scheduler.load_state_dict(dict(state["lr_scheduler"]))
-        self._step.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty if the run has not used fp16 until now
+            self._step.scaler.load_state_dict(state["scaler"])
         self.progress.load_state_dict(state["progress"])
         self.progress.share_among(self._processes.size, whole_passes=self._config.trainer.len_epoch is None)
         apply_changes(self._config, state.get("config"), self._optimizer, self.progress)
@@ -220,6 +228,14 @@ class Experiment:
                 self._processes,
                 self._config.trainer.precision,
             )
+
+
+def _on_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return an optimiser's state with the implementation (fused or not) that this run's device has chosen."""
+    groups = []
+    for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=False):
+        groups.append({**saved, **{name: own[name] for name in ("fused", "foreach") if name in own}})
+    return {**state, "param_groups": groups}
 
 
 def _per_epoch(setting: str | None, scheduler: Any | None) -> bool:

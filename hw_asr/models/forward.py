@@ -24,7 +24,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 def run_model(model: nn.Module, features: Tensor, lengths: Tensor, precision: str) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities (B, T', V) in float32 and their lengths (B,)."""
+    """Map features (B, F, T) and lengths (B,), on the CPU, to float32 log-probabilities (B, T', V) and lengths (B,)."""
     with autocast(features.device, precision):
         logits = model(features, lengths)
     return logits.float().log_softmax(dim=-1), model.transform_input_lengths(lengths)  # type: ignore[operator]
@@ -50,7 +50,7 @@ def run_all_layers(model: nn.Module, features: Tensor, lengths: Tensor, precisio
 
 
 class Emissions(NamedTuple):
-    """A batch, on the model's device, and its log-probabilities (B, T, V) with their lengths (B,)."""
+    """A batch, on the model's device, and its log-probabilities (B, T, V) with their lengths (B,), on the CPU."""
 
     batch: Batch
     log_probs: Tensor
@@ -65,7 +65,7 @@ def emissions(
     device: torch.device,
     precision: str = "fp32",
 ) -> Iterator[Emissions]:
-    """Yield what the model says of each batch; batches of failures only come with no rows."""
+    """Yield the log-probabilities of each batch; those of a batch that holds only failures have no rows."""
     model.eval()
     for batch in batches:
         on_device = batch.to(device)

@@ -1,7 +1,8 @@
-"""A GRU layer over rows of real frames: cuDNN on a GPU, our own recurrence on a CPU."""
+"""A GRU layer over rows of real frames: cuDNN on a GPU, an own recurrence on a CPU."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from hw_asr.models.packing import Packing
 class FrameGRU(nn.GRU):
     """One layer of torch's GRU (arXiv:1406.1078, the reset gate applied after the product), on packed rows.
 
-    Parameters are those of torch.nn.GRU. On the CPU, where torch goes frame by frame, everything that does not depend
-    on the state is computed for all frames at once, in the forward and in the backward pass.
+    Parameters are those of torch.nn.GRU. On the CPU, where torch computes frame by frame, everything that does not
+    depend on the state is computed for all frames at once, in the forward and in the backward pass.
 
     Args:
         input_size: features of a row.
@@ -29,7 +30,7 @@ class FrameGRU(nn.GRU):
         super().__init__(input_size, hidden_size, bidirectional=bidirectional)
 
     def forward(self, rows: Tensor, packing: Packing) -> Tensor:
-        """Map rows (N, input_size), packed as `packing` says, to (N, H) or (N, 2H); states start at zero."""
+        """Map rows (N, input_size), described by `packing`, to (N, H) or (N, 2H); states start at zero."""
         if rows.device.type == "cpu":
             return self._on_cpu(rows, packing.batch_sizes.tolist())
         if packing.num_rows == 0:
@@ -37,16 +38,31 @@ class FrameGRU(nn.GRU):
         return self._by_torch(rows, packing)
 
     def _by_torch(self, rows: Tensor, packing: Packing) -> Tensor:
-        """Run torch's own layer, under bfloat16 in float32.
+        """Run torch's own layer in the type of autocast, or of the weights without autocast.
 
-        There autocast would run cuDNN's recurrence in float16, whose gradients vanish unless the loss is scaled.
+        Autocast itself would run cuDNN's recurrence in float16 under bfloat16, too, where gradients would vanish
+        since the loss is not scaled.
         """
         kind = rows.device.type
-        half = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) is torch.float16
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.all_weights[0][0].dtype
+        if dtype is torch.bfloat16:
+            return self._in_bfloat16(rows, packing)
+        half = dtype is torch.float16
         with torch.autocast(kind, dtype=torch.float16, enabled=half):
-            rows = rows if half else rows.to(self.all_weights[0][0].dtype)
-            packed, _ = nn.GRU.forward(self, PackedSequence(rows, packing.batch_sizes))
+            packed, _ = nn.GRU.forward(self, PackedSequence(rows if half else rows.to(dtype), packing.batch_sizes))
         output: Tensor = packed.data
+        return output
+
+    def _in_bfloat16(self, rows: Tensor, packing: Packing) -> Tensor:
+        directions = 1 + self.bidirectional
+        with torch.autocast(rows.device.type, enabled=False), warnings.catch_warnings():
+            # Copies of weights do not lie in one block; cuDNN copies them into one, a few MB.
+            warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
+            weights = [weight.bfloat16() for weight in self._flat_weights if weight is not None]
+            rows = rows.bfloat16()
+            start = rows.new_zeros(directions, int(packing.batch_sizes[0]), self.hidden_size)
+            sizes = packing.batch_sizes
+            output, _ = torch.gru(rows, sizes, start, weights, True, 1, 0.0, self.training, self.bidirectional)
         return output
 
     def _on_cpu(self, rows: Tensor, sizes: list[int]) -> Tensor:

@@ -1,41 +1,40 @@
-"""Batch normalisation over rows of real frames, on one process or over all of them."""
+"""Batch normalisation over rows of real frames, of one process or of all processes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hw_asr.runtime.processes import go_on_together
+from hw_asr.runtime.processes import Processes, StepMessages
 
 
 class FrameBatchNorm(nn.BatchNorm1d):
     """Batch normalisation (arXiv:1502.03167) of rows (N, C) or (N, C, D), each of them a real frame.
 
-    Parameters and buffers are those of torch's BatchNorm1d and BatchNorm2d. With `synchronized` set, statistics in
-    training are those of the rows of all processes, however many each of them has. Where there are fewer than two
-    values per channel, which have no variance, the running statistics are used.
+    Parameters and buffers are those of torch's BatchNorm1d and BatchNorm2d. With `messages` set, training uses the
+    statistics of the rows of all processes, whatever the number of rows of each. Fewer than two values per channel
+    have no variance: the running statistics are used then.
     """
 
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
-    synchronized: bool = False
+    messages: StepMessages | None = None
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Normalise each channel; in training the running statistics follow."""
-        if self.training and self.synchronized and dist.is_initialized() and dist.get_world_size() > 1:
-            return self._synchronized(rows)
+        """Normalise each channel; in training, also update the running statistics."""
+        if self.training and self.messages is not None:
+            return self._synchronized(rows, self.messages)
         if not self.training or rows.numel() < 2 * self.num_features:
             mean, var = self.running_mean, self.running_var
             return F.batch_norm(rows, mean, var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(rows)
 
-    def _synchronized(self, rows: Tensor) -> Tensor:
-        normalized, mean, var, count = _SynchronizedNorm.apply(rows, self.eps)  # type: ignore[no-untyped-call]
+    def _synchronized(self, rows: Tensor, messages: StepMessages) -> Tensor:
+        normalized, mean, var, count = _SynchronizedNorm.apply(rows, self.eps, messages)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             momentum = self.momentum or 0.0
             self.num_batches_tracked.add_(1)
@@ -47,45 +46,54 @@ class FrameBatchNorm(nn.BatchNorm1d):
         return output
 
 
-def synchronize_batch_norm(model: nn.Module, synchronized: bool = True) -> None:
-    """Make every `FrameBatchNorm` of a model take its statistics over all processes, or over its own again."""
-    for module in model.modules():
-        if isinstance(module, FrameBatchNorm):
-            module.synchronized = synchronized
+def synchronize_batch_norm(model: nn.Module, processes: Processes) -> StepMessages:
+    """Make every `FrameBatchNorm` of a model use the statistics of all processes; return the messages it exchanges.
+
+    With one process alone the layers stay as they are.
+    """
+    layers = [module for module in model.modules() if isinstance(module, FrameBatchNorm)]
+    messages = StepMessages(processes, max((1 + 2 * layer.num_features for layer in layers), default=0))
+    for layer in layers:
+        layer.messages = messages if processes.size > 1 else None
+    return messages
 
 
 class _SynchronizedNorm(torch.autograd.Function):
-    """(x - mean) / sqrt(var + eps) with the mean and variance of all processes, and its exact gradient."""
+    """(x - mean) / sqrt(var + eps) with the mean and variance over all processes, and its exact gradient.
+
+    Each pass exchanges one message: forward, the count, mean and sum of squared deviations of each process, which are
+    combined as by Chan et al. 1979; backward, two sums.
+    """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, rows: Tensor, eps: float, messages: StepMessages) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         axes = [axis for axis in range(rows.dim()) if axis != 1]
-        values = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
-        count = values.new_tensor([values.numel() / max(1, values.shape[1])])
-        sums = _all_reduce(torch.cat([values.sum(axes), count]))
-        count = sums[-1:]
         shape = (1, -1) + (1,) * (rows.dim() - 2)
-        mean = sums[:-1] / count.clamp(min=1)
-        centred = values - mean.view(shape)
-        var = _all_reduce(centred.square().sum(axes)) / count.clamp(min=1)
+        values = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+        size = values.numel() // max(1, values.shape[1])
+        own_mean = values.sum(axes) / max(1, size)
+        own_squares = (values - own_mean.view(shape)).square().sum(axes)
+        own = torch.cat([own_mean.double(), own_squares.double(), own_mean.new_full((1,), size, dtype=torch.float64)])
+        received = messages.gather(own)
+        counts = received[:, -1:]
+        means, squares = received[:, :-1].chunk(2, dim=1)
+        count = counts.sum(0)
+        mean = (counts * means).sum(0) / count.clamp(min=1)
+        var = (squares + counts * (means - mean).square()).sum(0) / count.clamp(min=1)
+        mean, var, count = (each.to(values.dtype) for each in (mean, var, count))
         scale = (var + eps).rsqrt()
-        normalized = centred * scale.view(shape)
+        normalized = (values - mean.view(shape)) * scale.view(shape)
         ctx.save_for_backward(normalized, scale, count)
-        ctx.axes, ctx.shape = axes, shape
+        ctx.axes, ctx.shape, ctx.messages = axes, shape, messages
         ctx.mark_non_differentiable(mean, var, count)
         return normalized.to(rows.dtype), mean, var, count
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
         normalized, scale, count = ctx.saved_tensors
         slope = grad.to(normalized.dtype)
-        sums = torch.stack([slope.sum(ctx.axes), (slope * normalized).sum(ctx.axes)])
-        mean_slope, mean_product = (_all_reduce(sums) / count.clamp(min=1)).unbind(0)
+        own = torch.cat([slope.sum(ctx.axes), (slope * normalized).sum(ctx.axes)])
+        sums = ctx.messages.gather(own).sum(0).to(slope.dtype)
+        mean_slope, mean_product = (sums / count.clamp(min=1)).chunk(2)
         inner = slope - mean_slope.view(ctx.shape) - normalized * mean_product.view(ctx.shape)
-        return (inner * scale.view(ctx.shape)).to(grad.dtype), None
-
-
-def _all_reduce(values: Tensor) -> Tensor:
-    go_on_together()
-    dist.all_reduce(values)
-    return values
+        return (inner * scale.view(ctx.shape)).to(grad.dtype), None, None

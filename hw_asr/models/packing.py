@@ -1,15 +1,17 @@
-"""Which cells of a padded batch are real frames, and the way between padded tensors and rows of real frames."""
+"""Which cells of a padded batch are real frames; conversion between padded tensors and rows of real frames."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from hw_asr.runtime.transfers import send
+
 
 class Packing:
     """The real frames of a batch as rows: time-major, the longest utterance first (torch's PackedSequence order).
 
-    Layers that work on such rows cannot see padding, because there is none. N is the number of real frames, B the
+    Layers that work on such rows see no padding. N is the number of real frames, B the
     number of utterances, T the padded number of frames, n(t) the number of utterances longer than t.
 
     Args:
@@ -28,7 +30,7 @@ class Packing:
         """(T,) n(t), on the CPU."""
         self._shape = (len(lengths), num_frames)
         self._lengths, self._device = lengths, device
-        self._cells = (order[place] * num_frames + time).to(device)
+        self._cells = send(order[place] * num_frames + time, device)
 
     @property
     def num_rows(self) -> int:
@@ -46,13 +48,13 @@ class Packing:
         An utterance without frames may read all of them, so that its softmax is defined; nothing of it is packed.
         """
         mask = (self._lengths[:, None] > torch.arange(self.num_frames)) | (self._lengths == 0)[:, None]
-        return mask[:, None, None, :].to(self._device)
+        return send(mask, self._device)[:, None, None, :]
 
     def pack(self, padded: Tensor) -> Tensor:
         """Gather (B, T, ...) into rows (N, ...)."""
         return padded.flatten(0, 1)[self._cells]
 
     def unpack(self, rows: Tensor) -> Tensor:
-        """Scatter rows (N, ...) into (B, T, ...); cells that are no real frame become zero."""
+        """Scatter rows (N, ...) into (B, T, ...); cells without a real frame become zero."""
         cells = rows.new_zeros(self._shape[0] * self._shape[1], *rows.shape[1:])
         return cells.index_copy(0, self._cells, rows).view(*self._shape, *rows.shape[1:])

@@ -84,7 +84,7 @@ class Wav2Vec2(nn.Module):
         on_cpu = lengths.cpu()
         frame_lengths = self.transform_input_lengths(on_cpu)
         num_frames = max(1, int(self.transform_input_lengths(torch.tensor(spectrogram.shape[2]))))
-        frames = length_mask(frame_lengths.to(spectrogram.device), num_frames)
+        frames = length_mask(frame_lengths, num_frames, spectrogram.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):
             features = self._features(spectrogram, on_cpu, num_frames)
         states: Tensor = self.encoder.feature_projection(features)
@@ -106,7 +106,7 @@ class Wav2Vec2(nn.Module):
     def _features(self, samples: Tensor, lengths: Tensor, num_frames: int) -> Tensor:
         """Map (B, 1, T) samples to (B, T', C); normalisation over time sees each utterance's own frames only."""
         if self._normalize:
-            mask = length_mask(lengths.to(samples.device), samples.shape[2])[:, None]
+            mask = length_mask(lengths, samples.shape[2], samples.device)[:, None]
             samples = _normalized(samples, mask, 1e-5)
         shortest = sum((kernel - 1) * hop for (kernel, _), hop in zip(self._strides, self._hops(), strict=True)) + 1
         samples = F.pad(samples, (0, max(0, shortest - samples.shape[2])))
@@ -114,7 +114,7 @@ class Wav2Vec2(nn.Module):
             samples = layer.conv(samples)
             lengths = ((lengths - layer.kernel_size).div(layer.stride, rounding_mode="floor") + 1).clamp(min=0)
             if isinstance(layer.layer_norm, nn.GroupNorm):
-                mask = length_mask(lengths.to(samples.device), samples.shape[2])[:, None]
+                mask = length_mask(lengths, samples.shape[2], samples.device)[:, None]
                 norm = layer.layer_norm
                 samples = _normalized(samples, mask, norm.eps) * norm.weight[:, None] + norm.bias[:, None]
             elif layer.layer_norm is not None:

@@ -25,5 +25,5 @@ class Waveform(FrontEnd):
     @torch.no_grad()
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, T) samples and (B,) lengths to (B, 1, T), zero beyond each length, and the lengths."""
-        mask = length_mask(lengths.to(samples.device), samples.shape[1])
+        mask = length_mask(lengths, samples.shape[1], samples.device)
         return samples.float().masked_fill(~mask, 0.0)[:, None], lengths

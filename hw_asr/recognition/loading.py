@@ -19,7 +19,7 @@ from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.experiment.network import load_network
 from hw_asr.recognition.recogniser import BEST_FIRST, Decode, Recogniser, Settings
 from hw_asr.recognition.waveform_model import LogProbs, TorchWaveformModel
-from hw_asr.runtime.processes import choose_device
+from hw_asr.runtime.devices import choose_device, set_numerics
 from hw_asr.types import CTCDecoder, Hypothesis, TextEncoder
 
 HOTWORD_DECODERS = ("beam_search", "lm_beam_search")
@@ -80,6 +80,7 @@ def make_waveform_model(
 ) -> TorchWaveformModel:
     """Build the network of a config with a checkpoint's weights; `device` None is a GPU where there is one."""
     chosen = choose_device(device, config.n_gpu)
+    set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
     network = load_network(config, chosen, checkpoint["state_dict"], path)
     return TorchWaveformModel(network, config.preprocessing.sr, chosen)
 

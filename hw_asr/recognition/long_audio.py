@@ -61,7 +61,7 @@ def _features(blocks: Iterable[Tensor], front_end: FrontEnd, block: int) -> Iter
     margin = -(-front_end.n_fft // hop)  # frames at the edges of a window that depend on where it was cut
     step = max(1, block // hop) * hop
     for start, samples, is_last in windows(blocks, step + 2 * margin * hop + front_end.n_fft, step):
-        features, _ = front_end(samples[None], torch.tensor([len(samples)], device=samples.device))
+        features, _ = front_end(samples[None], torch.tensor([len(samples)]))
         yield features[0, :, margin if start else 0 : None if is_last else margin + step // hop].cpu()
 
 

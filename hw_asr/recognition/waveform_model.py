@@ -65,7 +65,7 @@ class TorchWaveformModel:
         lengths = torch.tensor([len(row) for row in samples])
         with torch.inference_mode():
             padded = torch.nn.utils.rnn.pad_sequence(samples, batch_first=True).to(self._device)
-            features, frames = self._network.front_end(padded, lengths.to(self._device))
+            features, frames = self._network.front_end(padded, lengths)
             log_probs, out_lengths = run_model(self._network.model, features, frames, "fp32")
             rows = log_probs.cpu().numpy()
         return [row[:length] for row, length in zip(rows, out_lengths.tolist(), strict=True)]
@@ -78,7 +78,7 @@ class TorchWaveformModel:
         from hw_asr.recognition.long_audio import BLOCK_SECONDS, OVERLAP_SECONDS, feature_blocks, stitched
 
         def log_probs_of(features: torch.Tensor) -> torch.Tensor:
-            lengths = torch.tensor([features.shape[2]], device=self._device)
+            lengths = torch.tensor([features.shape[2]])
             with torch.inference_mode():  # else every chunk keeps what the network computed for it
                 return run_model(self._network.model, features.to(self._device), lengths, "fp32")[0][0]
 

@@ -1,4 +1,4 @@
-"""One process or many: what torchrun says of them, and exact sums over them."""
+"""One process or several: what torchrun tells them, exact sums over them, and messages that can cancel a step."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from hw_asr.errors import UserError
-
-
-class DeviceError(UserError):
-    """A device that is not there."""
+from hw_asr.runtime.devices import choose_device
 
 
 class ProcessLostError(UserError):
-    """A process that this one trains with is gone."""
+    """Another process of this training has died, or the connection to it has failed."""
 
 
 class PeerOutOfMemoryError(MemoryError):
-    """Another process cannot finish this step."""
+    """Another process ran out of memory and cannot finish this step."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +40,14 @@ class Processes:
         """Return the sums over all processes, in double precision; every process must call it."""
         if self.size == 1:
             return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor)
+        tensor = self.sum_tensor(torch.tensor(values, dtype=torch.float64, device=self.device))
         return [float(value) for value in tensor.tolist()]
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its sum over all processes, in one message; a missing one counts as zero."""
-        if self.size == 1:
-            return
-        trained = [each for each in parameters if each.requires_grad]
-        gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in trained]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        parts = torch.split(flat, [each.numel() for each in trained])
-        for parameter, gradient in zip(trained, parts, strict=True):
-            parameter.grad = gradient.view_as(parameter)
+    def sum_tensor(self, values: Tensor) -> Tensor:
+        """Replace a tensor on this process's device by its sum over all processes; every process must call it."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give every process the main one's values."""
@@ -66,32 +56,57 @@ class Processes:
                 dist.broadcast(tensor.detach(), src=0)
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has called this."""
         if self.size > 1:
             dist.barrier()
 
 
-def go_on_together(ready: bool = True) -> None:
-    """Tell the other processes whether this one can go on, where all of them are about to exchange something.
+class StepMessages:
+    """Messages of one size that all processes exchange during a training step, each with a flag to cancel the step.
 
-    A process that ran out of memory says so once, with `ready` false, and leaves the step; the others, wherever in the
-    step they are, meet that message at their next exchange and leave the step as well.
+    A process that runs out of memory calls `cancel` once and leaves the step. Wherever the others are, their next
+    message meets that one, because all messages are alike, and they leave the step as well. The buffers are allocated
+    beforehand, since a process that cancels has no memory to allocate them.
 
-    Raises PeerOutOfMemoryError when one cannot, on every process that can.
+    Args:
+        processes: with one process alone nothing is exchanged.
+        size: the most values a message can hold, float64.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    failed = torch.tensor([float(not ready)], device=device)
-    dist.all_reduce(failed)
-    if ready and float(failed) > 0:
-        raise PeerOutOfMemoryError("another process ran out of memory")
+
+    def __init__(self, processes: Processes, size: int) -> None:
+        self._size = processes.size
+        if self._size > 1:
+            self._own = torch.zeros(size + 1, dtype=torch.float64, device=processes.device)
+            self._all = torch.zeros(self._size, size + 1, dtype=torch.float64, device=processes.device)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the values (n,) of each of P processes, (P, n) float64.
+
+        Raises PeerOutOfMemoryError if one of the processes has cancelled the step.
+        """
+        self._own[: len(values)] = values
+        dist.all_gather_into_tensor(self._all.view(-1), self._own)
+        if bool(self._all[:, -1].any()):
+            raise PeerOutOfMemoryError("another process ran out of memory")
+        return self._all[:, : len(values)].clone()
+
+    def confirm(self) -> None:
+        """End a step that this process has completed; raises PeerOutOfMemoryError if another one has cancelled it."""
+        if self._size > 1:
+            self.gather(self._own[:0])
+
+    def cancel(self) -> None:
+        """Tell the others that this process leaves the step."""
+        if self._size > 1:
+            self._own[-1] = 1.0
+            dist.all_gather_into_tensor(self._all.view(-1), self._own)
+            self._own[-1] = 0.0
 
 
 def join_processes(device: str | None, n_gpu: int) -> Processes:
-    """Return this process's place and device; under torchrun, meet the others first (NCCL on GPUs, gloo on CPUs).
+    """Return this process's rank and device; under torchrun, connect to the others (NCCL on GPUs, gloo on CPUs).
 
-    Raises DeviceError for a device that is not there.
+    Raises DeviceError if the device does not exist or cannot be used.
     """
     size, local_rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     chosen = choose_device(device, n_gpu, local_rank)
@@ -99,25 +114,30 @@ def join_processes(device: str | None, n_gpu: int) -> Processes:
         torch.cuda.set_device(chosen)
     if size == 1:
         return Processes(device=chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    if chosen.type == "cuda":
+        dist.init_process_group("nccl", device_id=chosen)  # connects now, so that errors come before training
+    else:
+        dist.init_process_group("gloo")
     return Processes(dist.get_rank(), dist.get_world_size(), chosen)
 
 
 @contextmanager
 def one_message() -> Iterator[None]:
-    """Let one process of those that fail together speak, then leave the group.
+    """Let only one of several failing processes print an error, then leave the process group.
 
-    Before the processes have met, it is the first of each machine; afterwards the first to fail. The others, which
-    mostly fail because that one is gone, end with exit code 1 and without a word.
+    Before the processes are connected, it is the first process of each machine; afterwards the first one that fails.
+    The others, which mostly fail because that one is gone, exit with code 1 and print nothing.
     """
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        if not _speaks():
+        if not _is_first_to_fail():
             raise SystemExit(1) from None
         if isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error)):
+            reason = " ".join(str(error).split())
             raise ProcessLostError(
-                "another process ended without a word, killed perhaps for its memory; go on with train.py -r last.pth"
+                "another process died without an error, possibly out of memory, or the connection between the "
+                f"processes failed ({reason[:600]}); continue with: python train.py -r last.pth"
             ) from error
         raise
     finally:
@@ -125,52 +145,11 @@ def one_message() -> Iterator[None]:
             dist.destroy_process_group()
 
 
-def _speaks() -> bool:
-    """Whether this process is the one to say what went wrong."""
+def _is_first_to_fail() -> bool:
+    """Return whether this process is the one that prints the error."""
     if not dist.is_initialized():
         return os.environ.get("LOCAL_RANK", "0") == "0"
     try:
         return bool(dist.distributed_c10d._get_default_store().add("hw_asr/failed", 1) == 1)
-    except RuntimeError:  # the process that held the store is gone, so another has failed before
+    except RuntimeError:  # the process that held the store is gone, so another one has failed before
         return False
-
-
-def choose_device(device: str | None, n_gpu: int, local_rank: int = 0) -> torch.device:
-    """Return the device for `-d` (`cpu`, or GPU indices as `0,1`), by default a GPU where there is one.
-
-    Raises DeviceError naming what there is.
-    """
-    available = torch.cuda.device_count()
-    if device == "cpu" or (device is None and (available == 0 or n_gpu == 0)):
-        return torch.device("cpu")
-    try:
-        indices = [int(index) for index in device.split(",")] if device else list(range(available))
-    except ValueError:
-        raise DeviceError(f"device {device!r}: expected cpu, or GPU indices such as 0 or 0,1") from None
-    if local_rank >= len(indices):
-        raise DeviceError(f"process {local_rank} has no GPU: {len(indices)} given by --device or present")
-    if not 0 <= indices[local_rank] < available:
-        raise DeviceError(f"GPU {indices[local_rank]} is not there; this machine has {available}; use --device cpu")
-    return torch.device("cuda", indices[local_rank])
-
-
-def set_numerics(*, tf32: bool, deterministic: bool) -> None:
-    """Choose how float32 matrices are multiplied on CUDA, and whether only deterministic kernels may be used."""
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cudnn.deterministic = deterministic
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-        torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def set_threads(num_threads: int | None, num_workers: int) -> int:
-    """Give this process the cores that its workers leave, at least one; return how many.
-
-    More threads than free cores cost far more than they bring: each step waits for the slowest of them.
-    """
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = num_threads or max(1, cores // local - num_workers)
-    torch.set_num_threads(threads)
-    return threads

@@ -24,14 +24,14 @@ ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "config": set(),
     "runtime": set(),
-    "features": {"spectrograms"},
+    "features": {"runtime.transfers", "spectrograms"},
     "spectrograms": {"config.registry"},
-    "loss": {"config.registry"},
+    "loss": {"config.registry", "runtime.transfers"},
     "metrics": {"config.registry"},
     # Components: they receive plain arguments and know nothing of configs, of training or of each other, except that
     # recordings are read in one place and that decoders know language models.
     "models": {"config.registry", "features", "runtime"},
-    "augmentations": {"config.registry", "datasets.audio", "datasets.recording", "features"},
+    "augmentations": {"config.registry", "datasets.audio", "datasets.recording", "features", "runtime.transfers"},
     "datasets": {"config.registry", "config.arguments", "runtime"},
     "pretrained": {"config.registry", "config.arguments", "features", "runtime"},
     "text": {"config.registry"},
@@ -42,7 +42,10 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"config.arguments", "datasets.audio", "datasets.recording", "metrics", "runtime", "writers.jsonl"},
     # Training receives objects.
     "checkpoints": {"runtime"},
-    "training": {"checkpoints", "features", "metrics", "models.forward", "runtime", "storage.runs", "writers.base"},
+    "training": {
+        *("checkpoints", "features", "metrics", "models.forward", "models.normalization", "runtime"),
+        *("storage.runs", "writers.base"),
+    },
     # From a config to objects, and what commands do with them.
     "experiment": {"*"},
     "recognition": {

@@ -1,8 +1,9 @@
-"""The CPU recurrence against torch.nn.GRU: values, gradients, packed lengths; and the products it is made of."""
+"""The CPU recurrence against torch.nn.GRU: values, gradients, packed lengths, types; and its matrix products."""
 
 from __future__ import annotations
 
 import unittest
+from typing import Any
 from unittest import mock
 
 import torch
@@ -106,17 +107,37 @@ class BehaviourTest(unittest.TestCase):
         output.sum().backward()
         self.assertTrue(all(not each.grad.any() for each in layer.parameters()))
 
-    def test_autocast_computes_in_the_weights_precision(self) -> None:
+    def test_autocast_on_the_cpu_computes_in_float32(self) -> None:
         layer, stock = twins(8, 4, True, torch.float32)
         packing = Packing(torch.tensor([6, 3]), 6, CPU)
         rows = torch.randn(9, 8).bfloat16()
         expected = stock(PackedSequence(rows.float(), packing.batch_sizes))[0].data
-        for run in (layer, layer._by_torch):  # the second is what a GPU gets
-            with torch.autocast("cpu", torch.bfloat16):
-                output = run(rows, packing)
-            torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = layer(rows, packing)
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
 
-    def test_the_gpus_path_is_stock(self) -> None:
+    def test_bfloat16_reaches_the_recurrence_of_a_gpu(self) -> None:
+        layer, stock = twins(8, 4, True, torch.float32)
+        packing = Packing(torch.tensor([6, 3]), 6, CPU)
+        rows = torch.randn(9, 8)
+        recurrence, seen = torch.gru, []
+
+        def record(data: Tensor, *args: Any) -> Any:
+            seen.extend([data.dtype, *(weight.dtype for weight in args[2])])
+            return recurrence(data, *args)
+
+        with mock.patch.object(torch, "gru", record), torch.autocast("cpu", torch.bfloat16):
+            output = layer._by_torch(rows, packing)
+        self.assertEqual(set(seen), {torch.bfloat16})
+        expected = stock(PackedSequence(rows, packing.batch_sizes))[0].data
+        torch.testing.assert_close(output.float(), expected, rtol=0, atol=0.02)
+        output.float().sum().backward()
+        expected.sum().backward()
+        for weight, exact in zip(layer.parameters(), stock.parameters(), strict=True):
+            self.assertEqual(weight.grad.dtype, torch.float32)
+            torch.testing.assert_close(weight.grad, exact.grad, rtol=0.05, atol=0.05)
+
+    def test_the_path_of_a_gpu_is_torch(self) -> None:
         layer, stock = twins(8, 4, True, torch.float64)
         packing = Packing(torch.tensor([2, 6, 3]), 6, CPU)
         rows = torch.randn(11, 8, dtype=torch.float64)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hw_asr.models.normalization import FrameBatchNorm, synchronize_batch_norm
+from hw_asr.runtime.processes import Processes
 
 NUM_CHANNELS = 3
 SHARES = ((0, 5), (5, 21), (21, 21))
@@ -45,7 +46,7 @@ def run_share(rank: int, folder: str, shape: tuple[int, ...]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(SHARES))
     layer = layer_with_weights()
-    synchronize_batch_norm(layer)
+    synchronize_batch_norm(layer, Processes(rank, len(SHARES)))
     begin, end = SHARES[rank]
     rows, direction = rows_of(shape)
     torch.save(results(layer, rows[begin:end], direction[begin:end]), f"{folder}/{rank}.pt")

@@ -77,7 +77,7 @@ class Evaluator:
         return SplitResult(result, failures)
 
     def _score(self, emission: Emissions) -> None:
-        log_probs, lengths = emission.log_probs.cpu(), emission.lengths.cpu()
+        log_probs, lengths = emission.log_probs.cpu(), emission.lengths
         texts = {
             name: [best_text(each) for each in decode(log_probs, lengths)] for name, decode in self._decoders.items()
         }

@@ -36,7 +36,7 @@ class PredictionLogger:
     def log(self, step: int, batch: Batch, outputs: Outputs) -> None:
         """Log a table of predictions and the first spectrogram of the batch."""
         num = min(self._num, len(batch))
-        log_probs, lengths = outputs.log_probs[:num].detach().cpu(), outputs.lengths[:num].cpu()
+        log_probs, lengths = outputs.log_probs[:num].detach().cpu(), outputs.lengths[:num]
         argmax = [best_text(each) for each in self._decoders["argmax"](log_probs, lengths)]
         beams = self._decoders["beam_search"](log_probs, lengths)
         rows: list[list[Any]] = []

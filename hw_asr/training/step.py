@@ -1,4 +1,4 @@
-"""One optimiser step: features, augmentation, forward, backward, clip, update; on one process or many."""
+"""One optimiser step: features, augmentation, forward, backward, clip, update; on one process or several."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from torch.amp.grad_scaler import GradScaler
 
 from hw_asr.features import FrontEnd
 from hw_asr.models.forward import run_all_layers
-from hw_asr.runtime.processes import PeerOutOfMemoryError, Processes, go_on_together
+from hw_asr.models.normalization import synchronize_batch_norm
+from hw_asr.runtime.devices import is_out_of_memory
+from hw_asr.runtime.processes import PeerOutOfMemoryError, Processes
+from hw_asr.runtime.transfers import send
+from hw_asr.training.gradient_exchange import GradientExchange
 from hw_asr.training.progress import mix_seed
 from hw_asr.training.stream import Placed
 from hw_asr.types import Batch, SpectrogramAugmentation, WaveAugmentation
 
 logger = logging.getLogger(__name__)
-_SIGNS_OF_LITTLE_MEMORY = ("not enough memory", "alloc_failed", "allocation_failed")
-"""How torch's allocator on the CPU, cuBLAS and cuDNN put it."""
+OUT_OF_MEMORY, NOT_FINITE, SCALE_LOWERED = "out of memory", "not finite", "fp16 loss scale lowered"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Outputs:
 class StepResult:
     """What an optimiser step did; sums are over all processes.
 
-    `problem` is None, "out of memory" or "not finite": then nothing was updated.
+    `problem` is None if the model was updated, otherwise OUT_OF_MEMORY, NOT_FINITE or SCALE_LOWERED. The last is
+    routine: fp16 raises the loss scale until gradients overflow, skips that step and lowers the scale.
     """
 
     loss_sum: float
@@ -56,11 +60,11 @@ class StepResult:
 
 @dataclass
 class _Tally:
-    """What the batches of one step add up to on this process."""
+    """Sums over the batches of one step on this process, on its device, and the last batch."""
 
     loss_sum: Tensor
-    infeasible: float = 0.0
-    shown: tuple[Batch, Outputs] | None = None
+    infeasible: Tensor
+    last: tuple[Batch, Outputs] | None = None
 
 
 class Augmentations(NamedTuple):
@@ -104,43 +108,55 @@ class TrainingStep:
         self._loss = loss
         self._processes = processes
         self._settings = settings
+        self._messages = synchronize_batch_norm(model, processes)
+        self._exchange = GradientExchange(model.parameters(), processes)
+        self._scaled = False
 
     def run(self, group: Sequence[Placed]) -> StepResult:
-        """Update the model by one group of batches, or say why not and leave it as it was."""
+        """Update the model by one group of batches; or leave it unchanged and return the reason."""
         self.model.train()
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         sizes = self._processes.sum([len(placed.batch) for placed in group] + self._missing(group))
         total, missing = sum(sizes[: len(group)]), sizes[len(group) :]
-        tally = _Tally(torch.zeros((), device=self._processes.device))
-        memory_ran_out = False
+        usable = [placed for placed, lacks in zip(group, missing, strict=True) if len(placed.batch) > 0 and not lacks]
+        nothing = torch.zeros((), device=self._processes.device)
+        tally = _Tally(nothing, nothing.clone())
+        self._exchange.start()
+        complete = self._accumulate_all(usable, max(1.0, total), tally)
+        self._exchange.finish()
+        loss_sum, infeasible, norm = self._read(tally, self._clip(skip=not complete))
+        problem = self._problem(complete, loss_sum, norm)
+        self._update(skip=problem is not None)
+        if problem is not None:
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):  # running statistics
+                buffer.copy_(before)
+        if problem == OUT_OF_MEMORY and self._processes.device.type == "cuda":
+            torch.cuda.empty_cache()
+        last = (None, None) if problem is not None or tally.last is None else tally.last
+        return StepResult(loss_sum, int(total), int(infeasible), norm, problem, *last)
+
+    def _missing(self, group: Sequence[Placed]) -> list[float]:
+        """Return 1 for each batch that is empty here while layers need every process to take part, otherwise 0."""
+        together = any(getattr(module, "messages", None) is not None for module in self.model.modules())
+        return [float(together and len(placed.batch) == 0) for placed in group]
+
+    def _accumulate_all(self, batches: Sequence[Placed], total: float, tally: _Tally) -> bool:
+        """Add up the gradients of the batches; return False if they do not fit into the memory of some process."""
         try:
-            for placed, lacks in zip(group, missing, strict=True):
-                if len(placed.batch) > 0 and not lacks:
-                    self._accumulate(placed, max(1.0, total), tally)
-            go_on_together()
+            for number, placed in enumerate(batches, start=1):
+                if number == len(batches):
+                    self._exchange.announce_last()
+                self._accumulate(placed, total, tally)
+            self._messages.confirm()
+            return True
         except PeerOutOfMemoryError:
-            memory_ran_out = True
+            return False
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            memory_ran_out = True
-            go_on_together(ready=False)
-        sums = self._processes.sum([0.0 if memory_ran_out else float(tally.loss_sum), tally.infeasible])
-        problem = "out of memory" if memory_ran_out else None if math.isfinite(sums[0]) else "not finite"
-        norm = self._update(skip=problem is not None)
-        if problem is None and not math.isfinite(norm):
-            problem = "not finite"
-        shown: tuple[Batch, Outputs] | tuple[None, None] = (None, None)
-        if problem is None and tally.shown is not None:
-            shown = tally.shown
-        if problem is not None:
-            self._undo(buffers)
-        return StepResult(sums[0], int(total), int(sums[1]), norm, problem, *shown)
-
-    def _missing(self, group: Sequence[Placed]) -> list[float]:
-        """Say for each batch whether this process has nothing in it, and the others so cannot meet it in the model."""
-        meets = self._processes.size > 1 and any(getattr(each, "synchronized", False) for each in self.model.modules())
-        return [float(meets and len(placed.batch) == 0) for placed in group]
+        # After the `except` block, where the error no longer keeps the activations alive.
+        self._messages.cancel()
+        return False
 
     def _accumulate(self, placed: Placed, total: float, tally: _Tally) -> None:
         """Add the gradient of one batch, as its share of `total` utterances."""
@@ -156,8 +172,8 @@ class TrainingStep:
                 logger.warning("out of memory on a batch of %s samples, padding included", shape)
             raise
         tally.loss_sum += values.values.detach().sum()
-        tally.infeasible += float(values.infeasible.sum())
-        tally.shown = (batch, outputs)
+        tally.infeasible += values.infeasible.sum()
+        tally.last = (batch, outputs)
 
     def _forward(self, batch: Batch, placed: Placed) -> Outputs:
         key = (self._settings.seed, placed.data_pass, placed.position, self._processes.rank)
@@ -173,30 +189,37 @@ class TrainingStep:
         layers = run_all_layers(self.model, features, feature_lengths, self._settings.precision)
         return Outputs(features, feature_lengths, *layers)
 
-    def _update(self, skip: bool) -> float:
-        """Clip, step and clear; return the norm of the gradient before clipping."""
-        norm = float("nan")
-        if not skip:
-            self._processes.sum_gradients(self.model.parameters())
+    def _clip(self, skip: bool) -> Tensor:
+        """Unscale and clip the gradients; return their norm before clipping, or NaN if there is nothing to use."""
+        if skip:
+            return torch.full((), float("nan"), device=self._processes.device)
+        self._scaled = self.scaler.is_enabled() and any(each.grad is not None for each in self.model.parameters())
+        if self._scaled:
             self.scaler.unscale_(self.optimizer)
-            clip = self._settings.grad_norm_clip
-            limit = float("inf") if clip is None else clip
-            norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-            if math.isfinite(norm):
-                self.scaler.step(self.optimizer)
+        clip = self._settings.grad_norm_clip
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), float("inf") if clip is None else clip)
+
+    def _read(self, tally: _Tally, norm: Tensor) -> list[float]:
+        """Return the sum of the losses, the number of infeasible utterances and the norm.
+
+        This is the one place where a step waits for the device.
+        """
+        sums = self._processes.sum_tensor(torch.stack([tally.loss_sum, tally.infeasible]).double())
+        values: list[float] = torch.cat([sums, send(norm, sums.device).double()[None]]).tolist()
+        return values
+
+    def _problem(self, complete: bool, loss_sum: float, norm: float) -> str | None:
+        if not complete:
+            return OUT_OF_MEMORY
+        if math.isfinite(loss_sum) and math.isfinite(norm):
+            return None
+        return SCALE_LOWERED if self.scaler.is_enabled() and math.isfinite(loss_sum) else NOT_FINITE
+
+    def _update(self, skip: bool) -> None:
+        """Take the optimiser's step, unless it is to be skipped, and clear the gradients."""
+        if not skip:
+            self.optimizer.step()  # not through the scaler: the norm has shown that the gradients are finite
+        if self._scaled:
             self.scaler.update()
+            self._scaled = False
         self.optimizer.zero_grad(set_to_none=True)
-        return norm
-
-    def _undo(self, buffers: Sequence[Tensor]) -> None:
-        """Give the buffers (running statistics) their values from before the step; hand unused memory back."""
-        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-            buffer.copy_(before)
-        if self._processes.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device or the machine has no memory left."""
-    told = any(sign in str(error).lower() for sign in _SIGNS_OF_LITTLE_MEMORY)
-    return told or isinstance(error, (torch.OutOfMemoryError, MemoryError))

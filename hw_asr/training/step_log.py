@@ -87,7 +87,7 @@ class StepLog:
         """Blank rate and argmax error rates of the step's last batch."""
         if result.batch is None or result.outputs is None:
             return {}
-        log_probs, lengths = result.outputs.log_probs.detach().cpu(), result.outputs.lengths.cpu()
+        log_probs, lengths = result.outputs.log_probs.detach().cpu(), result.outputs.lengths
         inside = length_mask(lengths, log_probs.shape[1])
         blank = (log_probs.argmax(dim=-1) == 0) & inside
         texts = [best_text(each) for each in self._argmax(log_probs, lengths)]

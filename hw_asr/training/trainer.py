@@ -20,7 +20,7 @@ from hw_asr.training.evaluation import Evaluator
 from hw_asr.training.monitor import Monitor
 from hw_asr.training.progress import Progress
 from hw_asr.training.snapshots import Snapshots
-from hw_asr.training.step import StepResult, TrainingStep
+from hw_asr.training.step import OUT_OF_MEMORY, SCALE_LOWERED, StepResult, TrainingStep
 from hw_asr.training.step_log import StepLog
 from hw_asr.training.stop import StopRequest
 from hw_asr.training.stream import BatchStream, Placed
@@ -159,7 +159,8 @@ class Trainer:
             return
         progress.count(f"steps skipped: {result.problem}")
         progress.bad_steps_in_row += 1
-        logger.warning("step %d skipped: %s (%d in a row)", progress.step, result.problem, progress.bad_steps_in_row)
+        level = logging.DEBUG if result.problem == SCALE_LOWERED else logging.WARNING
+        logger.log(level, "step %d skipped: %s (%d in a row)", progress.step, result.problem, progress.bad_steps_in_row)
         if progress.bad_steps_in_row >= self._settings.max_bad_steps:
             raise TrainingFailedError(_diagnosis(result.problem, progress.bad_steps_in_row))
 
@@ -237,7 +238,7 @@ class Trainer:
 
 
 def _diagnosis(problem: str | None, steps: int) -> str:
-    if problem == "out of memory":
+    if problem == OUT_OF_MEMORY:
         remedy = "lower data.train.batch_size or max_audio_length, or use a batch sampler with max_seconds"
     else:
         remedy = "lower optimizer.args.lr, set trainer.grad_norm_clip, or use precision fp32 or bf16"
