@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import unittest
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 
-from hw_asr.commands import dev_emissions, transcribe
+from hw_asr.commands import dev_emissions
 from hw_asr.config import parse
 from hw_asr.experiment.training_run import Experiment
+from hw_asr.recognition import loading
 from hw_asr.runtime.processes import Processes
 from hw_asr.tests.training_case import make_config
 from hw_asr.writers.null import NullWriter
@@ -43,18 +45,20 @@ class DeviceChangesTest(unittest.TestCase):
         class StopError(Exception):
             pass
 
-        config = parse({**make_config(Path(), tf32=False)})
-        loaded = {"state_dict": {}}
-        options = mock.Mock(device="cpu", report=None, output=Path("x.json"), chunk_seconds=60.0, batch_size=1, jobs=0)
+        config, state, path = parse(make_config(Path(), tf32=False)), {"state_dict": {}}, Path("x.pth")
+        options = Namespace(
+            resume=path, config=None, allowed_modules=[], trust_config=False, split="val", i_know=True, device="cpu",
+            log_probs=None,
+        )  # fmt: skip
         for module, run in (
-            (transcribe, lambda: transcribe.run(options)),
-            (dev_emissions, lambda: dev_emissions.compute(Path("x.pth"), config, "val", 1, "cpu")),
+            (loading, lambda: loading.make_waveform_model(path, state, config, "cpu")),
+            (dev_emissions, lambda: dev_emissions.load_or_compute(options)),
         ):
             with (
                 self.subTest(module.__name__),
-                mock.patch.object(module, "load_checkpoint", return_value=loaded),
-                mock.patch.object(transcribe, "_config", return_value=config),
-                mock.patch.object(module, "make_network", side_effect=StopError),
+                mock.patch.object(module, "load_checkpoint", return_value=state),
+                mock.patch.object(module, "for_evaluation", return_value=mock.Mock(config=config)),
+                mock.patch.object(module, "load_network", side_effect=StopError),
                 mock.patch.object(module, "set_numerics") as set_numerics,
             ):
                 self.assertRaises(StopError, run)
