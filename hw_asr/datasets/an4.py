@@ -1,19 +1,18 @@
-"""AN4, the CMU census database (Acero 1991): an hour of names, numbers and spelt words."""
+"""AN4, the CMU census database (Acero 1991): an hour of names, numbers and spelled words."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.archive import Archive, ArchiveCorpus
-from hw_asr.datasets.audio import EXTENSIONS
 from hw_asr.datasets.index import files_under, indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
-from hw_asr.types import Utterance
+from hw_asr.types import Selection, Utterance
 
 ARCHIVE = Archive(
     "https://dldata-public.s3.us-east-2.amazonaws.com/an4_sphere.tar.gz",
@@ -26,9 +25,9 @@ _LINE = re.compile(r"(?:<s>)?\s*(?P<text>.*?)\s*(?:</s>)?\s*\((?P<id>\S+)\)\s*")
 
 @DATASETS.register()
 class AN4Dataset(ArchiveCorpus):
-    """The train or the test split of AN4, as its authors made them.
+    """The train or the test split of AN4, as published.
 
-    `data_dir` is the directory with etc/ and wav/, by default `root_dir/an4`; what is not there is downloaded. The
+    `data_dir` is the directory with etc/ and wav/, by default `root_dir/an4`; it is downloaded if it is missing. The
     index is kept in `index_dir`, by default in `data_dir`.
     """
 
@@ -46,19 +45,19 @@ class AN4Dataset(ArchiveCorpus):
         super().__init__(f"AN4 {split}", ARCHIVE, directory, index_dir, limit, max_audio_length, max_text_length)
         self._split = split
 
-    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+    def utterances(self) -> Selection:
         """Download it if it is missing and return the utterances of the split."""
         directory = self._fetched()
         index_path = path_of_index(directory, self._index_dir, f"an4_{self._split}")
-        return indexed(directory, index_path, partial(_scan, self._split), self.name), {}
+        return indexed(directory, index_path, partial(_scan, self._split), self.name)
 
 
 def _scan(split: str, directory: Path) -> Iterator[Utterance]:
-    """Yield what etc/an4_SPLIT.transcription lists: `<s> TEXT </s> (ID)`; an id ends in -SPEAKER-b."""
+    """Yield the lines of etc/an4_SPLIT.transcription: `<s> TEXT </s> (ID)`; an id ends in -SPEAKER-b."""
     path = directory / "etc" / f"an4_{split}.transcription"
     if not path.is_file():
-        raise DataError(f"{directory}: AN4 was looked for here, but it has no etc/{path.name}")
-    recordings = {recording.stem: str(recording) for recording in files_under(directory, EXTENSIONS)}
+        raise DataError(f"{directory}: not AN4: no etc/{path.name}; check data_dir")
+    recordings = {recording.stem: str(recording) for recording in files_under(directory / "wav")}
     for line in path.read_text(encoding="utf-8").splitlines():
         match = _LINE.fullmatch(line)
         if match is not None:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from hw_asr.datasets.recording import AudioError
 
-_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)
 MAX_READS_OF_A_FILE = 100
 """How often a demuxer may read a file; 64 kB for each of many small, scattered packets is the worst honest case."""
 MIN_READ_LIMIT = 64 << 20
@@ -21,7 +21,7 @@ def open_recording(path: Path) -> BinaryIO:
     Raises AudioError for what is missing, empty, not a regular file or cannot be read.
     """
     try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | _NO_WAITING), "rb", buffering=0)
+        file = open(path, "rb", buffering=0, opener=_open)  # noqa: SIM115  # the caller closes it
         status = os.fstat(file.fileno())
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise AudioError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error
@@ -34,6 +34,10 @@ def open_recording(path: Path) -> BinaryIO:
         file.close()
         raise AudioError(f"{path}: {problem}")
     return file
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | _NO_WAITING)
 
 
 class BoundedFile:

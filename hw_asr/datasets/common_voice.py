@@ -1,9 +1,7 @@
-"""Mozilla Common Voice, from a directory or an archive that one has fetched oneself."""
+"""Mozilla Common Voice, from a directory or an archive that the user has downloaded."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -12,24 +10,25 @@ from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.archive import is_present
 from hw_asr.datasets.corpus import FilteredCorpus
 from hw_asr.datasets.index import indexed, path_of_index
-from hw_asr.datasets.manifest import DataError
+from hw_asr.datasets.manifest import DataError, Entry, parse_entries
+from hw_asr.datasets.manifest_file import parse_table
 from hw_asr.runtime.download import waiting_lock
 from hw_asr.runtime.unpacking import unpack
-from hw_asr.types import Utterance
+from hw_asr.types import Selection
 
 _ADVICE = (
-    "Common Voice is not downloaded for you: fetch an archive from commonvoice.mozilla.org "
-    "and give it, or the directory it unpacks to, as data_dir"
+    "Common Voice must be downloaded by hand: get an archive from commonvoice.mozilla.org "
+    "and set data_dir to it, or to the directory it unpacks to"
 )
 
 
 @DATASETS.register()
 class CommonVoiceDataset(FilteredCorpus):
-    """A split of Common Voice: the clips a SPLIT.tsv lists (`validation` is Common Voice's dev).
+    """A split of Common Voice: the clips in SPLIT.tsv (`validation` is Common Voice's dev).
 
-    `data_dir` is the directory with the .tsv files and clips/, one above it, or the archive, which is unpacked once to
-    `root_dir/common_voice/ARCHIVE`; by default `root_dir/common_voice`. With several languages there, `language` says
-    which. The index is kept in `index_dir`, by default beside the clips.
+    `data_dir` is the directory with the .tsv files and clips/, its parent, or the archive, which is unpacked once to
+    `root_dir/common_voice/ARCHIVE`; by default `root_dir/common_voice`. `language` chooses one of several. The index
+    is kept in `index_dir`, by default beside the clips.
     """
 
     def __init__(
@@ -62,12 +61,12 @@ class CommonVoiceDataset(FilteredCorpus):
         """Say whether it is there."""
         return f"{self.name}: {self._data_dir}{'' if self._data_dir.exists() else ' (missing)'}"
 
-    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+    def utterances(self) -> Selection:
         """Unpack the archive if there is one and return the utterances of the split."""
         table = self._table(self._unpacked())
         clips = table.parent / "clips"
         index_path = path_of_index(clips, self._index_dir, self._split)
-        return indexed(clips, index_path, partial(_scan, table), self.name, table), {}
+        return indexed(clips, index_path, partial(_scan, table), self.name, table)
 
     def _unpacked(self) -> Path:
         if not self._data_dir.is_file():
@@ -85,19 +84,26 @@ class CommonVoiceDataset(FilteredCorpus):
         if self._language is not None:
             tables = [table for table in tables if table.parent.name == self._language]
         if not tables:
-            raise DataError(f"{directory}: {self._split}.tsv beside a clips/ was looked for here or below; {_ADVICE}")
+            raise DataError(f"{directory}: no {self._split}.tsv beside a clips/ here or below; {_ADVICE}")
         if len(tables) > 1:
-            found = ", ".join(str(table.parent) for table in tables)
-            raise DataError(f"{directory}: {self._split}.tsv is in {found}; say which by data_dir or language")
+            places = ", ".join(str(table.parent) for table in tables)
+            raise DataError(f"{directory}: {self._split}.tsv is in {places}; choose one by data_dir or language")
         return tables[0]
 
 
-def _scan(table: Path, clips: Path) -> Iterator[Utterance]:
-    """Yield the rows of a .tsv with the columns client_id, path and sentence; nothing is quoted in it."""
-    with table.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if not {"path", "sentence"} <= set(reader.fieldnames or ()):
-            raise DataError(f"{table}: expected the columns path and sentence, got {reader.fieldnames}")
-        for row in reader:
-            name = row["path"] if Path(row["path"]).suffix else f"{row['path']}.mp3"
-            yield Utterance(Path(name).stem, str(clips / name), row["sentence"], 0.0, row.get("client_id"))
+def _scan(table: Path, clips: Path) -> Selection:
+    """Return the rows of a .tsv with the columns client_id, path and sentence, which has no quoting."""
+    text = table.read_bytes().removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
+    entries = list(parse_table(text, "\t", str(table), quoted=False, needed=["sentence"]))
+    utterances, left_out = parse_entries([_with_id(entry) for entry in entries], clips, str(table))
+    return Selection(utterances, left_out)
+
+
+def _with_id(entry: Entry) -> Entry:
+    """Name an utterance after its clip; older releases leave out the extension."""
+    row = entry.content
+    if row is None or not row["path"]:
+        return entry
+    path = row["path"] if Path(row["path"]).suffix else f"{row['path']}.mp3"
+    content = {"path": path, "text": row.get("sentence"), "id": Path(path).stem, "speaker": row.get("client_id")}
+    return entry._replace(content=content)

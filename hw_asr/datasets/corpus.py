@@ -1,9 +1,9 @@
-"""What all corpora have in common: the filters, and how a selection is made."""
+"""The base of all corpora: their filters, and how a selection is made."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from hw_asr.datasets.audio import duration
@@ -39,23 +39,23 @@ class FilteredCorpus(ABC):
 
     @abstractmethod
     def status(self) -> str:
-        """Say in one line what is there or what would be downloaded, from where to where and how large."""
+        """Return one line: what is there, or what would be downloaded, from where to where, and how large it is."""
 
     @abstractmethod
-    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
-        """Return all utterances, texts as they are written, and what had to be left out by reason.
+    def utterances(self) -> Selection:
+        """Return all utterances, texts as they are written, and counts of what was left out by reason.
 
-        Raises DataError when there is nothing.
+        Raises DataError when there is none.
         """
 
     def select(self, normalize: Callable[[str], str]) -> Selection:
         """Download and index what is missing, then return the utterances, filtered, their texts normalised.
 
-        Raises DataError when the corpus is not there or nothing of it is left, DownloadError when it cannot be had.
+        Raises DataError when the corpus is not there or nothing of it is left, DownloadError when the download fails.
         """
         utterances, dropped = self.utterances()
         if utterances and all(utterance.duration == UNREADABLE for utterance in utterances):
-            raise DataError(_nothing_can_be_opened(utterances, self.name))
+            raise DataError(_none_can_be_opened(utterances, self.name))
         return select(
             utterances,
             normalize,
@@ -68,14 +68,14 @@ class FilteredCorpus(ABC):
 
 
 def existing_directory(path: Path, what: str, advice: str = "") -> Path:
-    """Return the path; raises DataError saying that `what` was looked for there when it is no directory."""
+    """Return the path of a directory that holds `what`; raises DataError when it is not a directory."""
     if path.is_dir():
         return path
-    found = "it is a file" if path.exists() else "there is no such directory"
-    raise DataError(f"{path}: {what} was looked for here, but {found}{f'; {advice}' if advice else ''}")
+    problem = "is a file" if path.exists() else "no such directory"
+    raise DataError(f"{path}: {problem}; expected {what}{f'; {advice}' if advice else ''}")
 
 
-def _nothing_can_be_opened(utterances: list[Utterance], source: str) -> str:
+def _none_can_be_opened(utterances: list[Utterance], source: str) -> str:
     try:
         duration(Path(utterances[0].audio_path))
         reason = "it is empty"

@@ -1,8 +1,7 @@
-"""Corpora of one's own: a list in the config, a manifest, or a directory."""
+"""A user's own corpora: a list in the config, a manifest, or a directory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.corpus import FilteredCorpus, existing_directory
 from hw_asr.datasets.folder import list_folder
 from hw_asr.datasets.index import indexed, measure, path_of_index
-from hw_asr.datasets.manifest import UNREADABLE, parse_objects, read_objects
-from hw_asr.types import Utterance
+from hw_asr.datasets.manifest import UNREADABLE, Entry, parse_entries
+from hw_asr.datasets.manifest_file import as_entries, read_manifest
+from hw_asr.types import Selection
 
 
 @DATASETS.register()
@@ -20,8 +20,9 @@ class CustomAudioDataset(FilteredCorpus):
 
     `data` is a list of objects with `path` and, optionally, `text`, `duration` (seconds), `id` and `speaker`, or the
     path of a file with such objects, below the current directory or, if it is not there, below the config's
-    data.root_dir. Paths are relative to `data_dir`, by default the manifest's directory or, for a list in the config,
-    the current one. Durations that are missing are read from the recordings.
+    data.root_dir. With `offset` (seconds) an object is the piece of `duration` seconds that starts there. Paths are
+    relative to `data_dir`, by default the manifest's directory or, for a list in the config, the current one. Missing
+    durations are read from the recordings.
     """
 
     def __init__(
@@ -44,11 +45,11 @@ class CustomAudioDataset(FilteredCorpus):
         below_root = self._root_dir / self._data
         return below_root if below_root.is_file() and not self._data.is_file() else self._data
 
-    def _objects(self) -> Sequence[Any]:
+    def _entries(self) -> list[Entry]:
         if isinstance(self._data, list):
-            return self._data
+            return as_entries(self._data)
         assert self._manifest is not None
-        return read_objects(self._manifest)
+        return read_manifest(self._manifest)
 
     @property
     def name(self) -> str:
@@ -66,15 +67,16 @@ class CustomAudioDataset(FilteredCorpus):
         assert self._manifest is not None
         return f"CustomAudioDataset: {self._manifest}{'' if self._manifest.is_file() else ' (missing)'}"
 
-    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
-        """Return what is listed; entries that cannot be utterances are counted."""
+    def utterances(self) -> Selection:
+        """Return what is listed; malformed entries are counted."""
         manifest = self._manifest
         directory = self._data_dir or (manifest.parent if manifest is not None else Path())
-        utterances, malformed = parse_objects(self._objects(), directory, self.name)
-        unknown = [number for number, each in enumerate(utterances) if each.duration == UNREADABLE]
-        for number, utterance in zip(unknown, measure([utterances[n] for n in unknown], self.name), strict=True):
+        utterances, left_out = parse_entries(self._entries(), directory, self.name)
+        unknown = [number for number, utterance in enumerate(utterances) if utterance.duration == UNREADABLE]
+        measured = measure([utterances[number] for number in unknown], self.name)
+        for number, utterance in zip(unknown, measured, strict=True):
             utterances[number] = utterance
-        return utterances, {"entry malformed": malformed} if malformed else {}
+        return Selection(utterances, left_out)
 
 
 @DATASETS.register()
@@ -110,10 +112,10 @@ class CustomDirAudioDataset(FilteredCorpus):
         """Say whether the directory is there."""
         return f"CustomDirAudioDataset: {self._audio_dir}{'' if self._audio_dir.is_dir() else ' (missing)'}"
 
-    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+    def utterances(self) -> Selection:
         """Return the recordings found."""
         directory = existing_directory(self._audio_dir, "a directory of recordings")
         texts = self._transcription_dir
         if texts is not None:
             existing_directory(texts, "a directory of transcripts (audio_dir's stems with .txt)")
-        return indexed(directory, self._index_path, lambda path: list_folder(path, texts), self.name, texts), {}
+        return indexed(directory, self._index_path, lambda path: list_folder(path, texts), self.name, texts)

@@ -1,52 +1,69 @@
-"""Recordings of one's own: a directory of them, with or without transcripts, or a single file."""
+"""A user's recordings: a directory of them, with or without transcripts, or a single file."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 from hw_asr.datasets.audio import EXTENSIONS
 from hw_asr.datasets.index import files_under, measure
 from hw_asr.datasets.manifest import DataError
-from hw_asr.types import Utterance
+from hw_asr.types import Selection, Utterance
 
 logger = logging.getLogger(__name__)
 
 
 def recordings(path: Path) -> list[Utterance]:
-    """List the recordings of a directory, or of one file, with their durations.
+    """List the recordings of a directory, or of one file, with their durations: see `find_recordings`."""
+    return find_recordings(path).utterances
+
+
+def find_recordings(path: Path) -> Selection:
+    """List the recordings of a directory, or of one file, with their durations, and count the files left out.
 
     A directory holds `audio/` and, optionally, `transcriptions/` with a .txt file of the same stem for each
-    recording; or it holds recordings. Texts are as written. A broken recording is listed too, with duration 0; why it
-    is broken comes up when it is decoded.
+    recording; or it holds recordings. Texts are as written. A broken recording is listed too, with duration 0;
+    decoding it gives the reason.
     Raises DataError when there is no such path or no recording.
     """
     if path.is_file():
-        return measure([Utterance(path.name, str(path), None, 0.0)], str(path))
+        return Selection(measure([Utterance(path.name, str(path), None, 0.0)], str(path)), {})
     if not path.is_dir():
         raise DataError(f"{path}: no such file or directory; expected recordings, or a directory with audio/ in it")
     audio_dir = path / "audio" if (path / "audio").is_dir() else path
     transcription_dir = path / "transcriptions"
     has_texts = audio_dir != path and transcription_dir.is_dir()
-    return measure(list_folder(audio_dir, transcription_dir if has_texts else None), str(path))
+    listed = list_folder(audio_dir, transcription_dir if has_texts else None)
+    return listed._replace(utterances=measure(listed.utterances, str(path)))
 
 
-def list_folder(audio_dir: Path, transcription_dir: Path | None) -> list[Utterance]:
-    """List the recordings under `audio_dir` by name, their durations unknown.
+def list_folder(audio_dir: Path, transcription_dir: Path | None) -> Selection:
+    """List the recordings under `audio_dir` by name, their durations unknown, and count other files by extension.
 
     The text of `a/b.wav` is that of `a/b.txt` under `transcription_dir`, or of `b.txt`; None where there is neither.
     Raises DataError when there is no recording.
     """
-    paths = files_under(audio_dir, EXTENSIONS)
-    if not paths:
-        known = " ".join(sorted(EXTENSIONS))
-        raise DataError(f"{audio_dir}: no recordings here or below; looked for names that end in {known}")
     utterances = []
-    for path in paths:
+    left_out: Counter[str] = Counter()
+    for path in files_under(audio_dir):
+        suffix = path.suffix.lower()
+        if suffix not in EXTENSIONS:
+            if suffix == ".txt" and transcription_dir is not None:
+                continue
+            left_out[f"not a recording ({suffix or 'no extension'})"] += 1
+            continue
         relative = path.relative_to(audio_dir)
         text = _transcript(transcription_dir, relative) if transcription_dir is not None else None
         utterances.append(Utterance(relative.as_posix(), str(path), text, 0.0))
-    return utterances
+    counts = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
+    if not utterances:
+        known = " ".join(sorted(EXTENSIONS))
+        others = f"; left out: {counts}" if counts else ""
+        raise DataError(f"{audio_dir}: no recordings here or below{others}; looked for names that end in {known}")
+    if counts:
+        logger.warning("%s: files left out: %s", audio_dir, counts)
+    return Selection(utterances, dict(left_out))
 
 
 def _transcript(directory: Path, recording: Path) -> str | None:

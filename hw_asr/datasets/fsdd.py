@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.archive import Archive, ArchiveCorpus, is_present
-from hw_asr.datasets.audio import EXTENSIONS
 from hw_asr.datasets.index import files_under, indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
-from hw_asr.types import Utterance
+from hw_asr.types import Selection, Utterance
 
 ARCHIVE = Archive(  # a zip: its members carry checksums, while GitHub promises none for the archive
     "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip",
@@ -48,18 +47,19 @@ class FSDDDataset(ArchiveCorpus):
         super().__init__(f"FSDD {split}", ARCHIVE, directory, index_dir, limit, max_audio_length, max_text_length)
         self._split, self._held_out_speaker = split, held_out_speaker
 
-    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+    def utterances(self) -> Selection:
         """Download it if it is missing and return the utterances of the split."""
         directory = self._fetched()
         if is_present(directory / "recordings"):
             directory = directory / "recordings"
-        found = indexed(directory, path_of_index(directory, self._index_dir, "fsdd"), _scan, "FSDD")
-        speakers = sorted({utterance.speaker or "" for utterance in found})
+        everything, left_out = indexed(directory, path_of_index(directory, self._index_dir, "fsdd"), _scan, "FSDD")
+        speakers = sorted({utterance.speaker or "" for utterance in everything})
         if self._held_out_speaker is not None and self._held_out_speaker not in speakers:
             raise DataError(
-                f"{directory}: held_out_speaker {self._held_out_speaker!r} is not here; there are {', '.join(speakers)}"
+                f"{directory}: no held_out_speaker {self._held_out_speaker!r}; the speakers are {', '.join(speakers)}"
             )
-        return [each for each in found if self._is_test(each) == (self._split == "test")], {}
+        is_test = self._split == "test"
+        return Selection([utterance for utterance in everything if self._is_test(utterance) == is_test], left_out)
 
     def _is_test(self, utterance: Utterance) -> bool:
         if self._held_out_speaker is not None:
@@ -69,9 +69,9 @@ class FSDDDataset(ArchiveCorpus):
 
 def _scan(directory: Path) -> Iterator[Utterance]:
     """Yield the recordings, named DIGIT_SPEAKER_INDEX.wav."""
-    named = [(path, _NAME.fullmatch(path.stem)) for path in files_under(directory, EXTENSIONS)]
+    named = [(path, _NAME.fullmatch(path.stem)) for path in files_under(directory, ".wav")]
     if not any(match for _, match in named):
-        raise DataError(f"{directory}: recordings named DIGIT_SPEAKER_INDEX.wav were looked for here; there are none")
+        raise DataError(f"{directory}: not FSDD: no recordings named DIGIT_SPEAKER_INDEX.wav; check data_dir")
     for path, match in named:
         if match is not None:
             yield Utterance(path.stem, str(path), DIGITS[int(match[1])], 0.0, match[2])

@@ -1,4 +1,4 @@
-"""The index: what a corpus on disk holds, found out once, in parallel, and kept as JSONL until the files change."""
+"""The index: what a corpus on disk contains, determined once, in parallel, and kept as JSONL until files change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -20,55 +20,57 @@ from hw_asr.datasets.manifest import UNREADABLE
 from hw_asr.datasets.recording import AudioError
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.download import waiting_lock
-from hw_asr.types import Utterance
+from hw_asr.types import Selection, Utterance
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 NUM_THREADS = min(32, 4 * (os.cpu_count() or 1))
-"""Reading headers waits for the disk and leaves Python to itself."""
+"""Reading headers waits for the disk and releases the interpreter lock."""
 
 
 def indexed(
     directory: Path,
     index_path: Path,
-    scan: Callable[[Path], Iterable[Utterance]],
+    scan: Callable[[Path], Selection | Iterable[Utterance]],
     source: str,
     texts_in: Path | None = None,
-) -> list[Utterance]:
-    """Return the utterances under `directory` with their durations, from the index where it is still true.
+) -> Selection:
+    """Return the utterances under `directory` with their durations, from the index while it is up to date.
 
-    `scan` lists the utterances without durations. It is called, and the recordings' headers are read, when a file was
-    added, removed or changed since the index was written: under `directory`, or of `texts_in`, a directory or file.
-    The index holds paths relative to `directory`, so both may be moved. Where it cannot be written the work is done
-    each time.
+    `scan` lists the utterances without durations, and what it had to leave out. It is called, and the recordings are
+    measured, when a file was added, removed or changed since the index was written: under `directory`, or of
+    `texts_in`, a directory or file. The index holds paths relative to `directory`, so both may be moved. Where it
+    cannot be written, the work is repeated each time.
     """
     state = fingerprint(directory) + (fingerprint(texts_in) if texts_in is not None else "")
     with _locked(index_path):
         known = _load(index_path, state, directory)
         if known is not None:
             return known
-        utterances = measure(list(scan(directory)), source)
+        listed = scan(directory)
+        listed, left_out = listed if isinstance(listed, Selection) else Selection(list(listed), {})
+        utterances = measure(listed, source)
         try:
             with write_and_rename(index_path, "w") as file:
-                file.write(json.dumps({"index": VERSION, "files": state}) + "\n")
+                file.write(json.dumps({"index": VERSION, "files": state, "left_out": left_out}) + "\n")
                 file.writelines(json.dumps(_entry(each, directory)) + "\n" for each in utterances)
         except OSError as error:
             reason = f"{index_path} cannot be written: {error.strerror}"
-            logger.warning("%s: the index is not kept, %s; give index_dir", source, reason)
-    return utterances
+            logger.warning("%s: the index is not kept, %s; set index_dir", source, reason)
+    return Selection(utterances, left_out)
 
 
 def path_of_index(directory: Path, index_dir: Path | None, name: str) -> Path:
-    """Say where the index of what is in `directory` lies: in `index_dir`, or else hidden in the directory itself."""
+    """Return the path of the index of `directory`: in `index_dir`, or a hidden file in the directory itself."""
     return directory / f".{name}_index.jsonl" if index_dir is None else index_dir / f"{name}_index.jsonl"
 
 
 def measure(utterances: Sequence[Utterance], source: str) -> list[Utterance]:
-    """Fill in durations from the recordings' headers; what cannot be opened is logged and becomes UNREADABLE."""
+    """Fill in durations from the recordings; what cannot be opened is logged and becomes UNREADABLE."""
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        found = pool.map(_duration, [Path(utterance.audio_path) for utterance in utterances])
-        results = list(tqdm(found, source, len(utterances), unit=" recordings", delay=2, disable=None))
+        durations = pool.map(_duration, utterances)
+        results = list(tqdm(durations, source, len(utterances), unit=" recordings", delay=2, disable=None))
     for result in results:
         if isinstance(result, AudioError):
             logger.warning("%s: %s", source, result)
@@ -79,7 +81,7 @@ def measure(utterances: Sequence[Utterance], source: str) -> list[Utterance]:
 
 
 def fingerprint(path: Path) -> str:
-    """Return a digest of names, sizes and times of change: of a file, or of all under a directory but hidden ones."""
+    """Return a digest of names, sizes and modification times: of a file, or of all files under a directory."""
     digest = hashlib.sha1(_line("", path.stat()).encode() if path.is_file() else b"", usedforsecurity=False)
     for name, entries in _directories(path) if path.is_dir() else ():
         lines = [f"{name}\n", *[_line(entry.name, entry.stat()) for entry in entries]]
@@ -87,20 +89,24 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def files_under(directory: Path, extensions: Container[str]) -> list[Path]:
-    """Return the files under a directory with one of these extensions, in the order of their names.
+def files_under(directory: Path, extension: str = "") -> list[Path]:
+    """Return the files under a directory whose names end in `extension` (lower case), sorted by name.
 
-    Extensions are lower case and begin with a dot. Hidden files and dangling links are left out.
+    Hidden files and dangling links are left out.
     """
-    found = [directory / name / entry.name for name, entries in _directories(directory) for entry in entries]
-    return sorted(path for path in found if path.suffix.lower() in extensions)
+    return sorted(
+        directory / name / entry.name
+        for name, entries in _directories(directory)
+        for entry in entries
+        if entry.name.lower().endswith(extension)
+    )
 
 
 def _directories(top: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
-    """Yield a directory and all below it, each by its path from `top`, with its files; nothing hidden, nothing closed.
+    """Yield each directory from `top` downwards, by its relative path, with its files; hidden names are left out.
 
-    The entries can be asked for their `stat` until the next are: the descriptor they go by spares the system the way
-    down the path for every file, a third of the time.
+    The entries' `stat` may be called until the next directory is yielded: with an open descriptor of the directory the
+    system does not look up the whole path for every file, which takes a third of the time.
     """
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while waiting:
@@ -108,17 +114,17 @@ def _directories(top: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
         try:
             descriptor = os.open(top / name, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            logger.warning("%s: passed over, it cannot be opened: %s", top / name, error.strerror)
+            logger.warning("%s: skipped, it cannot be opened: %s", top / name, error.strerror)
             continue
         try:
             stat = os.fstat(descriptor)
             identity = stat.st_dev, stat.st_ino
             if identity in above:  # a link to a directory it lies in
                 continue
-            with os.scandir(descriptor) as found:
-                entries = sorted([each for each in found if each.name[0] != "."], key=lambda each: each.name)
-            waiting += [(f"{name}{each.name}/", above | {identity}) for each in entries if each.is_dir()]
-            yield name, [each for each in entries if each.is_file()]
+            with os.scandir(descriptor) as scanned:
+                entries = sorted((entry for entry in scanned if entry.name[0] != "."), key=lambda entry: entry.name)
+            waiting += [(f"{name}{entry.name}/", above | {identity}) for entry in entries if entry.is_dir()]
+            yield name, [entry for entry in entries if entry.is_file()]
         finally:
             os.close(descriptor)
 
@@ -128,35 +134,40 @@ def _line(name: str, stat: os.stat_result) -> str:
 
 
 def _locked(index_path: Path) -> AbstractContextManager[None]:
-    """Of several processes, one makes the index; where nothing can be written there is nothing to wait for."""
-    directory = next((each for each in index_path.parents if each.exists()), Path())
+    """Let one of several processes make the index; where nothing can be written there is nothing to wait for."""
+    directory = next((parent for parent in index_path.parents if parent.exists()), Path())
     return waiting_lock(index_path) if os.access(directory, os.W_OK) else nullcontext()
 
 
-def _duration(path: Path) -> float | AudioError:
+def _duration(utterance: Utterance) -> float | AudioError:
     try:
-        return duration(path)
+        seconds = duration(Path(utterance.audio_path)) - (utterance.offset or 0.0)
     except AudioError as error:
         return error
+    if utterance.offset is not None and seconds <= 0:
+        return AudioError(f"{utterance.audio_path}: ends before the piece at {utterance.offset:g} s")
+    return seconds
 
 
-def _load(index_path: Path, state: str, directory: Path) -> list[Utterance] | None:
-    """Return the utterances of an index, None where there is none, it is of another state, or damaged."""
+def _load(index_path: Path, state: str, directory: Path) -> Selection | None:
+    """Return the content of an index, None where there is none, it is out of date, or damaged."""
     try:
         with index_path.open(encoding="utf-8") as file, _no_collections():
-            if json.loads(next(file)) != {"index": VERSION, "files": state}:
+            header = json.loads(next(file))
+            if (header["index"], header["files"]) != (VERSION, state):
                 return None
             # as one JSON list it is read in a third of the time that its lines take
             entries = json.loads(f"[{','.join(file)}]")
             root = f"{directory}/"
-            return [Utterance(e["id"], root + e["path"], e["text"], e["duration"], e["speaker"]) for e in entries]
+            utterances = [Utterance(e["id"], root + e["path"], e["text"], e["duration"], e["speaker"]) for e in entries]
+            return Selection(utterances, header["left_out"])
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return None
 
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """Pause the garbage collector: it would walk a hundred thousand new tuples over and over, doubling the time."""
+    """Pause the garbage collector: it would visit a hundred thousand new tuples repeatedly, doubling the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

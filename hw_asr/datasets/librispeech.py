@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ from hw_asr.datasets.archive import Archive, describe, ensure, is_present
 from hw_asr.datasets.corpus import FilteredCorpus
 from hw_asr.datasets.index import files_under, indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
-from hw_asr.types import Utterance
+from hw_asr.types import Selection, Utterance
 
 URL = "https://www.openslr.org/resources/12"
 PARTS = {  # MD5 from the site's md5sum.txt, and size in GB
@@ -77,14 +77,14 @@ class LibrispeechDataset(FilteredCorpus):
             describe(f"LibriSpeech {part}", self._directory(part), self._archive(part)) for part in self._parts
         )
 
-    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+    def utterances(self) -> Selection:
         """Download what is missing and return the utterances of all parts."""
-        found: list[Utterance] = []
+        utterances: list[Utterance] = []
         for part in self._parts:
             directory = ensure(self._directory(part), self._archive(part))
             index_path = path_of_index(directory, self._index_dir, part)
-            found += indexed(directory, index_path, _scan, f"LibriSpeech {part}")
-        return found, {}
+            utterances += indexed(directory, index_path, _scan, f"LibriSpeech {part}").utterances
+        return Selection(utterances, {})
 
     def _directory(self, part: str) -> Path:
         original = self._data_dir / "LibriSpeech" / part
@@ -96,10 +96,10 @@ class LibrispeechDataset(FilteredCorpus):
 
 
 def _scan(directory: Path) -> Iterator[Utterance]:
-    """Yield what the SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt files list: `ID TEXT` a line, audio in ID.flac."""
-    transcripts = [path for path in files_under(directory, [".txt"]) if path.name.endswith(".trans.txt")]
+    """Yield the lines of SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt: `ID TEXT`, with the audio in ID.flac."""
+    transcripts = files_under(directory, ".trans.txt")
     if not transcripts:
-        raise DataError(f"{directory}: a part of LibriSpeech was looked for here, but no .trans.txt is in it")
+        raise DataError(f"{directory}: not a LibriSpeech part: no .trans.txt; check data_dir")
     for path in transcripts:
         for line in path.read_text(encoding="utf-8").splitlines():
             identifier, _, text = line.strip().partition(" ")

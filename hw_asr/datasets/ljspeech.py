@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,7 @@ from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.archive import Archive, ArchiveCorpus
 from hw_asr.datasets.index import indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
-from hw_asr.types import Utterance
+from hw_asr.types import Selection, Utterance
 
 ARCHIVE = Archive(
     "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2",
@@ -43,20 +43,22 @@ class LJspeechDataset(ArchiveCorpus):
         super().__init__(f"LJSpeech {part}", ARCHIVE, directory, index_dir, limit, max_audio_length, max_text_length)
         self._part = part
 
-    def utterances(self) -> tuple[list[Utterance], Mapping[str, int]]:
+    def utterances(self) -> Selection:
         """Download it if it is missing and return the utterances of the part."""
         directory = self._fetched()
         index_path = path_of_index(directory, self._index_dir, "ljspeech")
-        found = sorted(indexed(directory, index_path, _scan, "LJSpeech"), key=lambda utterance: utterance.id)
-        border = round(TRAIN_SHARE * len(found))
-        return {"train": found[:border], "test": found[border:], "all": found}[self._part], {}
+        everything, left_out = indexed(directory, index_path, _scan, "LJSpeech")
+        everything.sort(key=lambda utterance: utterance.id)
+        border = round(TRAIN_SHARE * len(everything))
+        parts = {"train": everything[:border], "test": everything[border:], "all": everything}
+        return Selection(parts[self._part], left_out)
 
 
 def _scan(directory: Path) -> Iterator[Utterance]:
-    """Yield what metadata.csv lists: `ID|text|text with numbers spelt out`, no quoting."""
+    """Yield the lines of metadata.csv: `ID|text|text with numbers spelled out`, without quoting."""
     path = directory / "metadata.csv"
     if not path.is_file():
-        raise DataError(f"{directory}: LJSpeech was looked for here, but it has no metadata.csv")
+        raise DataError(f"{directory}: not LJSpeech: no metadata.csv; check data_dir")
     for line in path.read_text(encoding="utf-8").splitlines():
         identifier, *texts = line.split("|")
         if identifier and texts:

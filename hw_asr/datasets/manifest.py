@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
 import operator
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hw_asr.errors import UserError
 from hw_asr.types import Selection, TextEncoder, Utterance
@@ -22,10 +20,14 @@ logger = logging.getLogger(__name__)
 UNREADABLE = 0.0
 """Duration of an utterance whose recording could not be opened; decoding it gives a Failure with the reason."""
 
+MAX_MALFORMED = 0.1
+
+PATH_KEYS = ("path", "audio_path", "audio_filepath")
 _KEYS = {
-    "audio_path": ("path", "audio_path", "audio_filepath"),
+    "audio_path": PATH_KEYS,
     "text": ("text", "transcription", "sentence"),
     "duration": ("duration", "audio_len"),
+    "offset": ("offset",),
     "id": ("id", "utterance_id"),
     "speaker": ("speaker", "speaker_id"),
 }
@@ -35,67 +37,82 @@ class DataError(UserError):
     """Data that is not there or not usable."""
 
 
-def read_objects(path: Path) -> list[Mapping[str, Any]]:
-    """Read the objects of a manifest: a JSON list, JSONL (one object a line), CSV or TSV with a header line.
+class Entry(NamedTuple):
+    """A row of a manifest, or what is wrong with it."""
 
-    Raises DataError naming the file and, where there is one, the line.
+    place: str
+    """Such as `line 7`."""
+    content: Any = None
+    problem: str | None = None
+
+
+def parse_entries(entries: Sequence[Entry], directory: Path, source: str) -> Selection:
+    """Turn entries with `path`, `text`, `duration`, `offset`, `id`, `speaker` into utterances, texts as they are.
+
+    Only `path` is needed; it is relative to `directory`. With `offset` the utterance is a piece of a recording. A
+    missing duration becomes UNREADABLE. Malformed entries are logged and counted. Raises DataError when they are more
+    than a tenth of all.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the manifest: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: the manifest is not UTF-8: {error.reason} at byte {error.start}") from error
-    if path.suffix.lower() in (".csv", ".tsv"):
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
-    try:
-        if text.lstrip().startswith("["):
-            objects: list[Mapping[str, Any]] = json.loads(text)
-            return objects
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
-    objects = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                objects.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}:{number}: not JSON: {error.msg}") from error
-    return objects
-
-
-def parse_objects(objects: Iterable[Any], directory: Path, source: str) -> tuple[list[Utterance], int]:
-    """Turn objects with `path`, `text`, `duration`, `id`, `speaker` into utterances, texts as they are.
-
-    Only `path` is needed; it is relative to `directory`. A missing duration becomes UNREADABLE. Objects that cannot
-    be utterances are logged and counted in the second result.
-    """
-    utterances, malformed = [], 0
-    for number, entry in enumerate(objects, 1):
+    utterances: list[Utterance] = []
+    problems: list[str] = []
+    for entry in entries:
         try:
-            utterances.append(_parse(entry, directory))
+            if entry.problem is not None:
+                raise ValueError(entry.problem)
+            utterances.append(_parse(entry.content, directory))
         except (TypeError, ValueError) as error:
-            malformed += 1
-            logger.warning("%s: entry %d: %s", source, number, error)
-    return utterances, malformed
+            problems.append(f"{entry.place}: {error}")
+            logger.warning("%s: %s", source, problems[-1])
+    if len(problems) > MAX_MALFORMED * len(entries):
+        count = f"{len(problems)} of {len(entries)} entries are malformed"
+        raise DataError(f"{source}: {count}; at most a tenth may be; the first one is {problems[0]}")
+    return Selection(utterances, {"entry malformed": len(problems)} if problems else {})
 
 
-def _parse(entry: Any, directory: Path) -> Utterance:
-    if not isinstance(entry, Mapping):
-        raise TypeError(f'expected an object such as {{"path": ..., "text": ...}}, got {entry!r:.60}')
-    found = {name: next((entry[key] for key in keys if key in entry), None) for name, keys in _KEYS.items()}
-    path, text, seconds = found["audio_path"], found["text"], found["duration"]
+def _parse(content: Any, directory: Path) -> Utterance:
+    if not isinstance(content, Mapping):
+        raise TypeError(f'expected an object such as {{"path": ..., "text": ...}}, got {content!r:.60}')
+    values = {name: next((content[key] for key in keys if key in content), None) for name, keys in _KEYS.items()}
+    path = values["audio_path"]
     if not isinstance(path, str) or not path:
-        raise TypeError(f"has no path: {dict(entry)!r:.80}")
-    if text is not None and not isinstance(text, str):
-        raise TypeError(f"text: expected a string, got {text!r:.60}")
-    duration = UNREADABLE if seconds in (None, "") else float(seconds)
-    if not 0 <= duration < float("inf"):
-        raise ValueError(f"duration: expected seconds, got {seconds!r:.60}")
-    identifier = path if found["id"] in (None, "") else str(found["id"])
-    speaker = None if found["speaker"] in (None, "") else str(found["speaker"])
-    return Utterance(identifier, str(directory / path), text, duration, speaker)
+        raise TypeError(f"has no path: {dict(content)!r:.80}")
+    try:
+        is_possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        raise ValueError(f"path: no file can have the name {path!r:.80}")
+    duration, offset = _seconds("duration", values["duration"]), _seconds("offset", values["offset"])
+    text, speaker, identifier = (_text(name, values[name]) for name in ("text", "speaker", "id"))
+    if not identifier:
+        identifier = path if offset is None else f"{path} at {offset:g} s for {duration or UNREADABLE:g} s"
+    return Utterance(identifier, str(directory / path), text, duration or UNREADABLE, speaker or None, offset)
+
+
+def _seconds(name: str, value: Any) -> float | None:
+    if value in (None, ""):
+        return None
+    try:
+        seconds = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name}: expected seconds, got {value!r:.60}")
+    return seconds
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if name != "text" and isinstance(value, (int, float)):
+        value = str(value)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a string, got {value!r:.60}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: not UTF-8: {value!r:.60}") from None
+    return value
 
 
 def select(
@@ -132,7 +149,7 @@ def select(
             counts["no character of the alphabet in the text"] += 1
             logger.warning("%s: %s: no character of %r is in the alphabet", source, utterance.id, utterance.text)
         else:
-            kept.append(Utterance(utterance.id, utterance.audio_path, text, utterance.duration, utterance.speaker))
+            kept.append(Utterance(utterance.id, utterance.audio_path, text, *utterance[3:]))
     if limit is not None and limit < len(kept):
         chosen = sorted(random.Random(0).sample(range(len(kept)), limit))
         counts["over the limit"] += len(kept) - limit

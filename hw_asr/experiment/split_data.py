@@ -35,7 +35,8 @@ def load_split(
     logger.info("%s: %d utterances, %.2f h%s", split, len(utterances), hours, left_out)
     if not utterances:
         raise DataError(f"data.{split}: no utterance is left{left_out}")
-    return SpeechDataset(utterances, text_encoder, config.preprocessing.sr)
+    preprocessing = config.preprocessing
+    return SpeechDataset(utterances, text_encoder, preprocessing.sr, max_audio_hours=preprocessing.max_audio_hours)
 
 
 def make_sampler(

@@ -116,7 +116,7 @@ class TestLocalCorpora(CorpusCase):
         with self.assertRaisesRegex(DataError, "test.tsv.*commonvoice.mozilla.org"):
             self.select("CommonVoiceDataset", split="test")
         tree = trees.common_voice(trees.common_voice(self.root / "common_voice"), language="de")
-        with self.assertRaisesRegex(DataError, "say which by data_dir or language"):
+        with self.assertRaisesRegex(DataError, "choose one by data_dir or language"):
             self.select("CommonVoiceDataset", split="test")
         found = self.select("CommonVoiceDataset", split="test", language="de").utterances
         self.assertEqual(Path(found[0].audio_path).parent, tree / "de" / "clips")
@@ -134,7 +134,7 @@ class TestLocalCorpora(CorpusCase):
             for split in ("train", "test")
         )
         self.assertEqual([{each.speaker for each in found} for found in (train, test)], [{"ann"}, {"bob"}])
-        with self.assertRaisesRegex(DataError, "'eve' is not here; there are ann, bob"):
+        with self.assertRaisesRegex(DataError, "no held_out_speaker 'eve'; the speakers are ann, bob"):
             self.select("FSDDDataset", split="test", held_out_speaker="eve")
 
     def test_an4(self) -> None:
@@ -172,8 +172,12 @@ class TestLocalCorpora(CorpusCase):
     def test_custom_list_and_manifest(self) -> None:
         trees.noise(self.root / "a.wav", 0.5)
         objects = [{"path": "a.wav", "text": "A"}, {"path": "gone.wav", "text": "b"}, {"text": "no path"}]
+        objects += [{"path": "a.wav", "offset": number / 20} for number in range(8)]
         listed = self.select("CustomAudioDataset", data=objects, data_dir=self.root)
-        self.assertEqual([(each.text, each.duration) for each in listed.utterances], [("a", 0.5), ("b", 0.0)])
+        durations = [(each.text, round(each.duration, 6)) for each in listed.utterances]
+        self.assertEqual(
+            durations, [("a", 0.5), ("b", 0.0), *[(None, round(0.5 - number / 20, 6)) for number in range(8)]]
+        )
         self.assertEqual(listed.dropped, {"entry malformed": 1})
         (self.root / "m.jsonl").write_text('{"path": "a.wav", "text": "A", "duration": 9.5}\n')
         read = self.select("CustomAudioDataset", data=self.root / "m.jsonl")

@@ -15,20 +15,20 @@ from hw_asr.datasets import index as module
 from hw_asr.datasets.folder import list_folder
 from hw_asr.datasets.index import files_under, indexed, measure, path_of_index
 from hw_asr.tests.corpus_trees import noise
-from hw_asr.types import Utterance
+from hw_asr.types import Selection, Utterance
 
 
-def scan(directory: Path) -> list[Utterance]:
+def scan(directory: Path) -> Selection:
     return list_folder(directory, None)
 
 
 def index_in_a_process(directory: Path, index_path: Path, calls: Path) -> None:
-    def counted(path: Path) -> list[Utterance]:
+    def counted(path: Path) -> Selection:
         with calls.open("a") as file:
             file.write("x")
         return scan(path)
 
-    assert len(indexed(directory, index_path, counted, "test")) == 5
+    assert len(indexed(directory, index_path, counted, "test").utterances) == 5
 
 
 class TestIndex(unittest.TestCase):
@@ -45,11 +45,11 @@ class TestIndex(unittest.TestCase):
         self.addCleanup(logging.disable, logging.NOTSET)
 
     def indexed(self, texts_in: Path | None = None) -> list[Utterance]:
-        def counted(directory: Path) -> list[Utterance]:
+        def counted(directory: Path) -> Selection:
             self.scans += 1
             return scan(directory)
 
-        return indexed(self.data, self.index_path, counted, "test", texts_in)
+        return indexed(self.data, self.index_path, counted, "test", texts_in).utterances
 
     def test_made_once_and_the_same_from_the_file(self) -> None:
         first = self.indexed()
@@ -98,11 +98,11 @@ class TestIndex(unittest.TestCase):
         (self.root / "tree/gone.wav").symlink_to("nowhere.wav")
         (self.root / "tree/sub/up").symlink_to("..")
         (self.root / "tree/two").symlink_to(self.data / "sub1")
-        found = [path.relative_to(self.root / "tree").as_posix() for path in files_under(self.root / "tree", [".wav"])]
+        found = [path.relative_to(self.root / "tree").as_posix() for path in files_under(self.root / "tree", ".wav")]
         expected = ["sub/a/z.wav", "sub/a.wav", "sub/b.WAV", "sub0.wav", "two/é 1.wav", "two/é 3.wav"]
         self.assertEqual(found, expected)
 
-    def test_a_directory_that_cannot_be_opened_is_passed_over(self) -> None:
+    def test_a_directory_that_cannot_be_opened_is_skipped(self) -> None:
         closed, opened = self.data / "sub0", os.open
 
         def refusing(path: Path, *args: int) -> int:
@@ -112,8 +112,8 @@ class TestIndex(unittest.TestCase):
 
         logging.disable(logging.NOTSET)
         with mock.patch.object(os, "open", refusing), self.assertLogs("hw_asr", "WARNING") as log:
-            self.assertEqual(len(files_under(self.data, [".wav"])), 2)
-        self.assertIn(f"{closed}: passed over, it cannot be opened: Permission denied", log.output[0])
+            self.assertEqual(len(files_under(self.data, ".wav")), 2)
+        self.assertIn(f"{closed}: skipped, it cannot be opened: Permission denied", log.output[0])
 
     def test_both_may_be_moved(self) -> None:
         before = self.indexed()
@@ -132,7 +132,7 @@ class TestIndex(unittest.TestCase):
 
     def test_damaged_ones_are_made_anew(self) -> None:
         whole = self.indexed() and self.index_path.read_bytes()
-        other_version = whole.replace(b'{"index": 1', b'{"index": 99')
+        other_version = whole.replace(b'{"index": ', b'{"index": 99')
         for number, damaged in enumerate((b"", b"{}", b"\xff", whole[:-20], other_version, whole + b"[]\n"), 2):
             self.index_path.write_bytes(damaged)
             self.assertEqual(len(self.indexed()), 5)
@@ -179,8 +179,8 @@ class TestIndex(unittest.TestCase):
             return [each._replace(duration=1.5) for each in utterances]
 
         with mock.patch.object(module, "measure", measured):
-            first = indexed(self.data, self.index_path, many, "test")
-            second = indexed(self.data, self.index_path, many, "test")
+            first = indexed(self.data, self.index_path, many, "test").utterances
+            second = indexed(self.data, self.index_path, many, "test").utterances
         self.assertEqual(first, second)
 
     def test_nothing_to_measure(self) -> None:

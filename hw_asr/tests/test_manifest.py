@@ -2,6 +2,8 @@
 
 import csv
 import json
+import logging
+import os
 import tempfile
 import unittest
 from pathlib import Path
@@ -9,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hw_asr.datasets.manifest import DataError, parse_objects, read_objects, select, split_alignable
+from hw_asr.datasets.manifest import DataError, parse_entries, select, split_alignable
+from hw_asr.datasets.manifest_file import as_entries, read_manifest
 from hw_asr.text.encoder import CTCCharTextEncoder
 from hw_asr.types import Utterance
 
@@ -46,8 +49,8 @@ class TestReading(unittest.TestCase):
             paths.append(self.directory / name)
         for path in paths:
             with self.subTest(path.name):
-                utterances, malformed = parse_objects(read_objects(path), self.directory, path.name)
-                self.assertEqual(malformed, 0)
+                utterances, left_out = parse_entries(read_manifest(path), self.directory, path.name)
+                self.assertEqual(left_out, {})
                 first = Utterance("a/1.wav", str(self.directory / "a/1.wav"), "Hello, wörld", 1.5, "x")
                 self.assertEqual(utterances[0], first)
                 self.assertEqual(utterances[1].audio_path, "/b/2.wav")
@@ -55,29 +58,102 @@ class TestReading(unittest.TestCase):
 
     def test_other_peoples_keys(self) -> None:
         objects = [{"audio_filepath": "x.wav", "audio_len": "3", "id": 7}, {"audio_path": "y.wav", "sentence": "t"}]
-        utterances, _ = parse_objects(objects, Path("d"), "")
+        utterances, _ = parse_entries(as_entries(objects), Path("d"), "")
         self.assertEqual(utterances[0], Utterance("7", "d/x.wav", None, 3.0))
         self.assertEqual(utterances[1], Utterance("y.wav", "d/y.wav", "t", 0.0))
 
     def test_bad_entries_are_logged_and_counted(self) -> None:
         bad = [{}, {"path": 3}, {"path": ""}, "x", None, {"path": "p", "text": 1}, {"path": "p", "duration": "long"}]
-        bad += [{"path": "p", "duration": -1}, {"path": "p", "duration": float("nan")}]
+        bad += [{"path": "p", "duration": -1}, {"path": "p", "duration": float("nan")}, {"path": "p", "offset": -1}]
+        bad += [{"path": "no\0"}, {"path": "\ud800.wav"}, {"path": "p", "text": "\udcff"}, {"path": "p", "id": []}]
+        good = [{"path": f"{number}.wav"} for number in range(9 * len(bad))]
         with self.assertLogs("hw_asr", "WARNING") as logs:
-            utterances, malformed = parse_objects([*bad, *ENTRIES], Path(), "here.json")
-        self.assertEqual((len(utterances), malformed), (2, len(bad)))
+            utterances, left_out = parse_entries(as_entries([*bad, *good]), Path(), "here.json")
+        self.assertEqual((len(utterances), left_out), (len(good), {"entry malformed": len(bad)}))
+        self.assertEqual(len(logs.output), len(bad))
         self.assertIn("here.json: entry 1: has no path", logs.output[0])
+        with self.assertRaisesRegex(DataError, f"{len(bad)} of {10 * len(bad) - 1} .*a tenth.*entry 1: has no path"):
+            parse_entries(as_entries([*bad, *good[1:]]), Path(), "here.json")
+
+    def test_pieces_of_recordings(self) -> None:
+        """NeMo's manifests: `offset` and `duration` name a piece; `duration` alone is the whole recording's length."""
+        lines = [{"audio_filepath": "a.wav", "offset": offset, "duration": 2.5} for offset in (0, 2.5, 2.5)]
+        lines += [{"audio_filepath": "a.wav", "duration": 9}, {"audio_filepath": "a.wav", "offset": None}]
+        path = self.written("m.jsonl", "\n".join(map(json.dumps, lines)))
+        utterances, _ = parse_entries(read_manifest(path), Path(), "m")
+        self.assertEqual([utterance.offset for utterance in utterances], [0.0, 2.5, 2.5, None, None])
+        self.assertEqual(len({utterance.id for utterance in utterances}), 3)
+        kept, dropped = select(utterances, str, "m", max_audio_length=3.0)
+        self.assertEqual([(each.offset, each.duration) for each in kept], [(0.0, 2.5), (2.5, 2.5), (None, 0.0)])
+        self.assertEqual(dropped, {"id occurs twice": 1, "longer than 3 s": 1})
+
+    def rows(self, name: str, content: str | bytes) -> tuple[list[tuple[str, str | None]], dict[str, int]]:
+        logging.disable()
+        self.addCleanup(logging.disable, logging.NOTSET)
+        utterances, left_out = parse_entries(read_manifest(self.written(name, content)), Path(), name)
+        return [(utterance.audio_path, utterance.text) for utterance in utterances], left_out
+
+    def test_a_bad_row_of_a_table_costs_itself_only(self) -> None:
+        good = [(f"{number}.wav", f"text {number}") for number in range(40)]
+        long = "the code " * 30_000
+        cases = {
+            "an unmatched quote": ('x.wav,"when is', []),
+            "two unmatched quotes": ('x.wav,"when is\ny.wav,a\nz.wav,b"', [("y.wav", "a"), ("z.wav", 'b"')]),
+            "a comma too many": ("x.wav,hello, you", []),
+            "a comma too few": ("x.wav", []),
+            "a NUL": ("x\0.wav,hello", []),
+            "a huge value": (f"x.wav,{long}", [("x.wav", long)]),
+            "a quoted row": ('x.wav,"hello, ""you""\nand me"', [("x.wav", 'hello, "you"\nand me')]),
+            "a blank after the comma": ('x.wav, "hello, you"', [("x.wav", "hello, you")]),
+            "an empty line": ("", []),
+        }
+        for name, (line, expected) in cases.items():
+            lines = [",".join(row) for row in good]
+            text = "\n".join(["path,text", *lines[:20], line, *lines[20:]])
+            with self.subTest(name):
+                rows, left_out = self.rows("m.csv", text)
+                self.assertEqual(rows, [*good[:20], *expected, *good[20:]])
+                is_malformed = 'x.wav,"when' in line or (line and not expected)
+                self.assertEqual(left_out, {"entry malformed": 1} if is_malformed else {})
+
+    def test_quotes_in_a_tsv_file_are_characters_where_they_do_not_match(self) -> None:
+        texts = ['"when is', 'he said "no', '"yes" he said', '"quoted ""well"""', 'five"', '"over\ntwo lines"']
+        rows, left_out = self.rows(
+            "m.tsv", "path\tsentence\n" + "\n".join(f"{n}.wav\t{t}" for n, t in enumerate(texts))
+        )
+        expected = [*texts[:3], 'quoted "well"', 'five"', "over\ntwo lines"]
+        self.assertEqual(rows, [(f"{number}.wav", text) for number, text in enumerate(expected)])
+        self.assertEqual(left_out, {})
+
+    def test_headers(self) -> None:
+        rows, _ = self.rows("m.csv", "\ufeff path , text\r\na.wav , hello \r\n")
+        self.assertEqual(rows, [("a.wav", "hello")])
+        for header, words in (("a.wav,hello", "path or audio_path"), ("path,text,text", "named text"), ("", "header")):
+            with self.assertRaisesRegex(DataError, words):
+                self.rows("m.csv", f"{header}\na.wav,hello,x\n")
+
+    def test_bad_lines_of_jsonl(self) -> None:
+        lines = [json.dumps({"path": f"{number}.wav", "text": "t"}) for number in range(40)]
+        bad = ['{"path"', "[" * 100_000, '{"path": "x", "duration": ' + "9" * 5000 + "}"]
+        rows, left_out = self.rows("m.jsonl", "\n".join([*lines[:20], *bad, *lines[20:]]))
+        self.assertEqual((len(rows), left_out), (40, {"entry malformed": 3}))
+
+    def test_names_and_texts_that_are_not_utf_8(self) -> None:
+        lines = [b'{"path": "a\xff.wav"}', *[b'{"path": "%d.wav"}' % number for number in range(10)]]
+        rows, left_out = self.rows("m.jsonl", b"\n".join([*lines, b'{"path": "b.wav", "text": "caf\xe9"}']))
+        self.assertEqual((os.fsencode(rows[0][0]), left_out), (b"a\xff.wav", {"entry malformed": 1}))
 
     def test_bad_files_are_errors(self) -> None:
         for content, words in (
-            (b"[{]", "not JSON"),
-            (b'{"path": "a"}\n{"path"', ":2: not JSON"),
+            (b"[{]", ":1: not JSON"),
+            (b'{"path": "a"}\n{"path"', "1 of 2 .* line 2: not JSON"),
             (b"\xff\xfe", "UTF-8"),
+            (b"[" * 100_000, "not JSON"),
         ):
-            path = self.written("m.json", content)
             with self.assertRaisesRegex(DataError, f"m.json.*{words}"):
-                read_objects(path)
+                self.rows("m.json", content)
         with self.assertRaisesRegex(DataError, "gone.json"):
-            read_objects(self.directory / "gone.json")
+            read_manifest(self.directory / "gone.json")
 
 
 class TestSelecting(unittest.TestCase):
