@@ -1,4 +1,4 @@
-"""The DataLoader: worker processes that decode, collate and are gone quietly."""
+"""The DataLoader: worker processes that decode and collate, under every start method of multiprocessing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -33,8 +35,8 @@ def make_loader(
 ) -> DataLoader[Example | Failure]:
     """Return a loader of `Batch`es in the sampler's order.
 
-    Workers live as long as the loader. Iterating draws nothing from the global random state.
-    Raises DataError from the iteration when a worker process dies.
+    Workers run as long as the loader exists. Iterating does not change the global random state. The iteration raises
+    DataError if a worker process dies.
     """
     return SpeechLoader(
         dataset,
@@ -50,56 +52,55 @@ def make_loader(
 
 
 class SpeechLoader(DataLoader[Example | Failure]):
-    """A DataLoader that says what to do when one of its workers dies."""
+    """A DataLoader whose error for a dead worker says what to do."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # collate makes batches of examples
-        with _signals_held(), _no_child_handler():
-            iterator: Any = super().__iter__()
-        while True:
-            try:
-                batch: Batch = next(iterator)
-            except StopIteration:
-                return
-            except (RuntimeError, OSError, EOFError) as error:
-                dead = _dead(getattr(iterator, "_workers", ()))
-                if not dead:
-                    raise
-                raise DataError(
-                    f"a process that loads data died (exit code {dead[0].exitcode}); most often the machine or its "
-                    "shared memory (/dev/shm) is full: use fewer num_workers or smaller batches, or num_workers 0"
-                ) from error
-            yield batch
+        if self.num_workers and multiprocessing.get_start_method() != "fork":
+            # Starting the tracker unblocks signals; later, that would undo _signals_held.
+            resource_tracker.ensure_running()
+        try:
+            with _signals_held(), _no_child_handler():
+                batches: Any = super().__iter__()
+            yield from batches
+        except (RuntimeError, OSError, EOFError) as error:
+            dead = _dead(getattr(self._iterator, "_workers", ()))
+            if not dead:
+                raise
+            raise DataError(
+                f"a data loading process died (exit code {dead[0].exitcode}), probably because memory or shared "
+                "memory (/dev/shm) was full; use fewer num_workers, smaller batches, or num_workers 0"
+            ) from error
 
 
 def _dead(workers: Sequence[BaseProcess]) -> list[BaseProcess]:
-    """Return the workers that have ended; one that was just killed may still be ending."""
-    for worker in workers:
-        worker.join(0.5)
+    """Return the workers that have ended; waits for the first, because a killed process does not end immediately."""
+    wait([worker.sentinel for worker in workers], timeout=10)
     return [worker for worker in workers if not worker.is_alive()]
 
 
 class SharedFlag:
-    """What torch needs of a multiprocessing.Event, without its lock.
+    """The part of multiprocessing.Event that torch uses, without a lock.
 
-    A worker that is killed while it looks at an Event leaves it locked, and the parent then waits for the lock instead
-    of noticing the death.
+    A worker that is killed while it reads an Event leaves it locked. The parent would then wait for the lock forever.
     """
 
     def __init__(self, context: BaseContext) -> None:
         self._value = context.RawValue(ctypes.c_bool, False)
 
     def is_set(self) -> bool:
-        """Whether `set` was called, in any process."""
+        """Whether `set` was called in any process."""
         return bool(self._value.value)
 
     def set(self) -> None:
-        """Set the flag for good."""
+        """Set the flag."""
         self._value.value = True
 
 
 def _lock_free_context() -> BaseContext:
-    """Return the default way of starting processes, its events being flags."""
+    """Return the default context of multiprocessing with `SharedFlag` instead of `Event`."""
     default = multiprocessing.get_context()
+    if default.get_start_method() == "forkserver":
+        default.set_forkserver_preload([__name__])  # otherwise every worker imports torch by itself
     context = copy.copy(default)
     context.Event = lambda: SharedFlag(default)  # type: ignore[method-assign,assignment,return-value]
     return context
@@ -107,7 +108,7 @@ def _lock_free_context() -> BaseContext:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM; workers started meanwhile do so until they are prepared to hear them."""
+    """Block Ctrl-C and SIGTERM; processes started here inherit that, until `_prepare_worker`."""
     if not _HAS_SIGNAL_MASKS:
         yield
         return
@@ -120,9 +121,9 @@ def _signals_held() -> Iterator[None]:
 
 @contextmanager
 def _no_child_handler() -> Iterator[None]:
-    """Undo what torch does to SIGCHLD: its handler raises wherever the program is when a worker dies.
+    """Restore the handler of SIGCHLD: that of torch raises in any line of the program when a worker dies.
 
-    Without it the death is noticed, within seconds, by whoever waits for the worker's batch.
+    Without it, whoever waits for the worker's batch notices the death within seconds.
     """
     before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
     yield
@@ -131,17 +132,28 @@ def _no_child_handler() -> Iterator[None]:
 
 
 def _prepare_worker(_: int) -> None:
-    """One thread per worker; Ctrl-C, and a SIGTERM to the whole process group, are for the parent to answer."""
+    """Use one thread; end with the parent; ignore Ctrl-C, and SIGTERM unless the parent sends it.
+
+    Both signals reach the whole process group. The parent handles them, and needs the workers to complete its step.
+    """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()  # with forkserver, os.getppid() is the server, which outlives it
+    assert parent is not None
+    threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
     if _HAS_SIGNAL_MASKS:
         signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM})
-        threading.Thread(target=_wait_for_the_parent_to_end_it, daemon=True).start()
-    gc.freeze()  # a collection would write to, and so copy, every page inherited from the parent
+        threading.Thread(target=_exit_on_sigterm_of, args=(parent.pid,), daemon=True).start()
+    gc.freeze()  # garbage collection would write to every page inherited from the parent, and so copy it
 
 
-def _wait_for_the_parent_to_end_it() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+def _exit_after(parent_sentinel: int) -> None:
+    wait([parent_sentinel])
+    os._exit(1)
+
+
+def _exit_on_sigterm_of(parent_pid: int | None) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent_pid:
         pass
     os._exit(0)

@@ -56,7 +56,7 @@ class TestFaults(FaultCase):
         self.assertEqual(self.server.wait(process), 1)
         output = (place / "output.txt").read_text(encoding="utf-8")
         self.assertRegex(
-            output, r"saved; go on with: python train.py -r .*last.pth\nerror: a process that loads data died"
+            output, r"saved; go on with: python train.py -r .*last.pth\nerror: a data loading process died"
         )
         last = str(run_dir(place) / "last.pth")
         self.train(place, "-r", last, "--set", f"trainer.epochs={outcome(place)[0]['progress']['epoch']}")

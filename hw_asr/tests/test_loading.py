@@ -2,12 +2,9 @@
 
 import gc
 import logging
-import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -144,13 +141,6 @@ class TestLoader(LoadingCase):
         sampler.set_epoch(0)
         self.assert_same(list(loader), list(make_loader(dataset, sampler, 0)))
 
-    def test_spawned_workers(self) -> None:
-        dataset = self.corpus(6, broken=(0,))
-        sampler = SequentialBatchSampler(3, dataset.durations)
-        loader = make_loader(dataset, sampler, 1)
-        loader.multiprocessing_context = multiprocessing.get_context("spawn")
-        self.assert_same(list(loader), list(make_loader(dataset, sampler, 0)))
-
     def test_a_worker_that_dies_is_explained(self) -> None:
         dataset = self.corpus(40)
         loader = make_loader(dataset, SequentialBatchSampler(1, dataset.durations), 1)
@@ -161,38 +151,6 @@ class TestLoader(LoadingCase):
         os.kill(loader._iterator._workers[0].pid, signal.SIGKILL)
         with self.assertRaisesRegex(DataError, "num_workers"):
             list(batches)
-
-    @unittest.skipUnless(hasattr(signal, "sigwaitinfo"), "needs POSIX signals")
-    def test_signals_to_the_group_are_the_parents_business(self) -> None:
-        self.corpus(30)
-        program = f"""
-import os, signal, subprocess, sys
-from pathlib import Path
-from hw_asr.datasets.folder import recordings
-from hw_asr.datasets.loader import make_loader
-from hw_asr.datasets.samplers import SequentialBatchSampler
-from hw_asr.datasets.speech import SpeechDataset
-from hw_asr.text.encoder import CTCCharTextEncoder
-heard = []
-for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda *_: heard.append(1))
-dataset = SpeechDataset(recordings(Path({str(self.directory)!r})), CTCCharTextEncoder(), {RATE})
-loader = make_loader(dataset, SequentialBatchSampler(2, dataset.durations), 2)
-batches = iter(loader)
-next(batches)
-for name in ("-TERM", "-INT"):
-    subprocess.run(["setsid", "kill", name, "--", f"-{{os.getpgrp()}}"], check=True)
-print(len(heard), 1 + len(list(batches)))
-"""
-        result = subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            start_new_session=True,
-            timeout=60,
-        )
-        self.assertEqual((result.stdout.split(), result.returncode), (["2", "15"], 0), result.stderr)
 
 
 if __name__ == "__main__":
