@@ -2,6 +2,7 @@
 
 examples:
   report saved/log/EXP/RUN         curves of a run; its models directory or a checkpoint work too
+  report EXP:RUN --watch           the same from the external storage, written anew every minute
   report output.json               results of test
   report --compare A.json B.json   which is better, with confidence intervals, and on which utterances
 """
@@ -17,11 +18,15 @@ from hw_asr.cli.errors import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("target", nargs="?", type=Path, metavar="RUN | OUTPUT.json")
+    add("target", nargs="?", metavar="RUN | EXP:RUN | OUTPUT.json")
     add("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"))
     add("--decoder", nargs="+", metavar="NAME",
         help="with --compare: argmax, beam_search or lm_beam_search; two names to compare different ones")  # fmt: skip
     add("--audio-mb", type=float, default=20.0, help="embed recordings up to this total size (default: 20)")
+    add("-c", "--config", type=Path, default=Path("gdrive_storage/external_storage.json"),
+        help="with EXP:RUN: the storage config, or an experiment's config (default: %(default)s)")  # fmt: skip
+    add("--watch", nargs="?", type=float, const=60.0, metavar="SECONDS",
+        help="rewrite the page of a run every so many seconds (default: 60) until Ctrl-C")  # fmt: skip
     add("-o", "--output", type=Path, help="the page; default: in the directory of what it shows")
 
 
@@ -31,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("give either a run or an output.json, or --compare with two of them")
     if options.decoder and (options.compare is None or len(options.decoder) > 2):
         raise UsageError("--decoder needs --compare and takes one or two names")
+    if options.watch is not None and (options.compare or options.target.endswith(".json") or not options.watch >= 1):
+        raise UsageError("--watch needs a run, and at least 1 second")
     from hw_asr.commands import report
 
     if options.compare:
@@ -38,10 +45,10 @@ def run(options: argparse.Namespace) -> int:
         first, second = options.compare
         decoders = (options.decoder[0], options.decoder[-1]) if options.decoder else None
         print(report.compare(first, second, output, decoders, options.audio_mb))
-    elif options.target.suffix == ".json":
-        output = options.output or options.target.with_suffix(".html")
-        report.show_results(options.target, output, options.audio_mb)
+    elif options.target.endswith(".json"):
+        output = options.output or Path(options.target).with_suffix(".html")
+        report.show_results(Path(options.target), output, options.audio_mb)
     else:
-        output = report.show_training(options.target, options.output)
+        output = report.show_training(options.target, options.output, options.config, options.watch)
     print(f"written: {output}")
     return 0

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from hw_asr.storage.catalogue import BEST, LATEST, Catalogue, choose, nearest_of
-from hw_asr.storage.external import UNKNOWN_SIZE, Progress, RemoteFile, StorageError
-from hw_asr.storage.runs import CONFIG_NAME, Run, RunId
+from hw_asr.storage.external import UNKNOWN_SIZE, Progress, RemoteFile, RemoteRun, StorageError
+from hw_asr.storage.run_status import STATUS_NAME, RunStatus, read_status
+from hw_asr.storage.runs import CONFIG_NAME, METRICS_NAME, Run, RunId
 
 _TABLE_GAP = "  "
 
@@ -31,17 +35,44 @@ def show(options: argparse.Namespace) -> None:
                 [(file.name, _size(file.size), _date(file.modified), file.md5 or "unknown") for file in files],
             )
         return
-    runs = catalogue.storage.runs()
+    runs = [_summary(catalogue, run) for run in catalogue.storage.runs()]
     if options.json:
-        rows = [
-            {"run": str(run.id), "modified": _iso(run.modified), "best": run.id == catalogue.best_run} for run in runs
-        ]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print(json.dumps([run.to_dict() for run in runs], indent=2, ensure_ascii=False))
     else:
-        _print_table(
-            ("run", "changed", ""),
-            [(str(run.id), _date(run.modified), BEST if run.id == catalogue.best_run else "") for run in runs],
-        )
+        _print_table(("run", "changed", "size", "step", "state", "best so far", ""), [run.cells() for run in runs])
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """One line of the list of runs."""
+
+    run: RunId
+    modified: float
+    size: int
+    status: RunStatus | None
+    is_best: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        status = self.status
+        return {
+            "run": str(self.run), "modified": _iso(self.modified), "best": self.is_best, "size": self.size,
+            "step": status.step if status else None, "state": status.state if status else None,
+            "metric": status.best if status else None,
+        }  # fmt: skip
+
+    def cells(self) -> tuple[str, ...]:
+        status = self.status
+        known = (str(status.step), status.state, status.best) if status else ("", "", "")
+        return (str(self.run), _date(self.modified), _size(self.size), *known, BEST if self.is_best else "")
+
+
+def _summary(catalogue: Catalogue, run: RemoteRun) -> _Summary:
+    files = catalogue.storage.files(run.id, checksums=False)
+    known = UNKNOWN_SIZE not in [file.size for file in files]
+    modified = max([run.modified, *(file.modified for file in files)])
+    status = read_status(catalogue.storage, run.id) if STATUS_NAME in [file.name for file in files] else None
+    size = sum(file.size for file in files) if known else UNKNOWN_SIZE
+    return _Summary(run.id, modified, size, status, run.id == catalogue.best_run)
 
 
 def download(options: argparse.Namespace) -> None:
@@ -53,6 +84,9 @@ def download(options: argparse.Namespace) -> None:
     config, *checkpoints = catalogue.find_files(run, options.names)
     for file in (config, *checkpoints):
         _fetch(catalogue, run, file, local.model_dir / file.name)
+    metrics = catalogue.files(run).get(METRICS_NAME)
+    if metrics is not None and not local.metrics_path.exists():  # so that `train.py -r` continues the record
+        _fetch(catalogue, run, metrics, local.metrics_path)
     paths = [str((local.model_dir / file.name).absolute()) for file in checkpoints]
     if options.json:
         described = {"run": str(run), "config": str(local.config_path.absolute()), "checkpoints": paths}
@@ -82,6 +116,8 @@ def upload(options: argparse.Namespace) -> None:
     for name in names:
         if not (local.model_dir / name).is_file():
             raise StorageError(f"{local.model_dir}: has no {name}{nearest_of(name, [CONFIG_NAME, *times])}")
+        if name != CONFIG_NAME and not zipfile.is_zipfile(local.model_dir / name):
+            raise StorageError(f"{local.model_dir / name}: not a whole checkpoint; nothing was uploaded")
     catalogue.storage.check_writable()
     present = {file.name: file for file in catalogue.storage.files(run)}
     for name in names:

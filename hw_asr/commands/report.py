@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import time
+import weakref
 from pathlib import Path
 
 from hw_asr.report.comparison import summary
 from hw_asr.report.page import write_comparison, write_report, write_training_report
 from hw_asr.report.results import ReportError, read_results
-from hw_asr.storage.runs import Run, RunId
+from hw_asr.storage.runs import METRICS_NAME, Run, RunId
 
 
 def compare(first: Path, second: Path, output: Path, decoders: tuple[str, str] | None, audio_mb: float) -> str:
@@ -35,19 +39,63 @@ def show_results(path: Path, output: Path, audio_mb: float) -> None:
     write_report(read_results(path), output, title=path.stem, totals={}, audio_limit_mb=audio_mb)
 
 
-def show_training(target: Path, output: Path | None) -> Path:
-    """Write the curves of a run, given by a log directory, a model directory or a checkpoint; return the page's path.
+def show_training(target: str, output: Path | None, storage_config: Path, watch: float | None = None) -> Path:
+    """Write the curves of a run and return the page's path.
 
-    Raises ReportError when the run has no metrics.
+    `target` is a log directory, a model directory, a checkpoint, or EXPERIMENT:RUN in the storage that `storage_config`
+    describes. With `watch`, the page is written anew every so many seconds until KeyboardInterrupt.
+
+    Raises ReportError when the run has no metrics, StorageError when the storage fails.
     """
-    run = Run.of_checkpoint(target) if target.is_file() and target.suffix == ".pth" else None
-    if run is None and not (target / "metrics.jsonl").is_file():
-        absolute = target.absolute()
-        run = Run.below(absolute.parent.parent, RunId(absolute.parent.name, absolute.name), target)
-    metrics_path = run.metrics_path if run else target / "metrics.jsonl"
-    if not metrics_path.is_file():
-        raise ReportError(f"{target}: no metrics.jsonl; give saved/log/EXP/RUN, saved/models/EXP/RUN or a checkpoint")
-    output = output or metrics_path.with_name("report.html")
-    directory = metrics_path.parent.absolute()
-    write_training_report(metrics_path, output, title=f"{directory.parent.name}: {directory.name}")
-    return output
+    is_stored = ":" in target and not Path(target).exists()
+    source = _StoredRun(target, storage_config) if is_stored else _LocalRun(Path(target))
+    page = output or source.default_output
+    refresh = None if watch is None else max(1, round(watch))
+    while True:
+        write_training_report(source.metrics(), page, title=source.title, refresh=refresh)
+        if watch is None:
+            return page
+        print(f"written: {page}; press Ctrl-C to stop", flush=True)
+        time.sleep(watch)
+
+
+class _LocalRun:
+    """A run on this machine."""
+
+    def __init__(self, target: Path) -> None:
+        run = Run.of_checkpoint(target) if target.is_file() and target.suffix == ".pth" else None
+        if run is None and not (target / "metrics.jsonl").is_file():
+            absolute = target.absolute()
+            run = Run.below(absolute.parent.parent, RunId(absolute.parent.name, absolute.name), target)
+        self._path = run.metrics_path if run else target / "metrics.jsonl"
+        if not self._path.is_file():
+            raise ReportError(
+                f"{target}: no metrics.jsonl; give saved/log/EXP/RUN, saved/models/EXP/RUN, a checkpoint or EXP:RUN"
+            )
+        directory = self._path.parent.absolute()
+        self.title = f"{directory.parent.name}: {directory.name}"
+        self.default_output = self._path.with_name("report.html")
+
+    def metrics(self) -> Path:
+        return self._path
+
+
+class _StoredRun:
+    """A run in an external storage, which its training machine exports to."""
+
+    def __init__(self, name: str, config: Path) -> None:
+        from hw_asr.storage.catalogue import Catalogue
+
+        self._catalogue = Catalogue.read(config)
+        self._run = self._catalogue.find_run(name)
+        self.title = f"{self._run.experiment}: {self._run.name}"
+        self.default_output = Path(f"{self._run.experiment}-{self._run.name}.html")
+        directory = tempfile.mkdtemp()
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        self._path = Path(directory, METRICS_NAME)
+
+    def metrics(self) -> Path:
+        if METRICS_NAME not in self._catalogue.files(self._run):
+            raise ReportError(f"run {self._run}: no {METRICS_NAME} in the storage; its training exports none")
+        self._catalogue.storage.download(self._run, METRICS_NAME, self._path)
+        return self._path

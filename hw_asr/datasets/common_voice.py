@@ -17,8 +17,8 @@ from hw_asr.runtime.unpacking import unpack
 from hw_asr.types import Selection
 
 _ADVICE = (
-    "Common Voice must be downloaded by hand: get an archive from commonvoice.mozilla.org "
-    "and set data_dir to it, or to the directory it unpacks to"
+    "Common Voice must be downloaded by hand: get an archive from the Mozilla Data Collective "
+    "(https://datacollective.mozillafoundation.org) and set data_dir to it, or to the directory it unpacks to"
 )
 
 

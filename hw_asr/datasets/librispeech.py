@@ -14,6 +14,7 @@ from hw_asr.datasets.manifest import DataError
 from hw_asr.types import Selection, Utterance
 
 URL = "https://www.openslr.org/resources/12"
+MINI_URL = "https://www.openslr.org/resources/31"
 PARTS = {  # MD5 from the site's md5sum.txt, and size in GB
     "dev-clean": ("42e2234ba48799c1f50f24a7926300a1", 0.34),
     "dev-other": ("c8d0bcc9cca99d4f8b62fcc847357931", 0.31),
@@ -22,7 +23,11 @@ PARTS = {  # MD5 from the site's md5sum.txt, and size in GB
     "train-clean-100": ("2a93770f6d5c6c964bc36631d331a522", 6.4),
     "train-clean-360": ("c0e676e450a7ff2f54aeade5171606fa", 23.0),
     "train-other-500": ("d1a0fd59409feb2c614ce4d30c387708", 30.6),
+    "dev-clean-2": ("6d7ab67ac6a1d2c993d050e16d61080d", 0.13),
+    "train-clean-5": ("5df7d4e78065366204ca6845bb08f490", 0.33),
 }
+MINI = ("dev-clean-2", "train-clean-5")
+"""Parts of Mini LibriSpeech (openslr.org/31), a five-hour selection."""
 TRAIN_ALL = ("train-clean-100", "train-clean-360", "train-other-500")
 
 
@@ -30,9 +35,10 @@ TRAIN_ALL = ("train-clean-100", "train-clean-360", "train-other-500")
 class LibrispeechDataset(FilteredCorpus):
     """A part of LibriSpeech, or `train_all`: the 960 hours of training data.
 
-    A part lies in `data_dir/PART` or `data_dir/LibriSpeech/PART`; one that is in neither is downloaded to the first,
-    from `url` (a mirror of openslr.org/resources/12). `data_dir` is `root_dir/librispeech` by default. Indexes are
-    kept in `index_dir`, by default with the parts.
+    `train-clean-5` and `dev-clean-2` are Mini LibriSpeech. A part lies in `data_dir/PART` or
+    `data_dir/LibriSpeech/PART`; one that is in neither is downloaded to the first, from openslr.org or from `url`, a
+    mirror of openslr.org/resources/12 (31 for Mini LibriSpeech). `data_dir` is `root_dir/librispeech` by default.
+    Indexes are kept in `index_dir`, by default with the parts.
     """
 
     def __init__(
@@ -46,10 +52,12 @@ class LibrispeechDataset(FilteredCorpus):
             "train-clean-360",
             "train-other-500",
             "train_all",
+            "dev-clean-2",
+            "train-clean-5",
         ],
         data_dir: Path | None = None,
         index_dir: Path | None = None,
-        url: str = URL,
+        url: str | None = None,
         limit: int | None = None,
         max_audio_length: float | None = None,
         max_text_length: int | None = None,
@@ -60,7 +68,7 @@ class LibrispeechDataset(FilteredCorpus):
         self._parts = TRAIN_ALL if part == "train_all" else (part,)
         self._data_dir = data_dir or root_dir / "librispeech"
         self._index_dir = index_dir
-        self._url = url.rstrip("/")
+        self._url = (url or (MINI_URL if part in MINI else URL)).rstrip("/")
 
     @property
     def name(self) -> str:

@@ -61,9 +61,10 @@ def write_comparison(
     return data
 
 
-def write_training_report(metrics_path: Path, path: Path, *, title: str) -> None:
-    """Write the page of a training run from its metrics.jsonl."""
-    _write(path, title, {"totals": [], "training": curves_data(read_metrics(metrics_path))}, {})
+def write_training_report(metrics_path: Path, path: Path, *, title: str, refresh: int | None = None) -> None:
+    """Write the page of a training run from its metrics.jsonl; a browser reloads it every `refresh` seconds."""
+    data = {"totals": [], "training": curves_data(read_metrics(metrics_path))}
+    _write(path, title, data, {}, f'<meta http-equiv="refresh" content="{refresh}">' if refresh else "")
 
 
 def _counts(results: Sequence[Result]) -> list[tuple[str, Any]]:
@@ -105,10 +106,11 @@ def _importance(row: Mapping[str, Any]) -> int:
     return max((hypothesis.get("errors", 0) for hypothesis in row["hypotheses"][-1:] if hypothesis), default=0)
 
 
-def _write(path: Path, title: str, data: Mapping[str, Any], clips: Mapping[str, Clip]) -> None:
+def _write(path: Path, title: str, data: Mapping[str, Any], clips: Mapping[str, Clip], meta: str = "") -> None:
     text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     parts = {
         "title": html.escape(title),
+        "meta": meta,
         "style": _template("page.css"),
         "script": "\n".join(_template(name) for name in SCRIPTS),
         "data": text.replace("<", "\\u003c"),

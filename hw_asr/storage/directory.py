@@ -52,15 +52,17 @@ class DirectoryStorage(ExternalStorage):
                 if run.is_dir()
             ]
 
-    def files(self, run: RunId) -> list[RemoteFile]:
-        """The files of a run; reads them whole for their MD5."""
+    def files(self, run: RunId, checksums: bool = True) -> list[RemoteFile]:
+        """The files of a run; reads them whole for their checksums."""
         self._check_exists()
         directory = self._root / run.experiment / run.name
         if not directory.is_dir():
             return []
         with self._errors():
             return [
-                RemoteFile(entry.name, entry.stat().st_size, md5_of(Path(entry)), entry.stat().st_mtime)
+                RemoteFile(
+                    entry.name, entry.stat().st_size, md5_of(Path(entry)) if checksums else None, entry.stat().st_mtime
+                )
                 for entry in _visible(directory)
                 if entry.is_file()
             ]

@@ -76,8 +76,11 @@ class ExternalStorage(ABC):
         """All runs, sorted by name."""
 
     @abstractmethod
-    def files(self, run: RunId) -> list[RemoteFile]:
-        """The whole files of a run, sorted by name; none when there is no such run."""
+    def files(self, run: RunId, checksums: bool = True) -> list[RemoteFile]:
+        """The whole files of a run, sorted by name; none when there is no such run.
+
+        Without `checksums` a storage that would have to compute them leaves them out.
+        """
 
     @abstractmethod
     def download(self, run: RunId, name: str, path: Path, progress: Progress | None = None) -> None:

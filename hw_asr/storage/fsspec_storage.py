@@ -75,7 +75,7 @@ class FsspecStorage(ExternalStorage):
             for name, info in self._list(f"/{experiment}", "directory")
         ]
 
-    def files(self, run: RunId) -> list[RemoteFile]:
+    def files(self, run: RunId, checksums: bool = True) -> list[RemoteFile]:
         """The files of a run."""
         place = f"/{run.experiment}/{run.name}"
         return [

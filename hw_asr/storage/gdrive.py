@@ -114,7 +114,7 @@ class GDriveStorage(ExternalStorage):
                         found[run] = max(found.get(run, 0.0), _modified(item))
         return [RemoteRun(run, modified) for run, modified in sorted(found.items())]
 
-    def files(self, run: RunId) -> list[RemoteFile]:
+    def files(self, run: RunId, checksums: bool = True) -> list[RemoteFile]:
         """The files of a run; of several with one name the newest."""
         if not self._login.has_credentials():
             return self._public.files(run)

@@ -40,6 +40,8 @@ class RunStatus:
     step: int = 0
     """Its optimiser step."""
     md5: str = ""
+    best: str = ""
+    """The best value of `trainer.monitor` so far, for people."""
 
     def next_beat(self, **changes: Any) -> RunStatus:
         """Return the status to write next."""
@@ -56,7 +58,7 @@ def write_status(storage: ExternalStorage, run: RunId, status: RunStatus) -> Non
 
 def read_status(storage: ExternalStorage, run: RunId) -> RunStatus | None:
     """Return the status of a run; None when there is none, or the file is not a status. Raises StorageError."""
-    if not any(file.name == STATUS_NAME for file in storage.files(run)):
+    if not any(file.name == STATUS_NAME for file in storage.files(run, checksums=False)):
         return None
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, STATUS_NAME)
@@ -75,7 +77,7 @@ def _parsed(content: bytes) -> RunStatus | None:
     known = {name: values[name] for name in RunStatus.__dataclass_fields__ if name in values}
     types: dict[str, type | tuple[type, ...]] = {
         "owner": str, "host": str, "state": str, "beat": int, "interval": (int, float), "checkpoint": str, "step": int,
-        "md5": str,
+        "md5": str, "best": str,
     }  # fmt: skip
     if any(not isinstance(value, types[name]) for name, value in known.items()):
         return None

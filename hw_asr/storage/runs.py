@@ -20,6 +20,7 @@ from hw_asr.errors import UserError
 from hw_asr.runtime.file_lock import LOCK_NAME, hold
 
 CONFIG_NAME = "config.json"
+METRICS_NAME = "metrics.jsonl"
 CHECKPOINT_SUFFIX = ".pth"
 _UNSAFE = re.compile(r"[/\\:\x00-\x1f\x7f]")
 
@@ -100,7 +101,7 @@ class Run:
     @property
     def metrics_path(self) -> Path:
         """The record of everything that was measured, one JSON object a line."""
-        return self.log_dir / "metrics.jsonl"
+        return self.log_dir / METRICS_NAME
 
     def checkpoint_path(self, name: str) -> Path:
         """Where the checkpoint of this name lies; `name` with or without its suffix."""

@@ -113,7 +113,7 @@ class TestLocalCorpora(CorpusCase):
         self.assertTrue(Path(unpacked[0].audio_path).is_relative_to(self.root / "common_voice" / "cv"))
 
     def test_common_voice_says_what_it_misses(self) -> None:
-        with self.assertRaisesRegex(DataError, "test.tsv.*commonvoice.mozilla.org"):
+        with self.assertRaisesRegex(DataError, "test.tsv.*datacollective.mozillafoundation.org"):
             self.select("CommonVoiceDataset", split="test")
         tree = trees.common_voice(trees.common_voice(self.root / "common_voice"), language="de")
         with self.assertRaisesRegex(DataError, "choose one by data_dir or language"):

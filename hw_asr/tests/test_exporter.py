@@ -41,7 +41,7 @@ class ScriptedStorage(ExternalStorage):
     def runs(self) -> list[RemoteRun]:
         raise AssertionError
 
-    def files(self, run: RunId) -> list[RemoteFile]:
+    def files(self, run: RunId, checksums: bool = True) -> list[RemoteFile]:
         raise AssertionError
 
     def download(self, run: RunId, name: str, path: Path, progress: Progress | None = None) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hw_asr.cli.main import main
 from hw_asr.storage.catalogue import Catalogue
 from hw_asr.storage.directory import DirectoryStorage
 from hw_asr.storage.external import md5_of
+from hw_asr.storage.run_status import RunStatus, write_status
 from hw_asr.storage.runs import RunId
 from hw_asr.tests.drive_case import DriveCase
 from hw_asr.tests.drive_emulator import ROOT
@@ -110,6 +112,21 @@ class DirectoryCase(unittest.TestCase):
         self.assertEqual([Path(path).name for path in several["checkpoints"]], ["a.pth", "b.pth"])
         self.assertTrue(several["config"].endswith("config.json"))
 
+    def test_the_list_shows_how_far_runs_are(self) -> None:
+        storage = DirectoryStorage(self.remote)
+        write_status(storage, RunId("exp", "two"), RunStatus(step=70, best="dev_loss 0.5"))
+        table = self.loader("list")[1]
+        self.assertRegex(table, r"exp:two .* 70 +running +dev_loss 0.5")
+        (row,) = [row for row in json.loads(self.loader("list", "--json")[1]) if row["run"] == "exp:two"]
+        self.assertEqual((row["step"], row["state"], row["metric"]), (70, "running", "dev_loss 0.5"))
+        self.assertEqual(row["size"], sum(file.size for file in storage.files(RunId("exp", "two"))))
+
+    def test_a_download_brings_the_record_of_metrics(self) -> None:
+        (self.remote / "exp" / "two" / "metrics.jsonl").write_text('{"step": 1}\n')
+        self.loader("download", "--run", "exp:two", "a")
+        record = self.models.parent / "log" / "exp" / "two" / "metrics.jsonl"
+        self.assertEqual(record.read_text(), '{"step": 1}\n')
+
     def test_what_is_here_is_verified_and_not_fetched(self) -> None:
         path = Path(self.loader("download", "best")[1].strip())
         stamp = path.stat().st_mtime_ns
@@ -123,6 +140,16 @@ class DirectoryCase(unittest.TestCase):
 
     def test_upload(self) -> None:
         local = self.add(self.models, "exp:new", ["a", "model_best", "z"])
+        for path in local.glob("*.pth"):
+            with zipfile.ZipFile(path, "w") as file:
+                file.writestr("data", path.stem * 1000)
+        half = local / "half.pth"
+        half.write_bytes((local / "a.pth").read_bytes()[:-30])
+        status, _, said = self.loader("upload", "--run", "exp:new", "a", "half")
+        self.assertEqual(status, 1)
+        self.assertIn("half.pth: not a whole checkpoint; nothing was uploaded", said)
+        self.assertEqual(DirectoryStorage(self.remote).files(RunId("exp", "new")), [])
+        half.unlink()
         status, _, said = self.loader("upload", "--run", "exp:new", "a", "best", "latest")
         self.assertEqual((status, said), (0, ""))
         stored = DirectoryStorage(self.remote).files(RunId("exp", "new"))

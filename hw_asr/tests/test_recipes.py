@@ -26,7 +26,7 @@ OVERLAYS = {
     "demo_test": ["demo"],
     "eval_metrics_configs/test-clean": [PUBLISHED, FINETUNING],
     "eval_metrics_configs/test-other": [PUBLISHED, FINETUNING],
-    "librispeech_test": ["librispeech_100", "librispeech_960"],
+    "librispeech_test": ["librispeech_100", "librispeech_960", "mini_librispeech"],
 }
 
 

@@ -12,6 +12,7 @@ import unittest
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -238,6 +239,32 @@ class ScriptTest(unittest.TestCase):
         code, printed = self.run_script(self.folder)
         self.assertEqual(1, code)
         self.assertIn("no metrics.jsonl; give saved/log/EXP/RUN", printed)
+
+    def test_a_run_in_a_storage_is_drawn_again_and_again(self) -> None:
+        stored = self.folder / "storage" / "exp" / "one"
+        stored.mkdir(parents=True)
+        (stored / "metrics.jsonl").write_text('{"step": 1, "time": 1.0, "train_loss": 2.5}\n', encoding="utf-8")
+        config = self.folder / "storage.json"
+        spec = {"type": "DirectoryStorage", "args": {"path": str(self.folder / "storage")}}
+        config.write_text(json.dumps(spec), encoding="utf-8")
+        page, waits = self.folder / "page.html", []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            with (stored / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write('{"step": 2, "time": 2.0, "train_loss": 1.25}\n')
+            if len(waits) == 2:
+                raise KeyboardInterrupt
+
+        with mock.patch("hw_asr.commands.report.time.sleep", wait), self.assertRaises(KeyboardInterrupt):
+            self.run_script("exp:one", "-c", config, "--watch", 5, "-o", page)
+        text = page.read_text(encoding="utf-8")
+        self.assertEqual(waits, [5, 5])
+        self.assertIn("1.25", text)
+        self.assertIn('<meta http-equiv="refresh" content="5">', text)
+        code, printed = self.run_script("exp:two", "-c", config)
+        self.assertEqual(code, 1)
+        self.assertIn("run exp:two: not on the storage; there are: exp:one", printed)
 
     def test_outputs(self) -> None:
         a, b = self.folder / "a.json", self.folder / "b.json"
