@@ -13,7 +13,7 @@ from hw_asr.cli import train as train_command
 from hw_asr.config import override, parse
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "scripts").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "scripts").rglob("*.md")])
 CONFIGS = ROOT / "hw_asr" / "configs"
 OPTIONS = re.compile(r"(?<![\w-])(--[a-z][a-z_-]+)")
 
