@@ -1,6 +1,6 @@
-"""The newcomer's hour: the commands of docs/quickstart.md, run as they stand there, on a little of the demo's speech.
+"""The commands of docs/quickstart.md, run as written on a small part of the demo speech.
 
-Only what installs and `make demo` itself are left out; a minute's training of the demo's recipe stands in for it.
+The installation and `make demo` itself are left out; a short training run of the demo recipe replaces it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class QuickstartTest(unittest.TestCase):
         self.assertEqual(result.returncode, 0, f"{commands}\n{result.stdout}\n{result.stderr}")
         return result.stdout + result.stderr
 
-    def test_the_hour(self) -> None:
+    def test_all_commands_of_the_page(self) -> None:
         with TemporaryDirectory() as directory:
             place = Path(directory)
             lay_out(place)
