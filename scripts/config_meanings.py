@@ -21,11 +21,13 @@ MEANINGS = {
     "trainer": "See [trainer](#trainer).",
     "preprocessing": "See [preprocessing](#preprocessing).",
     "augmentations": "See [augmentations](#augmentations).",
-    "optimizer": "The optimiser, from `torch.optim`.",
+    "optimizer": "The optimiser, from `torch.optim`; with `groups`, "
+    "[other settings](training.md#parameter-groups) for some parameters.",
     "text_encoder": "The alphabet, optionally with a language model.",
     "loss": "The objective.",
     "metrics": "Computed after each epoch on every split except `train`; `monitor` refers to them by `name`.",
-    "lr_scheduler": "The schedule, from `torch.optim.lr_scheduler`; null: a constant learning rate.",
+    "lr_scheduler": "The schedule, from `torch.optim.lr_scheduler`; null: a constant learning rate. A length may be "
+    '`"auto"` ([schedules](training.md#learning-rate-schedules)).',
     "decoders": "Decoders of `test.py` and of metrics that name one; null: `argmax`, `beam_search`, and "
     "`lm_beam_search` if the text encoder has a language model.",
     "n_gpu": "0: use the CPU; otherwise a GPU if there is one. For more than one use `torchrun`.",

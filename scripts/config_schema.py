@@ -15,6 +15,7 @@ from hw_asr.config import schema as config
 from hw_asr.config.arguments import parameters
 from hw_asr.config.registry import Registry
 from hw_asr.experiment import components
+from hw_asr.experiment.optimizer_groups import OptimizerGroup
 from scripts.config_meanings import MEANINGS, NOT_IN_CONFIGS, attribute_docstrings, split_docstring
 
 OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "config.schema.json"
@@ -119,9 +120,11 @@ def spec(kind: Registry[Any]) -> Schema:
     known: Schema = {"enum": names}
     if kind.library is not None:  # its names depend on its version; those that are registered are suggested
         known = {"anyOf": [{"enum": names}, {"type": "string"}]} if names else {"type": "string"}
+    groups = {"groups": value_schema(list[OptimizerGroup])} if kind is registry.OPTIMIZERS else {}
+    keys = {"type": {"type": "string"}, "args": {"type": "object"}, "module": {"type": "string"}, **groups}
     return {
         "type": "object",
-        "properties": {"type": {"type": "string"}, "args": {"type": "object"}, "module": {"type": "string"}},
+        "properties": keys,
         "required": ["type"],
         "additionalProperties": False,
         "if": {"not": {"required": ["module"]}},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from hw_asr.cli.errors import UsageError
@@ -18,11 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-r", "--resume", type=Path, metavar="CKPT", help="alone: continue that run where it stopped; "
         "with -c: start a new run from that checkpoint's weights")  # fmt: skip
     add("-d", "--device", help="GPU indices, as 0 or 0,1, or cpu; default: all GPUs, else cpu")
-    add("--lr", "--learning_rate", type=float, help="overrides optimizer.args.lr")
+    add("--lr", "--learning_rate", type=float, help="the learning rate: optimizer.args.lr, and max_lr under OneCycleLR")
     add("--bs", "--batch_size", type=int, help="overrides data.train.batch_size")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
         help="override any key by dotted path, as trainer.epochs=3; repeatable")  # fmt: skip
-    add("--check", action="store_true", help="validate the config, print what would run, and exit")
+    add(
+        "--check",
+        action="store_true",
+        help="report every fault that would stop training, print what would run, and exit",
+    )
     add("--check-batch", action="store_true",
         help="as --check, and take one step on the longest batch of the training data")  # fmt: skip
     add_trust_arguments(parser)
@@ -33,12 +36,15 @@ def run(options: argparse.Namespace) -> int:
     if options.config is None and options.resume is None:
         raise UsageError("give a config with -c, a checkpoint with -r, or both")
     assignments = list(options.assignments)
-    if options.lr is not None:
-        assignments.append(f"optimizer.args.lr={json.dumps(options.lr)}")
     if options.bs is not None:
         assignments.append(f"data.train.batch_size={options.bs}")
-    from hw_asr.commands.train import Request, check, check_batch, train
+    from hw_asr.commands.train import train
+    from hw_asr.commands.train_check import check, check_batch
+    from hw_asr.commands.train_request import Request
 
     command = check_batch if options.check_batch else check if options.check else train
-    allowed = frozenset(options.allowed_modules)
-    return command(Request(options.config, options.resume, assignments, options.device, allowed, options.trust_config))
+    request = Request(
+        options.config, options.resume, assignments, options.device, options.lr,
+        frozenset(options.allowed_modules), options.trust_config,
+    )  # fmt: skip
+    return command(request)

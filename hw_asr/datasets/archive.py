@@ -52,6 +52,8 @@ def describe(name: str, directory: Path, archive: Archive) -> str:
 class ArchiveCorpus(FilteredCorpus):
     """A corpus that is one archive, unpacked in `directory`; its index is kept in `index_dir`, by default there too."""
 
+    can_download = True
+
     def __init__(
         self,
         name: str,

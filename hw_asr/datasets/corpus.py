@@ -19,6 +19,9 @@ class FilteredCorpus(ABC):
     `max_text_length` in characters of the normalised text. Raises ValueError when one of them is not positive.
     """
 
+    can_download = False
+    """Whether `select` downloads a corpus that is not here; otherwise it raises DataError."""
+
     def __init__(
         self, limit: int | None = None, max_audio_length: float | None = None, max_text_length: int | None = None
     ) -> None:

@@ -41,6 +41,8 @@ class LibrispeechDataset(FilteredCorpus):
     Indexes are kept in `index_dir`, by default with the parts.
     """
 
+    can_download = True
+
     def __init__(
         self,
         part: Literal[

@@ -25,6 +25,8 @@ from hw_asr.config.registry import (
     TEXT_ENCODERS,
     WAVE_AUGMENTATIONS,
 )
+from hw_asr.experiment.optimizer_groups import parameter_groups
+from hw_asr.experiment.schedule_length import resolved
 from hw_asr.features import FeatureExtractor, FrontEnd
 from hw_asr.metrics import ErrorRateMetric
 from hw_asr.types import Corpus, CTCDecoder, SpectrogramAugmentation, TextEncoder, Utterance, WaveAugmentation
@@ -111,17 +113,33 @@ def select_utterances(
 
 def build_optimizer(config: ExperimentConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimiser of the model's parameters; on a GPU its fused form, where there is one."""
-    trained = [each for each in model.parameters() if each.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     provided: dict[str, Any] = {"params": trained}
+    if config.optimizer.get("groups"):
+        provided["params"] = parameter_groups(config.optimizer, model)
     chosen = config.optimizer.get("args", {}).keys() & {"fused", "foreach"}
-    if any(each.is_cuda for each in trained) and not chosen and OPTIMIZERS.accepts(config.optimizer, "fused"):
+    if any(parameter.is_cuda for parameter in trained) and not chosen and OPTIMIZERS.accepts(config.optimizer, "fused"):
         provided["fused"] = True
-    return OPTIMIZERS.build(config.optimizer, **provided)
+    optimizer = OPTIMIZERS.build(config.optimizer, **provided)
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * group.get("lr_scale", 1.0)
+    return optimizer
 
 
-def build_scheduler(config: ExperimentConfig, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
-    """Return the learning rate schedule, or None."""
-    return SCHEDULERS.build(config.lr_scheduler, optimizer=optimizer) if config.lr_scheduler else None
+def build_scheduler(config: ExperimentConfig, optimizer: torch.optim.Optimizer, num_steps: int) -> LRScheduler | None:
+    """Return the learning-rate schedule of a run of `num_steps` steps (or epochs, if it counts them), or None."""
+    if config.lr_scheduler is None:
+        return None
+    spec = resolved(config.lr_scheduler, num_steps)
+    scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
+    if any(scale != 1.0 for scale in scales):  # schedules that set the rate instead of scaling the optimizer's
+        args = {
+            name: [value * scale for scale in scales] if name in ("max_lr", "base_lr") and not isinstance(value, list)
+            else value
+            for name, value in spec["args"].items()
+        }  # fmt: skip
+        spec = {**spec, "args": args}
+    return SCHEDULERS.build(spec, optimizer=optimizer)
 
 
 def decoder_specs(config: ExperimentConfig, text_encoder: TextEncoder, beam_size: int) -> dict[str, Spec]:

@@ -1,34 +1,37 @@
-"""Continuing a run: what may differ from the checkpoint it goes on from, and what that means."""
+"""Continuing a run with a changed config: which changes are refused, and how the others take effect."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hw_asr.config import ConfigError, ExperimentConfig
+from hw_asr.experiment.schedule_length import LENGTHS
 from hw_asr.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-# What decides the meaning of the saved weights, optimiser state and place in the data.
+# These decide what the saved weights, optimiser state and place in the data mean.
 _FIXED = (
-    "arch", "text_encoder", "preprocessing", "optimizer.type", "lr_scheduler", "data.train.datasets",
+    "arch", "text_encoder", "preprocessing", "optimizer.type", "optimizer.groups", "data.train.datasets",
     "data.train.batch_size", "data.train.batch_sampler", "trainer.accumulate_grad_steps", "trainer.ema_decay",
-    "trainer.precision", "trainer.scheduler_step",
+    "trainer.precision",
 )  # fmt: skip
+_SCHEDULE = ("lr_scheduler", "trainer.scheduler_step", "optimizer.args.lr")
 _REMEDY = "undo the change, or start a new run from these weights with -c CONFIG -r CHECKPOINT"
+
+Options = Sequence[Mapping[str, Any]]
+"""Settings of each parameter group of an optimiser, as the config gives them."""
 
 
 def compare(config: ExperimentConfig, saved: Any, source: Path, num_steps: int) -> None:
-    """Say in what a run's config differs from its checkpoint's; refuse what would not be the same run.
+    """Log how a run's config differs from that of its checkpoint, `saved`; refuse what would make it another run.
 
-    After 0 steps there is nothing yet that could not be the same.
-
-    Raises ConfigError naming each key with both values.
+    After 0 steps every change is possible. Raises ConfigError naming each refused key with both values.
     """
     if not isinstance(saved, Mapping):
         return
@@ -36,7 +39,7 @@ def compare(config: ExperimentConfig, saved: Any, source: Path, num_steps: int) 
     refused = [
         f"{path}: {_short(old)} when {source} was written, now {_short(new)}; {_REMEDY}"
         for path, old, new in changed
-        if any(path == key or path.startswith(f"{key}.") for key in _FIXED) or _is_scheduled(path, config)
+        if _is_below(path, _FIXED)
     ]
     if refused and num_steps > 0:
         raise ConfigError(refused, "resume")
@@ -44,28 +47,50 @@ def compare(config: ExperimentConfig, saved: Any, source: Path, num_steps: int) 
         logger.warning("config %s was %s when %s was written; now %s", path, _short(old), source, _short(new))
 
 
-def apply_changes(config: ExperimentConfig, saved: Any, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Let what `compare` allowed take effect, where the restored state says otherwise."""
+def group_options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Return the current settings of each parameter group."""
+    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+
+
+def apply_changes(config: ExperimentConfig, saved: Any, optimizer: torch.optim.Optimizer, options: Options) -> None:
+    """Set what changed in `optimizer.args` on a restored optimiser; `options` are its groups as the config has them."""
     if not isinstance(saved, Mapping):
         return
     now, before = config.optimizer.get("args", {}), _at(saved, "optimizer.args") or {}
-    for name, value in now.items():
-        if value != before.get(name):
-            for group in optimizer.param_groups:
-                group[name] = tuple(value) if isinstance(value, list) else value
+    for name in now:
+        if now[name] != before.get(name):
+            for group, own in zip(optimizer.param_groups, options, strict=True):
+                group[name] = own[name]
+
+
+def forget_best(config: ExperimentConfig, saved: Any, progress: Progress) -> None:
+    """Begin the search for the best checkpoint anew when another value is monitored."""
     if (_at(saved, "trainer.monitor") or config.trainer.monitor) != config.trainer.monitor:
         progress.best, progress.epochs_without_improvement = None, 0
 
 
-def _is_scheduled(path: str, config: ExperimentConfig) -> bool:
-    return path == "optimizer.args.lr" and config.lr_scheduler is not None
+def schedule_changed(config: ExperimentConfig, saved: Any, fresh: Any, restored: Any) -> bool:
+    """Whether the schedule has to be derived anew: its settings or the length of the run are not what they were.
+
+    `fresh` and `restored` are the states of the schedule of the config, and of that in the checkpoint.
+    """
+    lengths = [[(state or {}).get(name) for name in LENGTHS] for state in (fresh, restored)]
+    if (fresh is None) != (restored is None) or lengths[0] != lengths[1]:
+        return True
+    changed = _differences(saved, config.raw) if isinstance(saved, Mapping) else []
+    return fresh is not None and any(_is_below(path, _SCHEDULE) for path, _, _ in changed)
+
+
+def _is_below(path: str, keys: Sequence[str]) -> bool:
+    return any(path == key or path.startswith(f"{key}.") for key in keys)
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
     """List the paths at which two configs differ, with both values; lists are compared whole."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = sorted(old.keys() | new.keys())
-        return [each for key in keys for each in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+        parts = [(key, f"{path}.{key}".lstrip(".")) for key in keys]
+        return [change for key, below in parts for change in _differences(old.get(key), new.get(key), below)]
     return [] if old == new else [(path, old, new)]
 
 

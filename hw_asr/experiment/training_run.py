@@ -1,41 +1,37 @@
-"""A config, and perhaps a checkpoint, to a trainer that is ready to run."""
+"""Assembles a training run: learner, writers and trainer from a config, its data and perhaps a checkpoint."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from hw_asr.checkpoints.reading import CheckpointError
 from hw_asr.checkpoints.weights import load_weights
-from hw_asr.config import ConfigError, ExperimentConfig
+from hw_asr.config import ExperimentConfig
 from hw_asr.config.registry import WRITERS
-from hw_asr.datasets.collate import collate
-from hw_asr.datasets.loader import make_loader
-from hw_asr.datasets.samplers import BatchSampler, padding_share
-from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.experiment import components
-from hw_asr.experiment.network import make_network
-from hw_asr.experiment.resume_rules import apply_changes
-from hw_asr.experiment.split_data import load_split, make_sampler
-from hw_asr.runtime.devices import synchronize
+from hw_asr.experiment.network import Network
+from hw_asr.experiment.resume_rules import apply_changes, forget_best, group_options, schedule_changed
+from hw_asr.experiment.schedules import build_schedule, check_schedule
+from hw_asr.experiment.training_data import TrainingData
 from hw_asr.runtime.processes import Processes
 from hw_asr.storage.runs import Run
 from hw_asr.training.average import WeightAverage
-from hw_asr.training.evaluation import Evaluator
+from hw_asr.training.evaluation import Evaluator, Scoring
+from hw_asr.training.learner import Learner
 from hw_asr.training.monitor import Monitor
 from hw_asr.training.prediction_log import NoPredictions, PredictionLogger
 from hw_asr.training.progress import Progress
-from hw_asr.training.snapshots import Snapshots
-from hw_asr.training.step import OUT_OF_MEMORY, Augmentations, StepResult, StepSettings, TrainingStep
-from hw_asr.training.step_log import StepLog
-from hw_asr.training.stream import BatchStream, Placed
-from hw_asr.training.trainer import Trainer, TrainerSettings
-from hw_asr.types import Batch, CTCDecoder, PretrainedModel
+from hw_asr.training.snapshots import SavePolicy, Snapshots
+from hw_asr.training.step import Augmentations, StepSettings, TrainingStep
+from hw_asr.training.step_log import StepLog, StepLogSettings
+from hw_asr.training.stream import BatchStream
+from hw_asr.training.trainer import Output, Trainer, TrainerSettings
+from hw_asr.types import CTCDecoder
 from hw_asr.writers.background import BackgroundWriter
 from hw_asr.writers.base import Writer
 from hw_asr.writers.jsonl import JsonlWriter
@@ -45,121 +41,148 @@ from hw_asr.writers.null import NullWriter
 logger = logging.getLogger(__name__)
 
 
+class Weights(NamedTuple):
+    """Initial weights of a new run, and the file they come from."""
+
+    state_dict: Mapping[str, Any]
+    source: Path
+
+
 class Experiment:
-    """Everything of one training run; `checkpoint` continues it, `weights` only gives its first values."""
+    """One training run on one process. New weights come from `trainer.seed`, or from `weights`."""
 
     def __init__(
         self,
         config: ExperimentConfig,
-        run: Run | None,
+        network: Network,
+        data: TrainingData,
         processes: Processes,
-        checkpoint: Mapping[str, Any] | None = None,
-        weights: tuple[Mapping[str, Any], Path] | None = None,
+        weights: Weights | None = None,
     ) -> None:
-        trainer = config.trainer
-        self._config, self._run, self._processes = config, run, processes
-        self.network = make_network(config, processes.device)
-        model = self.network.model
+        self._config, self._network, self._data, self._processes = config, network, data, processes
+        trainer, model = config.trainer, network.model
         if weights is not None:
             load_weights(model, *weights)
-        elif checkpoint is None and run is not None and isinstance(model, PretrainedModel):
-            model.load_pretrained()
-        self._optimizer = components.build_optimizer(config, model)
-        self._scheduler = components.build_scheduler(config, self._optimizer)
-        self._average = WeightAverage(model, trainer.ema_decay)
-        self._step = TrainingStep(
-            model,
-            self.network.front_end,
-            Augmentations(*components.build_augmentations(config, self.network.front_end.n_feats)),
-            components.build_loss(config),
-            self._optimizer,
-            processes,
-            StepSettings(trainer.precision, trainer.grad_norm_clip, trainer.seed),
-        )
-        self.progress = Progress(num_processes=processes.size)
-        if checkpoint is not None:
-            self._restore(checkpoint)
-        processes.broadcast([*model.parameters(), *model.buffers()])
-        self._writer_state: Mapping[str, Any] = (checkpoint or {}).get("writers") or {}
-
-    def trainer(self, writer: Writer, snapshots: Snapshots | None) -> Trainer:
-        """Load the data and return the trainer."""
-        config, trainer, processes = self._config, self._config.trainer, self._processes
-        stream = self._training_stream()
-        decoders, predictions = self._decoders(writer)
-        settings = TrainerSettings(
+        self.settings = TrainerSettings(
             epochs=trainer.epochs,
-            batches_per_epoch=trainer.len_epoch or len(stream),
+            batches_per_epoch=trainer.len_epoch or len(data.train.sampler),
             accumulate_grad_steps=trainer.accumulate_grad_steps,
             monitor=Monitor.parse(trainer.monitor),
             early_stop=trainer.early_stop,
             max_bad_steps=trainer.max_bad_steps,
-            scheduler_per_epoch=_per_epoch(trainer.scheduler_step, self._scheduler),
         )
-        _check_schedule(self._scheduler, settings)
-        log = StepLog(
-            writer, predictions, decoders["argmax"], period=trainer.log_step, histograms=trainer.log_histograms,
-            sample_rate=config.preprocessing.sr, num_processes=processes.size,
-        )  # fmt: skip
-        evaluators = list(self._evaluators(decoders))
-        return Trainer(
-            settings, self._step, stream, self._scheduler, self._average, evaluators, self.progress, snapshots, log,
+        optimizer = components.build_optimizer(config, model)
+        step = TrainingStep(
+            model,
+            network.front_end,
+            Augmentations(*components.build_augmentations(config, network.front_end.n_feats)),
+            components.build_loss(config),
+            optimizer,
             processes,
+            StepSettings(trainer.precision, trainer.grad_norm_clip, trainer.seed),
+        )
+        self._options = group_options(optimizer)
+        check_schedule(config, self.settings)
+        schedule = build_schedule(config, optimizer, self.settings)
+        progress = Progress(num_processes=processes.size)
+        self.learner = Learner(step, schedule, WeightAverage(model, trainer.ema_decay), progress)
+        self._writer_state: Mapping[str, Any] = {}
+
+    def restore(self, state: Mapping[str, Any], source: Path) -> None:
+        """Take over everything that a checkpoint holds; raises CheckpointError when it holds weights only."""
+        if state.get("format") != 1:
+            raise CheckpointError(
+                f"{source}: written by another program, it cannot be continued; to fine-tune from its weights: "
+                "train.py -c config.json -r CHECKPOINT"
+            )
+        fresh = self.learner.schedule.state_dict()
+        progress, optimizer, saved = self.learner.progress, self.learner.step.optimizer, state.get("config")
+        self.learner.load_state_dict({**state, "optimizer": _on_this_device(state["optimizer"], optimizer)}, source)
+        progress.share_among(self._processes.size, whole_passes=self._config.trainer.len_epoch is None)
+        rate = optimizer.param_groups[0]["lr"]
+        apply_changes(self._config, saved, optimizer, self._options)
+        forget_best(self._config, saved, progress)
+        if schedule_changed(self._config, saved, fresh, state.get("lr_scheduler")):
+            self._derive_schedule(rate)
+        self._writer_state = state.get("writers") or {}
+
+    def _derive_schedule(self, rate: float) -> None:
+        """Make the schedule for the run as it is now, at the place where the run is; `rate` was the last one used."""
+        optimizer, progress, settings = self.learner.step.optimizer, self.learner.progress, self.settings
+        for group, options in zip(optimizer.param_groups, self._options, strict=True):
+            group.pop("initial_lr", None)
+            group.update(options)
+        self.learner.schedule = build_schedule(self._config, optimizer, settings)
+        self.learner.schedule.advance_to(self.learner.schedule.place(progress, settings.steps_per_epoch))
+        logger.warning(
+            "learning-rate schedule derived anew for %d epochs of %d steps: the rate at step %d is %.3g, was %.3g",
+            settings.epochs, settings.steps_per_epoch, progress.step, optimizer.param_groups[0]["lr"], rate,
         )  # fmt: skip
-
-    def try_longest_batch(self) -> tuple[Batch, StepResult, float]:
-        """Take two steps on the batch of the first pass that needs most memory; return it with the second step.
-
-        The seconds are those of the second step as well: the first one prepares kernels. If the first is skipped for
-        lack of memory, there is no second.
-        """
-        dataset, sampler = self._training_data()
-        longest = max(sampler, key=lambda batch: len(batch) * float(dataset.durations[batch].max()))
-        batch = collate([dataset[index] for index in longest])
-        for position in range(2):
-            start = time.perf_counter()
-            result = self._step.run([Placed(batch, 0, position)])
-            synchronize(self._processes.device)
-            seconds = time.perf_counter() - start
-            if result.problem == OUT_OF_MEMORY:
-                break
-        return batch, result, seconds
 
     def state_dict(self, writer: Writer) -> dict[str, Any]:
-        """Return the checkpoint of this moment: tensors and plain data; `state_dict` is what is evaluated."""
+        """Return a checkpoint of the current state: tensors and plain data."""
+        progress = self.learner.progress
         return {
             "format": 1,
             "arch": self._config.arch["type"],
-            "epoch": self.progress.epoch - 1,
-            **self._average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "lr_scheduler": self._scheduler.state_dict() if self._scheduler is not None else None,
-            "scaler": self._step.scaler.state_dict(),
-            "progress": self.progress.state_dict(),
-            "monitor_best": self.progress.best,
-            "alphabet": list(self.network.text_encoder.alphabet),
+            "epoch": progress.epoch - 1,
+            **self.learner.state_dict(),
+            "monitor_best": progress.best,
+            "alphabet": list(self._network.text_encoder.alphabet),
             "writers": writer.state_dict(),
             "config": self._config.raw,
         }
 
-    def writer(self) -> Writer:
-        """Return the writers of the config and the local record; nothing on processes that do not write."""
-        if self._run is None or not self._processes.is_main:
+    def writer(self, run: Run) -> Writer:
+        """Return the writers of the config and metrics.jsonl; nothing on processes that do not write."""
+        if not self._processes.is_main:
             return NullWriter()
         trainer = self._config.trainer
         names = [trainer.visualize] if isinstance(trainer.visualize, str) else trainer.visualize
-        record: Writer = JsonlWriter(self._run.metrics_path, self._writer_state)
+        record: Writer = JsonlWriter(run.metrics_path, self._writer_state)
         provided = {
-            "run_name": self._run.name, "experiment": self._run.experiment, "log_dir": self._run.log_dir,
+            "run_name": run.name, "experiment": run.experiment, "log_dir": run.log_dir,
             "project": trainer.wandb_project or self._config.name, "config": self._config.raw,
             "state": dict(self._writer_state) or None, "mode": trainer.wandb_mode,
         }  # fmt: skip
         backends = [WRITERS.build({"type": name}, **provided) for name in names if name != "none"]
         return MultiWriter([record, *map(BackgroundWriter, backends)])
 
+    def snapshots(self, run: Run, writer: Writer, export: Any) -> Snapshots | None:
+        """Return what writes the checkpoints; None on processes that do not write."""
+        if not self._processes.is_main:
+            return None
+        trainer = self._config.trainer
+        policy = SavePolicy(
+            trainer.save_period, trainer.keep_last, trainer.keep_every, trainer.save_minutes, trainer.save_steps
+        )
+        return Snapshots(run, lambda: self.state_dict(writer), policy, export)
+
+    def trainer(self, writer: Writer, snapshots: Snapshots | None) -> Trainer:
+        """Return the trainer; decoders and language models are loaded here."""
+        config, trainer, processes = self._config, self._config.trainer, self._processes
+        processes.broadcast([*self._network.model.parameters(), *self._network.model.buffers()])
+        num_workers = config.data["train"].num_workers
+        loader = self._data.train.loader(num_workers, processes.device)
+        stream = BatchStream(loader, self._data.train.sampler, self.learner.progress)
+        decoders, predictions = self._decoders(writer)
+        log_settings = StepLogSettings(
+            trainer.log_step, trainer.log_histograms, config.preprocessing.sr, num_processes=processes.size
+        )
+        log = StepLog(writer, predictions, decoders["argmax"], log_settings)
+        evaluators = [self._evaluator(name, decoders) for name in self._data.evaluation]
+        return Trainer(self.settings, self.learner, stream, evaluators, Output(snapshots, log), processes)
+
+    def _evaluator(self, name: str, decoders: Mapping[str, CTCDecoder]) -> Evaluator:
+        config, device = self._config, self._processes.device
+        loader = self._data.evaluation[name].loader(config.data[name].num_workers, device)
+        scoring = Scoring(components.build_loss(config), components.build_metrics(config), decoders)
+        front_end = self._network.front_end
+        return Evaluator(name, loader, front_end, scoring, self._processes, config.trainer.precision)
+
     def _decoders(self, writer: Writer) -> tuple[dict[str, CTCDecoder], PredictionLogger | NoPredictions]:
-        """Return the decoders that metrics and logs need, and what logs predictions where a writer shows them."""
-        config, trainer, encoder = self._config, self._config.trainer, self.network.text_encoder
+        """Return the decoders that metrics and logs need, and the log of predictions where a writer shows it."""
+        config, trainer, encoder = self._config, self._config.trainer, self._network.text_encoder
         specs = components.decoder_specs(config, encoder, trainer.beam_size)
         shown = trainer.visualize not in ("none", [], ["none"]) and "beam_search" in specs
         metrics = components.build_metrics(config)
@@ -170,65 +193,6 @@ class Experiment:
             return decoders, NoPredictions()
         return decoders, PredictionLogger(writer, encoder, decoders, trainer.log_predictions, config.preprocessing.sr)
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        """Take over everything a checkpoint holds. Raises CheckpointError when it holds weights only."""
-        source = self._run.model_dir if self._run is not None else Path("checkpoint")
-        if state.get("format") != 1:
-            raise CheckpointError(
-                f"{source}: this checkpoint was written by another program and cannot be continued; fine-tune from it: "
-                "train.py -c config.json -r CHECKPOINT"
-            )
-        self._average.load_state_dict(state, source)
-        self._optimizer.load_state_dict(_on_this_device(state["optimizer"], self._optimizer))
-        if self._scheduler is not None and state["lr_scheduler"] is not None:
-            self._scheduler.load_state_dict(dict(state["lr_scheduler"]))
-        if state["scaler"]:  # empty if the run has not used fp16 until now
-            self._step.scaler.load_state_dict(state["scaler"])
-        self.progress.load_state_dict(state["progress"])
-        self.progress.share_among(self._processes.size, whole_passes=self._config.trainer.len_epoch is None)
-        apply_changes(self._config, state.get("config"), self._optimizer, self.progress)
-
-    def _num_frames(self, seconds: float) -> int:
-        """Return how many frames the model gives for a recording."""
-        num_samples = torch.tensor([int(seconds * self._config.preprocessing.sr)])
-        frames = self.network.front_end.num_frames(num_samples)
-        return int(self.network.model.transform_input_lengths(frames))  # type: ignore[operator]
-
-    def _training_stream(self) -> BatchStream:
-        dataset, sampler = self._training_data()
-        logger.info(
-            "train: %d batches, padding %.0f %%",
-            len(sampler),
-            100 * padding_share(dataset.durations.tolist(), list(sampler)),
-        )
-        num_workers = self._config.data["train"].num_workers
-        loader = make_loader(dataset, sampler, num_workers, pin_memory=self._processes.device.type == "cuda")
-        return BatchStream(loader, sampler, self.progress)
-
-    def _training_data(self) -> tuple[SpeechDataset, BatchSampler]:
-        config, split = self._config, self._config.data["train"]
-        dataset = load_split(config, "train", self.network.text_encoder, self._num_frames)
-        seed = config.trainer.seed
-        return dataset, make_sampler(split, dataset, training=True, seed=seed, processes=self._processes)
-
-    def _evaluators(self, decoders: Mapping[str, Any]) -> Iterator[Evaluator]:
-        for name, split in self._config.data.items():
-            if name == "train":
-                continue
-            dataset = load_split(self._config, name, self.network.text_encoder)
-            sampler = make_sampler(split, dataset, training=False, seed=0, processes=self._processes)
-            pin = self._processes.device.type == "cuda"
-            yield Evaluator(
-                name,
-                make_loader(dataset, sampler, split.num_workers, pin_memory=pin),
-                self.network.front_end,
-                components.build_loss(self._config),
-                components.build_metrics(self._config),
-                decoders,
-                self._processes,
-                self._config.trainer.precision,
-            )
-
 
 def _on_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return an optimiser's state with the implementation (fused or not) that this run's device has chosen."""
@@ -236,19 +200,3 @@ def _on_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) 
     for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=False):
         groups.append({**saved, **{name: own[name] for name in ("fused", "foreach") if name in own}})
     return {**state, "param_groups": groups}
-
-
-def _per_epoch(setting: str | None, scheduler: Any | None) -> bool:
-    if setting is not None:
-        return setting == "epoch"
-    return isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-
-
-def _check_schedule(scheduler: Any | None, settings: TrainerSettings) -> None:
-    """Raise ConfigError when the run takes more steps than a schedule of fixed length (OneCycleLR) has."""
-    length = getattr(scheduler, "total_steps", None)
-    steps = settings.epochs * (1 if settings.scheduler_per_epoch else settings.steps_per_epoch)
-    if length is not None and steps > length:
-        raise ConfigError(
-            [f"lr_scheduler.args.total_steps: {length}, but the run takes {steps} steps; set it to {steps}"]
-        )

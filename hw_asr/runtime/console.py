@@ -26,6 +26,8 @@ class _BarFriendlyHandler(logging.Handler):
 def set_up_logging(verbosity: int, log_path: Path | None = None) -> None:
     """Send the project's log lines to the terminal from `verbosity` on, and all of them to `log_path`."""
     logger = logging.getLogger("hw_asr")
+    for handler in logger.handlers:
+        handler.close()
     logger.handlers.clear()
     logger.propagate = False
     logger.setLevel(logging.DEBUG)

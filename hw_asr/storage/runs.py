@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,8 @@ from hw_asr.runtime.file_lock import LOCK_NAME, hold
 CONFIG_NAME = "config.json"
 METRICS_NAME = "metrics.jsonl"
 CHECKPOINT_SUFFIX = ".pth"
+LOG_NAME = "train.log"
+_FILES_OF_A_START = {LOCK_NAME, CONFIG_NAME, LOG_NAME, ".allowed"}
 _UNSAFE = re.compile(r"[/\\:\x00-\x1f\x7f]")
 
 
@@ -112,6 +116,14 @@ class Run:
         names = _checkpoint_names(self.model_dir)
         return sorted((self.model_dir / name for name in names), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
+    def discard(self) -> None:
+        """Remove a run that never started, and the directories above it that are empty then."""
+        for directory in (self.log_dir, self.model_dir):
+            shutil.rmtree(directory, ignore_errors=True)
+            for parent in islice(directory.parents, 3):  # EXPERIMENT, models or log, SAVE_DIR
+                with suppress(OSError):
+                    parent.rmdir()
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep every other process out of the run; RunError when one has it. Ends with the process, however it ends."""
@@ -136,10 +148,18 @@ class Runs:
         return Run.below(self.save_dir / "models", run)
 
     def create(self, experiment: str, run_name: str | None = None) -> Run:
-        """Make the directories of a new run, named after the time by default.
+        """Make the directories of a new run, named after the time by default; raises RunError as `check_free` does."""
+        self.check_free(experiment, run_name)
+        if run_name is None:
+            run = self._make_unique(experiment, time.strftime("%m%d_%H%M%S"))
+        else:
+            run = self.at(RunId(experiment, run_name))
+            run.model_dir.mkdir(parents=True, exist_ok=True)
+        run.log_dir.mkdir(parents=True, exist_ok=True)
+        return run
 
-        Raises RunError when a run of the given name has files already, or a name cannot be a directory's.
-        """
+    def check_free(self, experiment: str, run_name: str | None = None) -> None:
+        """Raise RunError when a run of the given name has files already, or a name cannot be a directory's."""
         for kind, name in (("experiment", experiment), ("run", run_name)):
             if name is not None and not is_safe_name(name):
                 raise RunError(
@@ -147,18 +167,14 @@ class Runs:
                     "a dot or space, or contain / \\ : or control characters"
                 )
         if run_name is None:
-            run = self._make_unique(experiment, time.strftime("%m%d_%H%M%S"))
-        else:
-            run = self.at(RunId(experiment, run_name))
-            used = next((path for path in (run.model_dir, run.log_dir) if _has_files(path)), None)
-            if used is not None:
-                raise RunError(
-                    f"run {run.id} exists already ({used}); to continue it give one of its checkpoints to --resume, "
-                    "to start anew choose another run name"
-                )
-            run.model_dir.mkdir(parents=True, exist_ok=True)
-        run.log_dir.mkdir(parents=True, exist_ok=True)
-        return run
+            return
+        run = self.at(RunId(experiment, run_name))
+        used = next((path for path in (run.model_dir, run.log_dir) if _has_files(path)), None)
+        if used is not None:
+            raise RunError(
+                f"run {run.id} exists already ({used}); to continue it give one of its checkpoints to --resume, "
+                "to start anew choose another run name"
+            )
 
     def list(self) -> list[Run]:
         """All runs, by experiment and name."""
@@ -209,4 +225,5 @@ def _checkpoint_names(path: Path) -> list[str]:
 
 
 def _has_files(path: Path) -> bool:
-    return path.is_dir() and any(entry.name != LOCK_NAME for entry in path.iterdir())
+    """Whether a run's directory holds more than what a start writes that was killed before the first checkpoint."""
+    return path.is_dir() and any(entry.name not in _FILES_OF_A_START for entry in path.iterdir())

@@ -233,10 +233,13 @@ class CommandLineTest(unittest.TestCase):
             code, errors = self.run_train(GOOD, "--check", "--bs", "0", "--lr", "0.5", "-d", "cpu")
         self.assertEqual(2, code)
         self.assertIn("data.train.batch_size: expected a positive integer, got 0", errors)
+        config = read_json(ROOT / "hw_asr" / "configs" / "demo.json")
+        config["data"]["root_dir"] = str(ROOT)
+        del config["data"]["train"]["batch_sampler"]
         with contextlib.redirect_stdout(output):
-            code, _ = self.run_train(GOOD, "--check", "--bs", "7", "-d", "cpu")
-        self.assertEqual(0, code)
-        self.assertIn("DeepSpeech2", output.getvalue())
+            code, errors = self.run_train(config, "--check", "--bs", "26", "-d", "cpu")
+        self.assertEqual(0, code, errors)
+        self.assertIn("6 epochs of 100 steps", output.getvalue())
 
     def test_check_counts_what_is_here(self) -> None:
         output = io.StringIO()

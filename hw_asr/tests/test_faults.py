@@ -40,7 +40,7 @@ class TestFaults(FaultCase):
             with self.subTest(fault):
                 place = self.faulty({fault: [2, 3, 4]}, max_bad_steps=3, save_steps=1)
                 output = self.train(place, "-c", "config.json", code=1)
-                self.assertRegex(output, rf"error: 3 steps in a row were skipped .*{remedy}.*go on with -r")
+                self.assertRegex(output, rf"error: 3 steps in a row were skipped .*{remedy}.*continue with -r")
                 self.assertTrue((run_dir(place) / "last.pth").is_file())
 
     def test_a_dead_worker_ends_the_run_saved(self) -> None:
@@ -56,7 +56,7 @@ class TestFaults(FaultCase):
         self.assertEqual(self.server.wait(process), 1)
         output = (place / "output.txt").read_text(encoding="utf-8")
         self.assertRegex(
-            output, r"saved; go on with: python train.py -r .*last.pth\nerror: a data loading process died"
+            output, r"saved; to continue: python train.py -r .*last.pth\nerror: a data loading process died"
         )
         last = str(run_dir(place) / "last.pth")
         self.train(place, "-r", last, "--set", f"trainer.epochs={outcome(place)[0]['progress']['epoch']}")

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from hw_asr.config import parse
-from hw_asr.experiment.resume_rules import apply_changes, compare
+from hw_asr.experiment.resume_rules import apply_changes, compare, forget_best, group_options
 from hw_asr.runtime.file_lock import LOCK_NAME, hold
 from hw_asr.tests.training_case import TrainingCase, differences, make_config, outcome, run_dir, wait_for_step
 from hw_asr.training.progress import Progress
@@ -81,9 +81,9 @@ class TestInterruption(TrainingCase):
         code, output = cls.server.run(["-c", "config.json", "-d", "cpu"], cls.undisturbed)
         assert code == 0, output
 
-    def finish(self, place: Path, checkpoint: str = "last.pth") -> str:
+    def finish(self, place: Path, checkpoint: str = "last.pth", *arguments: str) -> str:
         """Continue the run; it must become the undisturbed one."""
-        output = self.train(place, "-r", str(run_dir(place) / checkpoint))
+        output = self.train(place, "-r", str(run_dir(place) / checkpoint), *arguments)
         self.assertEqual(differences(outcome(self.undisturbed), outcome(place)), [])
         return output
 
@@ -95,7 +95,7 @@ class TestInterruption(TrainingCase):
         os.killpg(process, number)
         self.assertEqual(self.server.wait(process), 128 + number)
         output = (place / "output.txt").read_text(encoding="utf-8")
-        self.assertIn("saved; go on with: python train.py -r saved/models/tones/run/last.pth", output)
+        self.assertIn("saved; to continue: python train.py -r saved/models/tones/run/last.pth", output)
         self.assertNotIn("Traceback", output)
         return place
 
@@ -113,7 +113,7 @@ class TestInterruption(TrainingCase):
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         self.assertEqual((done.returncode, done.stdout), (-signal.SIGINT, ""))
-        self.assertIn("once more ends at once", done.stderr)
+        self.assertIn("press Ctrl-C again to quit now", done.stderr)
 
     def test_full_disk_leaves_the_checkpoint_before(self) -> None:
         place = self.place(self.config(epochs=3))
@@ -139,7 +139,7 @@ class TestInterruption(TrainingCase):
                 last.unlink()
                 last.write_bytes(damaged)
                 output = self.finish(place)
-                self.assertRegex(output, r"warning: .*last.pth: .*; going on from .*previous.pth instead \(step 0\)")
+                self.assertRegex(output, r"warning: .*last.pth: .*; continuing from .*previous.pth instead \(step 0\)")
                 shutil.rmtree(place / "saved")
                 shutil.copytree(kept, place / "saved")
 
@@ -153,7 +153,6 @@ class TestInterruption(TrainingCase):
         place = self.interrupted(signal.SIGTERM)
         last = str(run_dir(place) / "last.pth")
         refused = {
-            "optimizer.args.lr=1": "optimizer.args.lr: 0.003 when",
             "arch.args.gru_config.hidden_dims=[8]": r"arch.args.gru_config.hidden_dims: \[12, 12\] when .*, now \[8\]",
             'text_encoder.args.alphabet=["a","b","c","d","e"]': "text_encoder.args.alphabet: ",
             "trainer.accumulate_grad_steps=1": "trainer.accumulate_grad_steps: 2 when",
@@ -168,16 +167,17 @@ class TestInterruption(TrainingCase):
         self.assertIn("warning: n_gpu is 64, but this machine has", output)
         self.assertRegex(output, "warning: config trainer.epochs was 3 when .*; now 2")
         self.assertRegex(output, "warning: config data.train.num_workers was 2 when .*; now 0")
-        self.assertIn("nothing to do", self.train(place, "-r", last, "--set", "trainer.epochs=2"))
-        self.finish(place)
+        self.assertIn("nothing to do", self.train(place, "-r", last), "a continued run keeps what --set gave")
+        self.finish(place, "last.pth", "--set", "trainer.epochs=3")
 
-    def test_a_run_that_found_no_data_goes_on_with_other_data(self) -> None:
+    def test_a_start_that_fails_leaves_nothing(self) -> None:
         place = self.place(self.config(epochs=3))
         data, nowhere = "data.train.datasets.0.args.data", "nowhere.jsonl"
-        output = self.train(place, "-c", "config.json", "--set", f"{data}={nowhere}", code=1)
-        self.assertIn("error: nowhere.jsonl: cannot read the manifest", output)
-        last = str(run_dir(place) / "last.pth")
-        self.train(place, "-r", last, "--set", f"{data}={self.corpora / 'train.jsonl'}")
+        for code, arguments in ((1, []), (2, ["--check"])):
+            output = self.train(place, "-c", "config.json", "--set", f"{data}={nowhere}", *arguments, code=code)
+            self.assertIn("nowhere.jsonl: cannot read the manifest", output)
+            self.assertFalse((place / "saved").exists())
+        self.train(place, "-c", "config.json")
         self.assertEqual(differences(outcome(self.undisturbed), outcome(place)), [])
 
     def test_what_is_no_checkpoint(self) -> None:
@@ -202,12 +202,16 @@ class TestChanges(unittest.TestCase):
         changed = json.loads(json.dumps(raw))
         changed["optimizer"]["args"]["lr"] = 0.5
         changed["trainer"]["monitor"] = "min other_loss"
-        optimizer = torch.optim.AdamW(torch.nn.Linear(1, 1).parameters(), lr=0.003)
+        parameters = torch.nn.Linear(1, 1).parameters()
+        optimizer = torch.optim.AdamW(parameters, lr=0.5)
+        options = group_options(optimizer)
+        optimizer.param_groups[0]["lr"] = 0.003
         progress = Progress(best=1.0, epochs_without_improvement=2)
         with self.assertLogs("hw_asr.experiment.resume_rules", "WARNING") as logs:
             compare(parse(changed), raw, Path("last.pth"), 1)
         self.assertIn("optimizer.args.lr was 0.003 when last.pth was written; now 0.5", logs.output[0])
-        apply_changes(parse(changed), raw, optimizer, progress)
+        apply_changes(parse(changed), raw, optimizer, options)
+        forget_best(parse(changed), raw, progress)
         self.assertEqual(optimizer.param_groups[0]["lr"], 0.5)
         self.assertEqual((progress.best, progress.epochs_without_improvement), (None, 0))
 

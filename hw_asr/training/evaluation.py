@@ -10,6 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from hw_asr.features import FrontEnd
+from hw_asr.metrics import ErrorRateMetric
 from hw_asr.models.forward import Emissions, emissions
 from hw_asr.runtime.processes import Processes
 from hw_asr.types import CTCDecoder, Failure, best_text
@@ -17,42 +18,48 @@ from hw_asr.types import CTCDecoder, Failure, best_text
 
 @dataclass(frozen=True)
 class SplitResult:
-    """What an evaluation found: `loss`, the metrics by name, and what could not be decoded."""
+    """The result of an evaluation: `loss` and the metrics by name, and the recordings that could not be decoded."""
 
     values: dict[str, float]
     failures: list[Failure]
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How outputs are scored. Of the decoders, by name, only those run that a metric asks for."""
+
+    loss: nn.Module
+    metrics: Sequence[ErrorRateMetric]
+    decoders: Mapping[str, CTCDecoder]
+
+
 class Evaluator:
-    """Scores a model on one split with the decoders that its metrics ask for."""
+    """Scores a model on one split."""
 
     def __init__(
         self,
         split: str,
         loader: Any,
         front_end: FrontEnd,
-        loss: nn.Module,
-        metrics: Sequence[Any],
-        decoders: Mapping[str, CTCDecoder],
+        scoring: Scoring,
         processes: Processes,
         precision: str = "fp32",
     ) -> None:
         self.split = split
         self._loader = loader
         self._front_end = front_end
-        self._loss = loss
-        self._metrics = metrics
-        needed = {metric.decoder for metric in metrics}
-        self._decoders = {name: decoder for name, decoder in decoders.items() if name in needed}
+        self._scoring = scoring
+        needed = {metric.decoder for metric in scoring.metrics}
+        self._decoders = {name: decoder for name, decoder in scoring.decoders.items() if name in needed}
         self._processes = processes
         self._precision = precision
 
     def run(self, model: nn.Module, interrupted: Callable[[], bool] = lambda: False) -> SplitResult | None:
-        """Evaluate; every process takes its share, and the sums are exact whatever the share.
+        """Evaluate. Every process takes its share, and the sums are exact whatever the share.
 
-        Returns None once `interrupted` says so, which it must on one process only when there is no other.
+        Returns None as soon as `interrupted` returns true. With several processes it must be the same on all of them.
         """
-        for metric in self._metrics:
+        for metric in self._scoring.metrics:
             metric.reset()
         loss_sum, count = 0.0, 0
         failures: list[Failure] = []
@@ -65,13 +72,13 @@ class Evaluator:
             failures += batch.failures
             if len(batch) == 0:
                 continue
-            values = self._loss(emission.log_probs, emission.lengths, batch.targets, batch.target_lengths)
+            values = self._scoring.loss(emission.log_probs, emission.lengths, batch.targets, batch.target_lengths)
             loss_sum += float(values.values.sum())
             count += len(batch) - int(values.infeasible.sum())
             self._score(emission)
         loss_sum, total = self._processes.sum([loss_sum, count])
         result = {"loss": loss_sum / total if total else float("nan")}
-        for metric in self._metrics:
+        for metric in self._scoring.metrics:
             metric.rate.totals = self._processes.sum(metric.rate.totals)
             result.update(metric.compute())
         return SplitResult(result, failures)
@@ -79,8 +86,10 @@ class Evaluator:
     def _score(self, emission: Emissions) -> None:
         log_probs, lengths = emission.log_probs.cpu(), emission.lengths
         texts = {
-            name: [best_text(each) for each in decode(log_probs, lengths)] for name, decode in self._decoders.items()
+            name: [best_text(hypotheses) for hypotheses in decode(log_probs, lengths)]
+            for name, decode in self._decoders.items()
         }
         for index, utterance in enumerate(emission.batch.utterances):
-            for metric in self._metrics:
-                metric.update(utterance.text or "", {name: each[index] for name, each in texts.items()})
+            hypotheses = {name: decoded[index] for name, decoded in texts.items()}
+            for metric in self._scoring.metrics:
+                metric.update(utterance.text or "", hypotheses)

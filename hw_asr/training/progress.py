@@ -1,4 +1,4 @@
-"""Where a run stands: everything a resumed run needs beside weights, optimiser and schedule."""
+"""The state of a run beside weights, optimiser and schedule: counters, and the place in the data."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hw_asr.training.monitor import Monitor
+
 
 @dataclass
 class Progress:
     """Plain numbers, saved in every checkpoint.
 
-    An epoch is what lies between two evaluations; a pass is one walk through the training data. They are the same
-    unless `len_epoch` is given.
+    An epoch is the training between two evaluations; a pass is one iteration over the training data. They are the
+    same unless `len_epoch` is given.
     """
 
     epoch: int = 1
-    """The epoch in progress, from 1."""
+    """The current epoch, from 1."""
     step: int = 0
     """Optimiser steps since the beginning, skipped ones included."""
     step_in_epoch: int = 0
@@ -45,11 +47,19 @@ class Progress:
         for name, value in values.items():
             self.window[name] = self.window.get(name, 0.0) + value
 
+    def judge(self, monitor: Monitor | None, values: Mapping[str, float]) -> bool:
+        """Return whether an evaluation is the best so far, and remember it; None never has a best."""
+        if monitor is not None and monitor.improved(values, self.best):
+            self.best, self.epochs_without_improvement = values[monitor.key], 0
+            return True
+        self.epochs_without_improvement += 1
+        return False
+
     def share_among(self, num_processes: int, *, whole_passes: bool) -> None:
-        """Go on with another number of processes, from the same place in the pass.
+        """Continue with another number of processes, from the same place in the pass.
 
         Where the place does not divide, up to `num_processes - 1` batches are seen twice. With `whole_passes`, an epoch
-        is a pass, and so the place in it moves as well.
+        is a pass, so the number of steps in it is converted as well.
         """
         self.batch_in_pass = self.batch_in_pass * self.num_processes // num_processes
         if whole_passes:
@@ -69,7 +79,7 @@ class Progress:
 def mix_seed(*parts: int) -> int:
     """Return a 63-bit seed of several integers: a random stream for each (seed, pass, batch, rank).
 
-    Restoring it costs nothing, whatever was drawn before (splitmix64, Steele et al. 2014).
+    Nothing has to be saved or replayed to restore it (splitmix64, Steele et al. 2014).
     """
     mask = (1 << 64) - 1
     state = 0

@@ -10,8 +10,8 @@ from hw_asr.metrics import SplitMetric, is_error_rate
 from hw_asr.runtime.console import aligned
 
 
-class Place(NamedTuple):
-    """Where a run is: the epoch in progress, the share of it that is done, and what is left of the run, in seconds."""
+class Position(NamedTuple):
+    """The current epoch, the share of it that is done, and the seconds that the rest of the run will take."""
 
     epoch: int
     epochs: int
@@ -19,9 +19,9 @@ class Place(NamedTuple):
     seconds_left: float
 
 
-def step_line(place: Place, step: int, values: Mapping[str, float]) -> str:
-    """One aligned line: place in the run, then the numbers, then the time left."""
-    epoch, epochs, done, left = place
+def step_line(position: Position, step: int, values: Mapping[str, float]) -> str:
+    """Return one aligned line: position in the run, the numbers, the time left."""
+    epoch, epochs, done, left = position
     rates = " ".join(f"{name.split()[0]} {100 * value:5.1f}%" for name, value in values.items() if "(argmax)" in name)
     return (
         f"epoch {epoch:>{len(str(epochs))}}/{epochs} {100 * done:3.0f}%  step {step:6d}  loss {values['loss']:7.4f}  "
@@ -31,7 +31,7 @@ def step_line(place: Place, step: int, values: Mapping[str, float]) -> str:
 
 
 def epoch_table(epoch: int, results: Mapping[str, Mapping[str, float]], monitored: str | None, best: bool) -> str:
-    """One row per split, one column per metric; `*` marks the monitored value when it is the best so far."""
+    """Return one row per split, one column per metric; `*` marks the monitored value when it is the best so far."""
     columns = list(dict.fromkeys(name for values in results.values() for name in values))
     rows = [[f"epoch {epoch}", *columns]]
     for split, values in results.items():

@@ -1,4 +1,4 @@
-"""Which checkpoints are written when, under which names, and which are removed."""
+"""When checkpoints are written, under which names, and which are removed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +19,35 @@ LAST, PREVIOUS, BEST = "last", "previous", "model_best"
 _EPOCH_NAME = re.compile(r"checkpoint-epoch(\d+)\.pth")
 
 
-class Snapshots:
-    """Writes `last`, `model_best` and `checkpoint-epochN`; keeps the newest `keep_last` of these, and every
-    `keep_every`-th.
+@dataclass(frozen=True)
+class SavePolicy:
+    """When checkpoints are written and which are kept; see the keys of the same names in `trainer`."""
 
-    `last` is what a run goes on from, and always the last name to change: whatever a kill interrupts is done again.
-    What it was before stays as `previous`, in case the file is damaged. `state_of` returns the checkpoint of the
-    moment; `export` is told of every file meant to outlive this machine.
+    save_period: int = 1
+    keep_last: int | None = None
+    keep_every: int | None = None
+    save_minutes: float | None = None
+    save_steps: int | None = None
+
+
+class Snapshots:
+    """Writes `last`, `model_best` and `checkpoint-epochN`, and removes old ones.
+
+    A run continues from `last`. It is always the last name to change, so that work interrupted by a kill is done again.
+    Its previous version stays as `previous`, in case the file is damaged. `state_of` returns the current checkpoint;
+    `export` is called with every file that should leave this machine.
     """
 
     def __init__(
         self,
         run: Run,
         state_of: Callable[[], Mapping[str, Any]],
-        *,
-        save_period: int = 1,
-        keep_last: int | None = None,
-        keep_every: int | None = None,
-        save_minutes: float | None = None,
-        save_steps: int | None = None,
+        policy: SavePolicy,
         export: Callable[[Path], None] = lambda path: None,
     ) -> None:
         self._run = run
         self._state_of = state_of
-        self._save_period = save_period
-        self._keep_last, self._keep_every = keep_last, keep_every
-        self._interval = float("inf") if save_minutes is None else 60 * save_minutes
-        self._save_steps = save_steps
+        self._policy = policy
         self._export = export
         self._written = time.monotonic()
         self.seconds = 0.0
@@ -54,25 +57,26 @@ class Snapshots:
 
     @property
     def last_path(self) -> Path:
-        """The checkpoint to go on from."""
+        """The checkpoint to continue from."""
         return self._path(LAST)
 
     def due(self, step: int) -> bool:
         """Whether it is time to write `last` inside an epoch, after step `step`."""
-        by_steps = self._save_steps is not None and step % self._save_steps == 0
-        return by_steps or time.monotonic() - self._written >= self._interval
+        steps, minutes = self._policy.save_steps, self._policy.save_minutes
+        by_steps = steps is not None and step % steps == 0
+        return by_steps or (minutes is not None and time.monotonic() - self._written >= 60 * minutes)
 
     def write_last(self) -> None:
-        """Write the state to go on from."""
+        """Write the state to continue from."""
         start = time.monotonic()
         self._keep_previous()
         save_checkpoint(self._state_of(), self._path(LAST))
         self._note(start)
 
     def write_epoch(self, epoch: int, *, best: bool) -> None:
-        """Write the state under the names that the epoch deserves, and as `last`."""
+        """Write the state as the checkpoint of the epoch, as the best if it is, and as `last`."""
         names = [BEST] if best else []
-        if epoch % self._save_period == 0:
+        if epoch % self._policy.save_period == 0:
             names.append(f"checkpoint-epoch{epoch}")
         if not names:
             self.write_last()
@@ -99,16 +103,17 @@ class Snapshots:
             link_checkpoint(self._path(LAST), self._path(PREVIOUS))
 
     def _rotate(self) -> None:
-        if self._keep_last is None:
+        keep_last, keep_every = self._policy.keep_last, self._policy.keep_every
+        if keep_last is None:
             return
         matches = [(int(m[1]), path) for path in self._run.checkpoints() if (m := _EPOCH_NAME.fullmatch(path.name))]
-        for epoch, path in sorted(matches)[: -self._keep_last]:
-            if self._keep_every is None or epoch % self._keep_every:
+        for epoch, path in sorted(matches)[:-keep_last]:
+            if keep_every is None or epoch % keep_every:
                 path.unlink()
 
 
 def load_newest_whole(path: Path) -> tuple[dict[str, Any], Path]:
-    """Load a checkpoint; when it is damaged, fall back to the newest whole one of its directory, loudly.
+    """Load a checkpoint. When it is damaged, warn and fall back to the newest intact one of its directory.
 
     Raises CheckpointError when there is none.
     """
@@ -125,6 +130,6 @@ def load_newest_whole(path: Path) -> tuple[dict[str, Any], Path]:
             except CheckpointError:
                 continue
             step = (state.get("progress") or {}).get("step", "unknown")
-            logger.warning("%s; going on from %s instead (step %s)", error, other, step)
+            logger.warning("%s; continuing from %s instead (step %s)", error, other, step)
             return state, other
         raise

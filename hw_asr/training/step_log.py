@@ -1,17 +1,16 @@
-"""What is logged of training steps: numbers, predictions, histograms, a line for people."""
+"""The log of training steps: numbers, predictions, histograms, a line on the terminal."""
 
 from __future__ import annotations
 
 import logging
 import time
-
-from torch import nn
+from dataclasses import dataclass
 
 from hw_asr.features import length_mask
 from hw_asr.metrics import text_errors
+from hw_asr.training.learner import Learner
 from hw_asr.training.prediction_log import NoPredictions, PredictionLogger
-from hw_asr.training.progress import Progress
-from hw_asr.training.progress_lines import Place, step_line
+from hw_asr.training.progress_lines import Position, step_line
 from hw_asr.training.step import StepResult
 from hw_asr.types import CTCDecoder, best_text
 from hw_asr.writers.base import Writer
@@ -19,67 +18,62 @@ from hw_asr.writers.base import Writer
 logger = logging.getLogger(__name__)
 
 
-class StepLog:
-    """Every `period` steps logs what the steps since the last time come to: sums of `progress.window`.
+@dataclass(frozen=True)
+class StepLogSettings:
+    """When and what to log; see `trainer` in the config. The first of `num_processes` logs for all of them."""
 
-    `num_processes` that work alike share one log, that of the first.
-    """
+    period: int
+    histograms: bool
+    sample_rate: int
+    num_processes: int = 1
+
+
+class StepLog:
+    """Every `period` steps logs means over the steps since the last time, from the sums in `progress.window`."""
 
     def __init__(
         self,
         writer: Writer,
         predictions: PredictionLogger | NoPredictions,
         argmax: CTCDecoder,
-        *,
-        period: int,
-        histograms: bool,
-        sample_rate: int,
-        num_processes: int = 1,
+        settings: StepLogSettings,
     ) -> None:
         self.writer = writer
         self._predictions = predictions
         self._argmax = argmax
-        self._period = period
-        self._histograms = histograms
-        self._sample_rate = sample_rate
-        self._num_processes = num_processes
+        self._settings = settings
         self._clock = time.perf_counter()
         self.seconds = 0.0
         """Time spent in logging."""
 
     def restart_clock(self) -> None:
-        """Leave out of the throughput what happened until now."""
+        """Exclude the time until now from the throughput."""
         self._clock = time.perf_counter()
 
-    def step(
-        self,
-        progress: Progress,
-        result: StepResult,
-        model: nn.Module,
-        learning_rate: float,
-        place: Place,
-    ) -> None:
-        """Log, when it is time, a step that is done."""
-        if progress.step % self._period:
+    def step(self, learner: Learner, result: StepResult, position: Position) -> None:
+        """Log a finished step when it is due."""
+        progress = learner.progress
+        if progress.step % self._settings.period:
             return
         start = time.perf_counter()
         window, progress.window = progress.window, {}
         seconds = start - self._clock
         if window:
+            speech = window["samples"] * self._settings.num_processes / self._settings.sample_rate
             values = {
                 "loss": window["loss"] / max(1.0, window["utterances"]),
                 "grad_norm": window["grad_norm"] / window["steps"],
-                "learning_rate": learning_rate,
-                "audio_seconds_per_second": window["samples"] * self._num_processes / (self._sample_rate * seconds),
+                "learning_rate": float(learner.step.optimizer.param_groups[0]["lr"]),
+                "audio_seconds_per_second": speech / seconds,
                 "padding_share": 1 - window["samples"] / max(1.0, window["padded"]),
                 **self._batch_values(result),
             }
             self.writer.scalars(progress.step, {f"train_{name}": value for name, value in values.items()})
             if result.batch is not None and result.outputs is not None:
                 self._predictions.log(progress.step, result.batch, result.outputs)
-            for name, parameter in model.named_parameters() if self._histograms else ():
+            for name, parameter in learner.step.model.named_parameters() if self._settings.histograms else ():
                 self.writer.histogram(progress.step, name, parameter.detach())
-            logger.debug(step_line(place, progress.step, values))
+            logger.debug(step_line(position, progress.step, values))
         self._clock = time.perf_counter()
         self.seconds += self._clock - start
 

@@ -12,10 +12,10 @@ STDERR = 2
 
 
 class StopRequest:
-    """Set by the first SIGINT or SIGTERM; the second ends the process at once. Says so if `speaks`."""
+    """Set by the first SIGINT or SIGTERM; the second ends the process at once. `announce`: print one line about it."""
 
-    def __init__(self, speaks: bool = True) -> None:
-        self._speaks = speaks
+    def __init__(self, announce: bool = True) -> None:
+        self._announce = announce
         self.signal: signal.Signals | None = None
 
     def __bool__(self) -> bool:
@@ -23,12 +23,12 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """Return 130 after SIGINT, 143 after SIGTERM, as shells do; 143 when another process was asked."""
+        """Return 130 after SIGINT, 143 after SIGTERM, as shells do; 143 when another process got the signal."""
         return 128 + (self.signal or signal.SIGTERM)
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Take over both signals for the length of the block."""
+        """Handle both signals for the length of the block."""
         previous = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
@@ -41,8 +41,8 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.signal = signal.Signals(number)
-        # A handler may interrupt the log in the middle of a line, which must not be entered twice: past all buffers.
-        line = f"{self.signal.name}: finishing this step and saving; once more ends at once\n"
-        if self._speaks:
+        # The handler may have interrupted a log call, which is not reentrant: write past all buffers.
+        line = f"{self.signal.name}: finishing this step and saving; press Ctrl-C again to quit now\n"
+        if self._announce:
             with suppress(OSError):
                 os.write(STDERR, ("\n" + line if os.isatty(STDERR) else line).encode())

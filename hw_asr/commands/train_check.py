@@ -1,0 +1,212 @@
+"""`train --check` and `--check-batch`: every fault that would stop training, or a description of the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from hw_asr.commands.train import Start, check_exports_writable, read_start, step_of
+from hw_asr.commands.train_request import Request, rate_assignments, read_request
+from hw_asr.config import ConfigError, ExperimentConfig, override, read_json
+from hw_asr.config.partial import is_sound
+from hw_asr.errors import UserError
+from hw_asr.experiment import components
+from hw_asr.experiment.network import Network, make_network
+from hw_asr.experiment.resume_rules import compare
+from hw_asr.experiment.run_copy import is_writable, place_of_copy
+from hw_asr.experiment.split_data import load_split
+from hw_asr.experiment.training_data import BatchedSplit, TrainingData, load_train_split
+from hw_asr.experiment.training_run import Experiment
+from hw_asr.experiment.validation import examine
+from hw_asr.runtime.devices import check_precision, choose_device, set_numerics, set_threads, synchronize
+from hw_asr.runtime.processes import Processes
+from hw_asr.storage.runs import Run, RunError, Runs
+from hw_asr.training.step import OUT_OF_MEMORY, SCALE_LOWERED
+from hw_asr.training.stream import Placed
+from hw_asr.training.trainer import TrainingFailedError
+
+
+def check(request: Request) -> int:
+    """Print what would run; return 0. Raises ConfigError with every fault that would stop training."""
+    print("\n".join(_Check(request).description()))
+    return 0
+
+
+def check_batch(request: Request) -> int:
+    """As `check`, and take two steps on the longest batch of the training data, without keeping anything; return 0.
+
+    The time is that of the second step, since the first one prepares kernels. Raises TrainingFailedError when a step
+    would be skipped.
+    """
+    check(request)
+    config, _ = read_request(request)
+    processes = Processes(device=choose_device(request.device, config.n_gpu))
+    if processes.device.type == "cuda":
+        torch.cuda.set_device(processes.device)
+    set_threads(config.trainer.num_threads, config.data["train"].num_workers)
+    set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
+    network = make_network(config, processes.device)
+    data = TrainingData(load_train_split(config, network, processes), {})
+    batch = data.longest_batch()
+    longest = float(batch.sample_lengths.max()) / config.preprocessing.sr
+    what = f"{len(batch)} recordings, {longest:.1f} s each at most"
+    step = Experiment(config, network, data, processes).learner.step
+    for position in range(2):
+        start = time.perf_counter()
+        result = step.run([Placed(batch, 0, position)])
+        synchronize(processes.device)
+        seconds = time.perf_counter() - start
+        if result.problem == OUT_OF_MEMORY:
+            break
+    if result.problem == OUT_OF_MEMORY:
+        utterance = max(batch.utterances, key=lambda utterance: utterance.duration)
+        raise TrainingFailedError(
+            f"the longest batch does not fit into memory: {what}, the longest {utterance.audio_path}; lower "
+            "data.train.batch_size, or leave out long recordings with max_audio_length"
+        )
+    if result.problem not in (None, SCALE_LOWERED):
+        raise TrainingFailedError(f"the step on the longest batch ({what}) would be skipped: {result.problem}")
+    memory = ""
+    if processes.device.type == "cuda":
+        memory = f", {torch.cuda.max_memory_allocated(processes.device) / 2**30:.1f} GiB of GPU memory"
+    print(f"longest batch  {what}: a step of {seconds:.1f} s{memory}")
+    return 0
+
+
+class _Check:
+    """Tries everything that `train` does before its first step, as far as no earlier fault prevents it."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._faults: list[str] = []
+        self._run: Run | None = None
+        self._device = torch.device("cpu")
+        self._source = str(request.config or request.resume)
+        self._start = Start()
+        self._lines: list[str] = []
+
+    def description(self) -> list[str]:
+        """Return lines about the run; raises ConfigError with every fault."""
+        config = self._read()
+        if config is not None:
+            with self._noted():
+                self._device = choose_device(self._request.device, config.n_gpu)
+                check_precision(self._device, config.trainer.precision)
+            network = self._network(config)
+            with self._noted():
+                if self._request.resume is not None:
+                    self._start = read_start(self._request)
+            train = self._data(config, network)
+            self._places(config)
+            if network is not None and train is not None and not self._faults:
+                with self._noted():
+                    self._assemble(config, network, train)
+            self._lines.append(_training_line(config, train))
+        if self._faults:
+            raise ConfigError(dict.fromkeys(self._faults), self._source)
+        return self._lines
+
+    @contextmanager
+    def _noted(self, path: str = "") -> Iterator[None]:
+        """Add an error of the block to the faults; `path` is the part of the config that it concerns."""
+        try:
+            yield
+        except ConfigError as error:
+            self._faults += error.faults
+        except UserError as error:
+            self._faults.append(f"{path}: {error}" if path else str(error))
+
+    def _read(self) -> ExperimentConfig | None:
+        request = self._request
+        if request.config is None:
+            with self._noted():
+                config, self._run = read_request(request)
+                return config
+            return None
+        raw: dict[str, Any] = override(read_json(request.config), request.assignments)
+        with self._noted():
+            if request.learning_rate is not None:
+                raw = override(raw, rate_assignments(raw, request.learning_rate))
+        examination = examine(raw)
+        self._faults += examination.faults
+        return examination.config
+
+    def _network(self, config: ExperimentConfig) -> Network | None:
+        if not all(is_sound(path, self._faults) for path in ("arch", "text_encoder", "preprocessing")):
+            return None
+        with self._noted():
+            network = make_network(config, self._device)
+            num_parameters = sum(parameter.numel() for parameter in network.model.parameters())
+            frame_rate = config.preprocessing.sr / network.front_end.hop_length
+            alphabet = network.text_encoder.alphabet
+            self._lines += [
+                f"experiment  {config.name}",
+                f"model       {config.arch['type']}, {num_parameters:,} parameters",
+                f"features    {config.preprocessing.spectrogram['type']}, {network.front_end.n_feats} values, "
+                f"{frame_rate:g} frames/s",
+                f"text        {len(alphabet)} classes: blank and {''.join(alphabet[1:])!r}",
+            ]
+            return network
+        return None
+
+    def _data(self, config: ExperimentConfig, network: Network | None) -> BatchedSplit | None:
+        """Load every split that needs no download; return the train split if it is one of them."""
+        train = None
+        for name in config.data:
+            if not all(is_sound(path, self._faults) for path in (f"data.{name}", "data.root_dir")):
+                continue
+            corpora = components.build_corpora(config, name)
+            self._lines += [f"{name:<11} {corpus.status()}" for corpus in corpora]
+            here = all(corpus.is_here() or not getattr(corpus, "can_download", True) for corpus in corpora)
+            if not here or network is None:
+                continue
+            with self._noted(f"data.{name}"):
+                if name == "train":
+                    train = load_train_split(config, network, Processes(device=self._device))
+                dataset = train.dataset if train and name == "train" else load_split(config, name, network.text_encoder)
+                hours = dataset.durations.sum() / 3600
+                self._lines.append(f"{'':<11} {len(dataset)} utterances, {hours:.2f} h")
+        return train
+
+    def _places(self, config: ExperimentConfig) -> None:
+        """Check that a run can be written, and that its name is free."""
+        if not is_sound("trainer", self._faults) or not is_sound("name", self._faults):
+            return
+        save_dir = config.trainer.save_dir
+        if self._run is not None:
+            with self._noted():
+                if not (is_writable(self._run.model_dir) and is_writable(self._run.log_dir)):
+                    place_of_copy(self._run, save_dir)
+        else:
+            with self._noted():
+                Runs(save_dir).check_free(config.name, config.trainer.wandb_run)
+                if not is_writable(save_dir):
+                    raise RunError(f"trainer.save_dir: {save_dir}: a run cannot be written there")
+        with self._noted("trainer.external_storage"):
+            check_exports_writable(config, Processes())
+
+    def _assemble(self, config: ExperimentConfig, network: Network, train: BatchedSplit) -> None:
+        """Make the objects of the run, with the real length of its schedule and the real weights."""
+        state = self._start.state
+        if state is not None:
+            compare(config, state.get("config"), self._start.source, step_of(state))
+        processes = Processes(device=self._device)
+        experiment = Experiment(config, network, TrainingData(train, {}), processes, self._start.weights)
+        if state is not None:
+            experiment.restore(state, self._start.source)
+
+
+def _training_line(config: ExperimentConfig, train: BatchedSplit | None) -> str:
+    trainer = config.trainer
+    num_batches = trainer.len_epoch or (len(train.sampler) if train is not None else None)
+    steps = "one pass over the training data"
+    if num_batches is not None:
+        steps = f"{-(-num_batches // trainer.accumulate_grad_steps)} steps"
+    return (
+        f"training    {trainer.epochs} epochs of {steps}, {config.optimizer['type']}, {trainer.precision}\n"
+        f"writes      {trainer.save_dir / 'models' / config.name}, {trainer.save_dir / 'log' / config.name}"
+    )

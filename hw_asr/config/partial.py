@@ -1,0 +1,56 @@
+"""The sound part of a faulty config, so that all of its faults can be reported at once."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hw_asr.config.schema import ExperimentConfig, parse
+from hw_asr.errors import ConfigError
+
+_PLACEHOLDERS: dict[str, Any] = {"name": "", "arch": {"type": ""}, "optimizer": {"type": ""}, "trainer": {}, "data": {}}
+
+
+def parse_sound_part(raw: Mapping[str, Any], faults: Iterable[str]) -> ExperimentConfig | None:
+    """Parse a config without the values that `faults` name; placeholders stand for required ones.
+
+    None when that is still not a config.
+    """
+    result = copy.deepcopy(dict(raw))
+    for fault in faults:
+        _remove(result, path_of(fault))
+    for key, value in _PLACEHOLDERS.items():
+        result.setdefault(key, copy.deepcopy(value))
+    result["trainer"].setdefault("epochs", 1)
+    result["data"] = {
+        name: split for name, split in result["data"].items() if name == "root_dir" or split.get("datasets")
+    }
+    try:
+        return parse(result)
+    except ConfigError:
+        return None
+
+
+def path_of(fault: str) -> str:
+    """Return the path that a fault begins with."""
+    return fault.partition(":")[0]
+
+
+def is_sound(path: str, faults: Iterable[str]) -> bool:
+    """Whether no fault lies at `path`, below it or above it."""
+    return not any(_is_within(path_of(fault), path) or _is_within(path, path_of(fault)) for fault in faults)
+
+
+def _is_within(path: str, other: str) -> bool:
+    return path == other or path.startswith((f"{other}.", f"{other}["))
+
+
+def _remove(node: Any, path: str) -> None:
+    """Remove the value at a path; the whole list of an item."""
+    *parents, last = re.sub(r"\[.*", "", path).split(".")
+    for key in parents:
+        node = node.get(key) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        node.pop(last, None)

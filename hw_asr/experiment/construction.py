@@ -1,0 +1,159 @@
+"""Tries every constructor of a config whose arguments are well-formed; each refusal is a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from hw_asr.config import ExperimentConfig
+from hw_asr.config.arguments import nearest
+from hw_asr.config.partial import is_sound
+from hw_asr.config.registry import (
+    DATASETS,
+    METRICS,
+    SAMPLERS,
+    SPECTROGRAM_AUGMENTATIONS,
+    WAVE_AUGMENTATIONS,
+)
+from hw_asr.experiment import components
+from hw_asr.metrics import ErrorRateMetric, SplitMetric
+from hw_asr.training.monitor import Monitor, MonitorError
+from hw_asr.types import TextEncoder
+
+T = TypeVar("T")
+
+
+class _Attempts:
+    """Collects what constructors refuse. A constructor is tried when no earlier fault concerns its arguments."""
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self._known = known
+        self.faults: list[str] = []
+
+    def make(self, path: str, factory: Callable[[], T], needs: Sequence[str] = (), part: str = ".args") -> T | None:
+        """Return the object; None when it cannot be made. A refusal is reported at `path` + `part`."""
+        if not all(is_sound(needed, self._known) for needed in (path, *needs)):
+            return None
+        try:
+            return factory()
+        except (
+            ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError, AttributeError,
+            MemoryError,
+        ) as error:  # fmt: skip
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self.faults.append(f"{path}{part}: {reason}")
+            return None
+
+
+def construction_faults(config: ExperimentConfig, known: Sequence[str], *, training: bool) -> list[str]:
+    """Make everything that is cheap to make, the model without memory for its weights; return what was refused.
+
+    `known` are the faults found before. What they concern is not tried.
+    """
+    attempts = _Attempts(known)
+    encoder = attempts.make("text_encoder", lambda: components.build_text_encoder(config))
+    features = attempts.make("preprocessing", lambda: components.build_features(config.preprocessing), part="")
+    n_feats = None if features is None else features.n_feats
+    metrics = [
+        attempts.make(f"metrics[{index}]", partial(METRICS.build, spec)) for index, spec in enumerate(config.metrics)
+    ]
+    _make_augmentations(attempts, config, n_feats)
+    _make_data(attempts, config)
+    model = None
+    if encoder is not None and n_feats is not None and is_sound("arch", known):
+        attempts.faults += _size_faults(config, n_feats, encoder.alphabet)
+        with torch.device("meta"):
+            model = attempts.make("arch", lambda: components.build_model(config, n_feats, len(encoder.alphabet)))
+    made = [metric for metric in metrics if metric is not None]
+    if training:
+        attempts.make("loss", lambda: components.build_loss(config))
+        _make_optimizer(attempts, config, model)
+        if len(made) == len(metrics) and all(is_sound(path, known) for path in ("trainer.monitor", "metrics", "data")):
+            attempts.faults += _monitor_faults(config, [name for metric in made for name in metric.names()])
+    if encoder is not None and is_sound("decoders", known):
+        attempts.faults += _decoder_faults(config, encoder, made if training else [])
+    return attempts.faults
+
+
+def _make_augmentations(attempts: _Attempts, config: ExperimentConfig, n_feats: int | None) -> None:
+    rate = config.preprocessing.sr
+    for index, spec in enumerate(config.augmentations.wave):
+        build = partial(WAVE_AUGMENTATIONS.build, spec, sample_rate=rate)
+        attempts.make(f"augmentations.wave[{index}]", build, ["preprocessing.sr"])
+    for index, spec in enumerate(config.augmentations.spectrogram if n_feats is not None else ()):
+        masking = partial(SPECTROGRAM_AUGMENTATIONS.build, spec, n_feats=n_feats)
+        attempts.make(f"augmentations.spectrogram[{index}]", masking)
+
+
+def _make_data(attempts: _Attempts, config: ExperimentConfig) -> None:
+    for name, split in config.data.items():
+        for index, spec in enumerate(split.datasets):
+            corpus = partial(DATASETS.build, spec, root_dir=config.root_dir, sample_rate=config.preprocessing.sr)
+            needs = ["data.root_dir", "preprocessing.sr"]
+            attempts.make(f"data.{name}.datasets[{index}]", corpus, needs)
+        if split.batch_sampler is not None:
+            provided = {"durations": [1.0], "seed": 0, "rank": 0, "world_size": 1}
+            sampler = partial(SAMPLERS.build, split.batch_sampler, **provided)
+            attempts.make(f"data.{name}.batch_sampler", sampler)
+
+
+def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: torch.nn.Module | None) -> None:
+    """Make optimizer and schedule for `model`, or, when there is none, for any parameters."""
+    if model is None:
+        model, config = torch.nn.Linear(1, 1), replace(config, optimizer={**config.optimizer, "groups": []})
+    trained = model
+    optimizer = attempts.make("optimizer", lambda: components.build_optimizer(config, trained))
+    if optimizer is None:
+        return
+    # The real length is known when the data is; any length tells whether the other arguments are accepted.
+    scheduler = attempts.make("lr_scheduler", lambda: components.build_scheduler(config, optimizer, 1000))
+    plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    if plateau and config.trainer.monitor == "off":
+        attempts.faults.append("lr_scheduler.type: ReduceLROnPlateau needs trainer.monitor, which is off")
+    if plateau and config.trainer.scheduler_step == "step":
+        attempts.faults.append("trainer.scheduler_step: ReduceLROnPlateau advances per epoch; remove this key")
+
+
+def _size_faults(config: ExperimentConfig, n_feats: int, alphabet: Sequence[str]) -> list[str]:
+    faults = []
+    args = config.arch.get("args", {})
+    if args.get("n_feats", n_feats) != n_feats:
+        faults.append(f"arch.args.n_feats: {args['n_feats']}, but preprocessing.spectrogram gives {n_feats} features")
+    if args.get("n_class", len(alphabet)) != len(alphabet):
+        faults.append(
+            f"arch.args.n_class: {args['n_class']}, but text_encoder has {len(alphabet)} classes, the blank included"
+        )
+    return faults
+
+
+def _monitor_faults(config: ExperimentConfig, metric_names: list[str]) -> list[str]:
+    try:
+        monitor = Monitor.parse(config.trainer.monitor)
+    except MonitorError as error:
+        return [f"trainer.monitor: {error}"]
+    splits = [name for name in config.data if name != "train"]
+    known = [SplitMetric(split, name).key for split in splits for name in ("loss", *metric_names)]
+    if monitor is not None and monitor.key not in known:
+        return [f"trainer.monitor: {monitor.key!r} is not a metric this config produces{nearest(monitor.key, known)}"]
+    return []
+
+
+def _decoder_faults(config: ExperimentConfig, encoder: TextEncoder, metrics: list[ErrorRateMetric]) -> list[str]:
+    specs = components.decoder_specs(config, encoder, config.trainer.beam_size)
+    faults = [
+        f"metrics: {metric.name!r} scores decoder {metric.decoder!r}, not in `decoders`{nearest(metric.decoder, specs)}"
+        for metric in metrics
+        if metric.decoder not in specs
+    ]
+    for index, spec in enumerate(config.decoders or []):
+        path = spec.get("args", {}).get("language_model")
+        if isinstance(path, str) and not Path(path).is_file():
+            faults.append(f"decoders[{index}].args.language_model: {path}: no such file")
+        if path is None and spec["type"] == "lm_beam_search" and not hasattr(encoder, "language_model_path"):
+            faults.append(f"decoders[{index}].args.language_model: missing; expected a path to an ARPA or KenLM file")
+    return faults

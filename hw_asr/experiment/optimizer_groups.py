@@ -1,0 +1,61 @@
+"""`optimizer.groups`: parameters, by the beginning of their names, that are trained with other settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from hw_asr.config.arguments import check_value, convert
+
+
+@dataclass(frozen=True)
+class OptimizerGroup:
+    """Parameters whose names are `match`, or begin with `match` and a dot."""
+
+    match: str
+    lr_scale: float = 1.0
+    """Factor on the learning rate, under every schedule."""
+    weight_decay: float | None = None
+    """null: that of `optimizer.args`."""
+
+
+def check_groups(spec: Mapping[str, Any], path: str) -> list[str]:
+    """List the faults in the `groups` of an optimizer's spec that can be found without a model."""
+    groups = spec.get("groups", [])
+    faults = check_value(list[OptimizerGroup], groups, f"{path}.groups")
+    for index, group in enumerate([] if faults else groups):
+        for name in ("lr_scale", "weight_decay"):
+            value = group.get(name)
+            if value is not None and not 0 <= value < float("inf"):
+                faults.append(f"{path}.groups[{index}].{name}: expected a number of 0 or more, got {value}")
+    return faults
+
+
+def parameter_groups(spec: Mapping[str, Any], model: nn.Module) -> list[dict[str, Any]]:
+    """Divide the trained parameters of a model: first those that no group matches, then group after group.
+
+    A parameter belongs to the first group that matches it. Each result has `params` and `lr_scale`.
+    Raises ValueError for a group that gets no parameter.
+    """
+    groups: list[OptimizerGroup] = convert(list[OptimizerGroup], spec.get("groups", []))
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    owner = {
+        name: next((index for index, group in enumerate(groups) if f"{name}.".startswith(f"{group.match}.")), None)
+        for name in trained
+    }
+    rest = [parameter for name, parameter in trained.items() if owner[name] is None]
+    result: list[dict[str, Any]] = [{"params": rest, "lr_scale": 1.0}] if rest else []
+    for index, group in enumerate(groups):
+        members = [parameter for name, parameter in trained.items() if owner[name] == index]
+        if not members:
+            top = ", ".join(dict.fromkeys(name.partition(".")[0] for name in trained))
+            raise ValueError(
+                f"groups[{index}].match: {group.match!r} matches no parameter that is trained and not in an earlier "
+                f"group; names begin with {top}"
+            )
+        own = {} if group.weight_decay is None else {"weight_decay": group.weight_decay}
+        result.append({"params": members, "lr_scale": group.lr_scale, **own})
+    return result
