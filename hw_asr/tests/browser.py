@@ -13,6 +13,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from hw_asr.tests.waiting import DEADLINE
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 MISSING = "needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)"
@@ -47,7 +49,7 @@ class Browser:
     def __exit__(self, *error: object) -> None:
         self._ask("DELETE", "")
         self._driver.terminate()
-        self._driver.wait(10)
+        self._driver.wait(DEADLINE)
         assert self._driver.stdout is not None
         self._driver.stdout.close()
         self._profile.cleanup()
@@ -98,7 +100,7 @@ class Browser:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise AssertionError(json.load(error)["value"]["message"]) from None

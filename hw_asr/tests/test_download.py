@@ -19,7 +19,7 @@ from unittest import mock
 from hw_asr.runtime import download as module
 from hw_asr.runtime.download import DownloadError, download
 from hw_asr.tests.fault_server import fault_server
-from hw_asr.tests.waiting import wait_until
+from hw_asr.tests.waiting import DEADLINE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BODY = random.Random(0).randbytes(3_000_000)
@@ -191,7 +191,7 @@ class TestProcesses(DownloadCase):
     def test_two_at_once_transfer_once_and_without_torch(self) -> None:
         both = [self.start(), self.start()]
         for process in both:
-            out, error = process.communicate(timeout=60)
+            out, error = process.communicate(timeout=DEADLINE)
             self.assertEqual((out.strip(), process.returncode), ("False", 0), error)
         self.assert_whole()
         self.assertEqual(self.server.num_bytes, len(BODY))
@@ -216,7 +216,7 @@ class TestProcesses(DownloadCase):
                 before = self.part.stat().st_size if self.part.exists() else 0
                 wait_until(lambda before=before: self.part.exists() and self.part.stat().st_size > before)
                 process.send_signal(number)
-                _, error = process.communicate(timeout=30)
+                _, error = process.communicate(timeout=DEADLINE)
             self.assertEqual(process.returncode, expected, error)
             self.assertFalse(self.path.exists())
         self.assertIs(self.server.RequestHandlerClass.answer, real_answer)

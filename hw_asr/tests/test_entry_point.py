@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hw_asr.runtime.entry_point import run_command
 from hw_asr.tests.training_case import TrainingCase, wait_for_step
-from hw_asr.tests.waiting import wait_until
+from hw_asr.tests.waiting import DEADLINE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
@@ -31,7 +31,7 @@ def end_unread(*command: str, unbuffered: bool) -> tuple[int, str]:
     try:
         done = subprocess.run(
             [sys.executable, *command], cwd=ROOT, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True,
-            timeout=120,
+            timeout=DEADLINE,
         )  # fmt: skip
     finally:
         os.close(writer)

@@ -21,7 +21,7 @@ from hw_asr.storage.external import (
     md5_of,
 )
 from hw_asr.storage.runs import Run, RunId, Runs
-from hw_asr.tests.waiting import wait_until
+from hw_asr.tests.waiting import DEADLINE, wait_until
 
 
 class ScriptedStorage(ExternalStorage):
@@ -84,12 +84,12 @@ class ExporterTest(unittest.TestCase):
 
         def script(number: int) -> None:
             started.set()
-            self.assertTrue(go_on.wait(10))
+            self.assertTrue(go_on.wait(DEADLINE))
 
         storage = ScriptedStorage(script)
         exporter = self.exporter(storage)
         exporter.export(self.write("first.pth", b"first"))
-        self.assertTrue(started.wait(10))
+        self.assertTrue(started.wait(DEADLINE))
         for version in range(20):
             exporter.export(self.write("best.pth", b"version %d" % version))
             exporter.export(self.write("last.pth", b"version %d" % version))
@@ -151,7 +151,7 @@ class ExporterTest(unittest.TestCase):
     def test_end_does_not_wait_for_longer_than_its_limit(self) -> None:
         release = threading.Event()
         self.addCleanup(release.set)
-        storage = ScriptedStorage(lambda number: self.assertTrue(release.wait(60)))
+        storage = ScriptedStorage(lambda number: self.assertTrue(release.wait(DEADLINE)))
         exporter = self.exporter(storage)
         exporter.export(self.write("best.pth", b"x"))
         exporter.export(self.write("last.pth", b"x"))

@@ -130,8 +130,8 @@ class GDriveTest(DriveCase):
             with self.subTest(kind=kind, method=method, path=path):
                 self.drive.items = {ROOT: self.drive.items[ROOT]}
                 self.drive.faults.clear()
-                storage = self.storage(timeout=0.3)
-                self.drive.slow_seconds = 0.5
+                storage = self.storage(**({"timeout": 1.0} if kind == "slow" else {}))
+                self.drive.slow_seconds = 1.5
                 for seed in range(2):
                     self.drive.fail(kind, method, path, reason=reason)
                     storage.upload(self.file(seed=seed), RUN, "best.pth")
@@ -142,8 +142,8 @@ class GDriveTest(DriveCase):
         self.storage().upload(self.file(), RUN, "best.pth")
         for kind, method, path, reason in DOWNLOAD_FAULTS:
             with self.subTest(kind=kind, method=method, path=path):
-                self.drive.slow_seconds = 0.5
-                storage = self.storage(timeout=0.3)
+                self.drive.slow_seconds = 1.5
+                storage = self.storage(**({"timeout": 1.0} if kind == "slow" else {}))
                 storage.runs()
                 self.drive.fail(kind, method, path, reason=reason)
                 target = self.directory / "down" / f"{kind}.pth"

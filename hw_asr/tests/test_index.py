@@ -15,6 +15,7 @@ from hw_asr.datasets import index as module
 from hw_asr.datasets.folder import list_folder
 from hw_asr.datasets.index import files_under, indexed, measure, path_of_index
 from hw_asr.tests.corpus_trees import noise
+from hw_asr.tests.waiting import DEADLINE
 from hw_asr.types import Selection, Utterance
 
 
@@ -154,7 +155,7 @@ class TestIndex(unittest.TestCase):
         for process in processes:
             process.start()
         for process in processes:
-            process.join(60)
+            process.join(DEADLINE)
             self.assertEqual(process.exitcode, 0)
         self.assertEqual(calls.read_text(), "x")
 

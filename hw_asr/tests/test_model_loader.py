@@ -23,7 +23,7 @@ from hw_asr.storage.run_status import RunStatus, write_status
 from hw_asr.storage.runs import RunId
 from hw_asr.tests.drive_case import DriveCase
 from hw_asr.tests.drive_emulator import ROOT
-from hw_asr.tests.waiting import wait_until
+from hw_asr.tests.waiting import DEADLINE, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "scripts" / "model_loader" / "model_loader.py"
@@ -224,7 +224,7 @@ class DriveLoaderTest(DriveCase):
         output = self.directory / "output.json"
         done = subprocess.run(
             [sys.executable, "test.py", "-r", str(path), "-t", str(recording()), "-o", str(output), "-d", "cpu"],
-            cwd=REPOSITORY, capture_output=True, text=True, timeout=200,
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=DEADLINE,
         )  # fmt: skip
         self.assertEqual(done.returncode, 0, done.stderr)
         (entry,) = json.loads(output.read_text(encoding="utf-8"))
@@ -246,14 +246,14 @@ class DriveLoaderTest(DriveCase):
     @unittest.skipUnless(os.name == "posix", "needs SIGINT")
     def test_interrupt_leaves_no_half_file(self) -> None:
         self.put_best(self.file(100), self.file(9 << 20, seed=1))
-        self.drive.slow_seconds = 30.0
+        self.drive.slow_seconds = DEADLINE
         self.drive.fail("slow", "GET", r"/files/id\d+$", times=100)
         self.drive.faults[-1].times = 100
         command = [sys.executable, str(SCRIPT), "download", "best", "-c", str(self.config), "-p", str(self.models)]
         loader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
         wait_until(lambda: list(self.models.rglob("*.part")))
         loader.send_signal(signal.SIGINT)
-        _, said = loader.communicate(timeout=30)
+        _, said = loader.communicate(timeout=DEADLINE)
         self.assertEqual(loader.returncode, 130)
         self.assertIn("interrupted", said)
         self.assertEqual([path for path in self.models.rglob("*") if path.is_file()], [])

@@ -1,6 +1,8 @@
 """Two processes train like one with twice the batch, fail together and speak once."""
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,6 +25,15 @@ def faulty(**args: Any) -> dict[str, Any]:
     return {"type": "FaultyModel", "module": "hw_asr.tests.faulty_model", "args": args}
 
 
+def free_port() -> int:
+    """Return a port below those that systems assign to connections, so that it stays free until it is used."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class ProcessesCase(TrainingCase):
     def plain_config(self, arch: dict[str, Any], batch_size: int, **trainer: Any) -> dict[str, Any]:
         """Return a config without what draws at random per process."""
@@ -36,9 +47,7 @@ class ProcessesCase(TrainingCase):
 
     def start_two(self, place: Path, *arguments: str) -> list[int]:
         """Start two processes that meet, as torchrun would."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         return [
             self.server.start(

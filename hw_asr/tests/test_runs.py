@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 from pathlib import Path
 from unittest import mock
 
 from hw_asr.storage.runs import Run, RunError, RunId, Runs
+from hw_asr.tests.waiting import wait_until
 
 HOLD = """
-import os, sys, time
+import os, signal, sys
 from pathlib import Path
 from hw_asr.storage.runs import Run
 with Run.of_checkpoint(Path(sys.argv[1])).lock():
     child = os.fork()
     if child == 0:
-        time.sleep(30)
-        os._exit(0)
+        signal.pause()
     print(child, flush=True)
-    time.sleep(30)
+    signal.pause()
 """
 
 
@@ -130,17 +130,18 @@ class RunsTest(unittest.TestCase):
                 pass
             holder.kill()
             holder.wait()
-            deadline = time.monotonic() + 10
-            while True:
-                try:
-                    with Run.of_checkpoint(path).lock():
-                        break
-                except RunError:
-                    self.assertLess(time.monotonic(), deadline, "the lock outlived its process")
-                    time.sleep(0.01)
+            wait_until(functools.partial(can_lock, path), lambda: "for the lock of a killed process")
         finally:
             os.kill(child, signal.SIGKILL)
             holder.stdout.close()
+
+
+def can_lock(path: Path) -> bool:
+    try:
+        with Run.of_checkpoint(path).lock():
+            return True
+    except RunError:
+        return False
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from hw_asr.tests.waiting import is_running, wait_until
+from hw_asr.tests.waiting import DEADLINE, is_running, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 8000
@@ -97,7 +97,7 @@ class StartMethodTest(unittest.TestCase):
                 process.kill()
             else:
                 process.stdin.close()
-            self.assertEqual(process.wait(300), -signal.SIGKILL if kill else 0, process.stderr.read())
+            self.assertEqual(process.wait(DEADLINE), -signal.SIGKILL if kill else 0, process.stderr.read())
             wait_until(lambda: not any(map(is_running, workers)), lambda: f"for {workers} to end")
 
     def test_fork_and_a_killed_parent(self) -> None:

@@ -22,6 +22,7 @@ import soundfile
 import torch
 
 from hw_asr.config.registry import WRITERS
+from hw_asr.tests.waiting import DEADLINE
 from hw_asr.writers import wandb, wandb_file
 from hw_asr.writers.base import AudioClip
 from hw_asr.writers.wandb_account import is_reachable, key_is_known
@@ -142,7 +143,7 @@ class WandbOfflineTest(TemporaryHome):
         writer.scalars(0, {"loss": 1.0})
         complete = self.record_file()
         writer.close()
-        self.assertTrue(wandb_file.wait_for_exit(complete, 100))
+        self.assertTrue(wandb_file.wait_for_exit(complete, DEADLINE))
         self.assertEqual("exit", [record.WhichOneof("record_type") for record in wandb_records(complete)][-1])
 
         writer._offline_file = self.home / "incomplete"
@@ -206,7 +207,7 @@ class WandbAccountTest(TemporaryHome):
         """Log one step in a process of its own, check that it stands in an offline run, return what was printed."""
         done = subprocess.run(
             [sys.executable, "-c", self.PROGRAM, str(self.log_dir)],
-            cwd=ROOT, env=clean_environment(self.home, **variables), stdin=stdin, timeout=100,
+            cwd=ROOT, env=clean_environment(self.home, **variables), stdin=stdin, timeout=DEADLINE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.assertEqual(0, done.returncode, done.stdout)

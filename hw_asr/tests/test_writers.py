@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from hw_asr.config.registry import WRITERS
+from hw_asr.tests.waiting import DEADLINE
 from hw_asr.writers.background import BackgroundWriter
 from hw_asr.writers.base import AudioClip
 from hw_asr.writers.jsonl import JsonlWriter, read_metrics
@@ -168,7 +169,7 @@ class BackgroundWriterTest(unittest.TestCase):
     def test_a_tensor_may_change_after_the_call(self) -> None:
         class Remembering(NullWriter):
             def histogram(self, step: int, name: str, values: torch.Tensor) -> None:
-                released.wait(10)
+                released.wait(DEADLINE)
                 seen.append(values.tolist())
 
             def table(self, step: int, name: str, columns: Any, rows: Any) -> None:
@@ -196,7 +197,7 @@ class BackgroundWriterTest(unittest.TestCase):
     def test_a_backend_that_hangs_is_dropped(self) -> None:
         class Hanging(NullWriter):
             def scalars(self, step: int, values: Any) -> None:
-                released.wait(30)
+                released.wait(DEADLINE)
 
         released = threading.Event()
         self.addCleanup(released.set)

@@ -117,7 +117,7 @@ def _start(wandb: Any, arguments: dict[str, Any], wanted: str | None, finish_tim
     """Start a run in the requested mode, or offline; return it with its mode."""
     mode, reason = _choose_mode(wanted, wandb.setup().settings)
     if mode == "online":
-        settings = wandb.Settings(init_timeout=20, login_timeout=10, finish_timeout=finish_timeout)
+        settings = wandb.Settings(init_timeout=60, login_timeout=30, finish_timeout=finish_timeout)
         try:
             return wandb.init(**arguments, mode=mode, resume="allow", settings=settings), mode
         except (wandb.Error, OSError) as error:  # a TimeoutError is an OSError

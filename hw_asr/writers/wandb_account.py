@@ -20,7 +20,7 @@ def key_is_known(base_url: str, configured_key: str | None = None) -> bool:
     return any(_has_password(path, urlsplit(base_url).netloc) for path in candidates)
 
 
-def is_reachable(base_url: str, timeout: float = 5.0) -> bool:
+def is_reachable(base_url: str, timeout: float = 10.0) -> bool:
     """Whether the server sends any HTTP response within `timeout` seconds; proxies of the environment are used."""
     answered = threading.Event()
 
