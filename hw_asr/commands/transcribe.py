@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,14 +18,14 @@ from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.datasets.folder import recordings
 from hw_asr.datasets.loader import make_loader
-from hw_asr.datasets.recording import Damage
+from hw_asr.datasets.recording import Damage, Recording
 from hw_asr.datasets.samplers import SequentialBatchSampler
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.errors import UserError
 from hw_asr.experiment import components
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.recognition import loading
-from hw_asr.recognition.audio_input import AudioInput, open_audio
+from hw_asr.recognition.audio_input import read
 from hw_asr.recognition.recogniser import Recogniser, Settings
 from hw_asr.recognition.timing import Seconds
 from hw_asr.recognition.waveform_model import WaveformModel
@@ -164,31 +163,26 @@ class _Run:
             yield from self._batch_entries(batch, spent)
 
     def _batch_entries(self, batch: Batch, spent: Seconds) -> Iterator[tuple[Utterance, dict[str, Any]]]:
-        """Transcribe a batch; what turned out to be long although its header said otherwise goes by itself."""
-        rate = self._model.sample_rate
+        """Transcribe a batch; what is long although its header said otherwise goes through the network by itself."""
         lengths = batch.sample_lengths.tolist()
         rows = [row[:length].numpy() for row, length in zip(batch.samples, lengths, strict=True)]
-        warnings = batch.warnings or (None,) * len(rows)
-        short = [index for index, row in enumerate(rows) if len(row) <= self._settings.chunk_seconds * rate]
-        results = self._recogniser.recognise_batch(
-            [rows[index] for index in short], [warnings[index] for index in short], spent
-        )
-        for index, result in zip(short, results, strict=True):
-            yield batch.utterances[index], entry_of(batch.utterances[index], result)
-        for index in sorted(set(range(len(rows))) - set(short)):
-            result = self._recogniser.recognise(AudioInput([rows[index]], rate), spent)
-            result = replace(result, warning=warnings[index])
-            yield batch.utterances[index], entry_of(batch.utterances[index], result)
+        pairs = list(zip(batch.utterances, map(Recording, rows, batch.warnings), strict=True))
+        short = [pair for pair in pairs if not self._recogniser.is_long(pair[1])]
+        results = self._recogniser.recognise_batch([recording for _, recording in short], spent)
+        for (utterance, _), result in zip(short, results, strict=True):
+            yield utterance, entry_of(utterance, result)
+        for utterance, recording in pairs:
+            if self._recogniser.is_long(recording):
+                yield utterance, entry_of(utterance, self._recogniser.recognise(recording, spent))
 
     def _long_entry(self, utterance: Utterance, spent: Seconds, progress: _Progress) -> dict[str, Any]:
         try:
-            source = open_audio(Path(utterance.audio_path), self._model.sample_rate)
-            result = self._recogniser.recognise(source, spent, progress.within)
+            recording = read(utterance.audio_path, self._model.sample_rate)
         except UserError as error:
             return failed_entry(utterance, " ".join(str(error).split()))
-        if self._strict and result.warning is not None:
-            return failed_entry(utterance, f"{utterance.audio_path}: {result.warning}")
-        return entry_of(utterance, result)
+        if self._strict and recording.damage is not Damage.NONE:
+            return failed_entry(utterance, f"{utterance.audio_path}: {recording.warning}")
+        return entry_of(utterance, self._recogniser.recognise(recording, spent, progress.within))
 
 
 class _Progress:

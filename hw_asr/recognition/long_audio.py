@@ -1,9 +1,8 @@
-"""Recordings of any length with bounded work and memory per step: features by blocks, the network by chunks."""
+"""Long recordings with bounded memory besides their samples: features by blocks, the network by chunks."""
 
 from __future__ import annotations
 
 import copy
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -17,66 +16,50 @@ OVERLAP_SECONDS = 6.0
 """How far two chunks overlap; every frame keeps at least a quarter of it as context on either side."""
 
 
-def windows(blocks: Iterable[Tensor], size: int, step: int) -> Iterator[tuple[int, Tensor, bool]]:
-    """Cut a sequence that arrives in blocks along its last dimension into windows of `size`, one every `step`.
+def feature_blocks(samples: Tensor, front_end: FrontEnd, block: int) -> Iterator[Tensor]:
+    """Yield the features (F, t) of a recording (N,) on the CPU, computed about `block` samples at a time.
 
-    Yields (start, window, is_last). The last window ends where the sequence does and may be shorter than `size`.
-    An empty sequence has no window.
+    Together they are the features of the whole recording. They are not held in memory: `normalize: "utterance"`
+    computes them twice, first for their mean and variance.
     """
-    held: list[Tensor] = []
-    count, start = 0, 0
-    for block in blocks:
-        held.append(block)
-        count += block.shape[-1]
-        if count <= size:
-            continue
-        sequence = torch.cat(held, dim=-1) if len(held) > 1 else block
-        while count > size:
-            yield start, sequence[..., :size], False
-            sequence = sequence[..., step:]
-            start, count = start + step, count - step
-        held = [sequence]
-    if count:
-        yield start, torch.cat(held, dim=-1), True
-
-
-def feature_blocks(blocks: Iterable[Tensor], front_end: FrontEnd, block: int) -> Iterator[Tensor]:
-    """Yield the features (F, t) of a recording that arrives as blocks of samples (N,), about `block` samples at a time.
-
-    Together they are the features of the whole recording on the CPU. `normalize: "utterance"` needs all of them before
-    the first can be returned, so the features of the recording are held in memory: 92 MB per hour with 64 bands of
-    10 ms. Otherwise nothing is held.
-    """
-    by_utterance = front_end.normalize == "utterance"
-    if by_utterance:
-        front_end = copy.copy(front_end)
-        front_end.normalize = "none"
-    features = _features(blocks, front_end, block)
-    return _normalized(features) if by_utterance else features
+    if front_end.normalize == "utterance":
+        plain = copy.copy(front_end)
+        plain.normalize = "none"
+        mean, deviation = _statistics(_features(samples, plain, block))
+        return ((features - mean) / (deviation + LOG_OFFSET) for features in _features(samples, plain, block))
+    return _features(samples, front_end, block)
 
 
 @torch.inference_mode()
-def _features(blocks: Iterable[Tensor], front_end: FrontEnd, block: int) -> Iterator[Tensor]:
+def _features(samples: Tensor, front_end: FrontEnd, block: int) -> Iterator[Tensor]:
     hop = front_end.hop_length
     margin = -(-front_end.n_fft // hop)  # frames at the edges of a window that depend on where it was cut
     step = max(1, block // hop) * hop
-    for start, samples, is_last in windows(blocks, step + 2 * margin * hop + front_end.n_fft, step):
-        features, _ = front_end(samples[None], torch.tensor([len(samples)]))
+    size = step + 2 * margin * hop + front_end.n_fft
+    start, is_last = 0, False
+    while not is_last:
+        is_last = start + size >= len(samples)
+        window = samples[start : start + size]
+        features, _ = front_end(window[None], torch.tensor([len(window)]))
         yield features[0, :, margin if start else 0 : None if is_last else margin + step // hop].cpu()
+        start += step
 
 
-@torch.inference_mode()
-def _normalized(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Bring each feature to mean 0 and variance 1 over all blocks."""
-    held = deque(blocks)
-    num_frames = max(1, sum(features.shape[1] for features in held))
-    if not held:
-        return
-    mean = (torch.stack([features.double().sum(dim=1) for features in held]).sum(dim=0) / num_frames).float()[:, None]
-    squares = torch.stack([(features - mean).square().double().sum(dim=1) for features in held]).sum(dim=0)
-    deviation = (squares / num_frames).sqrt().float()[:, None]
-    while held:
-        yield (held.popleft() - mean) / (deviation + LOG_OFFSET)
+def _statistics(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the mean and the standard deviation (F, 1) over the frames of all blocks (F, t).
+
+    Sums of blocks are merged as by Chan, Golub and LeVeque (1979), without loss of precision.
+    """
+    count, mean, squares = 0, torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    for block in blocks:
+        size = block.shape[1]
+        block_mean = block.double().mean(dim=1, keepdim=True)
+        block_squares = (block - block_mean).square().sum(dim=1, keepdim=True)
+        difference, total = block_mean - mean, count + size
+        squares = squares + block_squares + difference.square() * (count * size / total)
+        mean = mean + difference * (size / total)
+        count = total
+    return mean.float(), (squares / count).sqrt().float()
 
 
 def stitched(
@@ -124,6 +107,29 @@ def overlapping(blocks: Iterable[Tensor], chunk: int, overlap: int, grid: int) -
         else:
             yield start, piece
         previous = piece
+
+
+def windows(blocks: Iterable[Tensor], size: int, step: int) -> Iterator[tuple[int, Tensor, bool]]:
+    """Cut a sequence that arrives in blocks along its last dimension into windows of `size`, one every `step`.
+
+    Yields (start, window, is_last). The last window ends where the sequence does and may be shorter than `size`.
+    An empty sequence has no window.
+    """
+    held: list[Tensor] = []
+    count, start = 0, 0
+    for block in blocks:
+        held.append(block)
+        count += block.shape[-1]
+        if count <= size:
+            continue
+        sequence = torch.cat(held, dim=-1) if len(held) > 1 else block
+        while count > size:
+            yield start, sequence[..., :size], False
+            sequence = sequence[..., step:]
+            start, count = start + step, count - step
+        held = [sequence]
+    if count:
+        yield start, torch.cat(held, dim=-1), True
 
 
 def find_seam(earlier: Tensor, later: Tensor) -> int:

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from hw_asr.datasets.recording import Recording, Samples
 from hw_asr.decoders.alignment import words
 from hw_asr.errors import UserError
-from hw_asr.recognition.audio_input import Audio, AudioInput, open_audio
+from hw_asr.recognition.audio_input import Audio, read
 from hw_asr.recognition.results import Alternative, Result, Segment, alternatives_of
 from hw_asr.recognition.segments import cut_at_pauses, join_alternatives
 from hw_asr.recognition.speech_activity import SpeechActivity
 from hw_asr.recognition.timing import Seconds, Timed
-from hw_asr.recognition.waveform_model import LogProbs, Samples, WaveformModel
+from hw_asr.recognition.waveform_model import LogProbs, WaveformModel
 from hw_asr.types import Hypothesis, Word
 
 Decode = Callable[[Sequence[LogProbs]], list[list[Hypothesis]]]
@@ -73,86 +74,75 @@ class Recogniser:
         Raises hw_asr.Error for a single recording that cannot be read.
         """
         if isinstance(audio, (str, Path, np.ndarray)):
-            return self.recognise(open_audio(audio, self.sample_rate, sample_rate))
+            return self.recognise(read(audio, self.sample_rate, sample_rate))
         return self._transcribe_many(iter(audio), sample_rate)
 
     def recognise(
-        self, source: AudioInput, spent: Seconds | None = None, progress: Callable[[float], None] | None = None
+        self, recording: Recording, spent: Seconds | None = None, progress: Callable[[float], None] | None = None
     ) -> Result:
-        """Transcribe one recording of any length.
+        """Transcribe one recording of any length, at the model's sample rate.
 
         `spent` is added to; `progress` is called with the seconds of audio that are done so far.
         """
         spent = Seconds() if spent is None else spent
-        samples = source.whole(self._settings.chunk_seconds)
-        if samples is None:
-            return self._long(source, spent, progress)
-        return self.recognise_batch([samples], [source.warning], spent)[0]
-
-    def recognise_batch(
-        self, recordings: Sequence[Samples], warnings: Sequence[str | None], spent: Seconds
-    ) -> list[Result]:
-        """Transcribe short recordings, which go through the network together; `spent` is added to."""
-        if not recordings:
-            return []
-        start = time.perf_counter()
-        log_probs = self._model.batch(recordings)
-        if self._settings.skip_silence:
-            log_probs = [self._silenced(*pair) for pair in zip(recordings, log_probs, strict=True)]
-        spent.model += time.perf_counter() - start
-        durations = [len(samples) / self.sample_rate for samples in recordings]
-        spent.audio += sum(durations)
-        results = zip(self._decode(log_probs, [0.0] * len(log_probs), spent), durations, warnings, strict=True)
-        return [self._joined([part], duration, warning) for part, duration, warning in results]
-
-    def _transcribe_many(self, recordings: Iterator[Audio], sample_rate: int | None) -> Iterator[Result]:
-        while group := list(islice(recordings, self._settings.batch_size)):
-            results: dict[int, Result] = {}
-            short: dict[int, tuple[Samples, str | None]] = {}
-            for index, audio in enumerate(group):
-                try:
-                    source = open_audio(audio, self.sample_rate, sample_rate)
-                    samples = source.whole(self._settings.chunk_seconds)
-                    if samples is None:
-                        results[index] = self.recognise(source)
-                    else:
-                        short[index] = samples, source.warning
-                except UserError as error:
-                    results[index] = Result("", 0.0, error=" ".join(str(error).split()))
-            samples_of, warnings = [pair[0] for pair in short.values()], [pair[1] for pair in short.values()]
-            results.update(zip(short, self.recognise_batch(samples_of, warnings, Seconds()), strict=True))
-            yield from (results[index] for index in range(len(group)))
-
-    def _long(self, source: AudioInput, spent: Seconds, progress: Callable[[float], None] | None) -> Result:
-        """Read, recognise and decode a recording as it passes through."""
-        blocks, activity = Timed(source.blocks()), SpeechActivity(self.sample_rate)
-        log_probs = Timed(self._stream(blocks, activity))
+        if not self.is_long(recording):
+            return self.recognise_batch([recording], spent)[0]
         frame, decoded = self._model.seconds_per_frame, list[_Decoded]()
+        log_probs = Timed(self._long(recording.samples))
         pieces = cut_at_pauses(log_probs, frame, self._space)
         while group := list(islice(pieces, PIECES_AT_ONCE)):
             starts = [piece.start * frame for piece in group]
             decoded += self._decode([piece.log_probs for piece in group], starts, spent)
             if progress is not None:
                 progress((group[-1].start + len(group[-1].log_probs)) * frame)
-        spent.model += log_probs.seconds - blocks.seconds
-        duration = blocks.num_samples / self.sample_rate
-        spent.audio += duration
-        return self._joined(decoded, duration, source.warning)
+        spent.model += log_probs.seconds
+        return self._joined(decoded, recording, spent)
 
-    def _stream(self, blocks: Iterable[Samples], activity: SpeechActivity) -> Iterator[LogProbs]:
-        first = 0
-        skip_silence = self._settings.skip_silence
-        watched = activity.watch(blocks) if skip_silence else blocks
-        for log_probs in self._model.stream(watched, self._settings.chunk_seconds):
-            silenced = skip_silence and activity.silence(log_probs, first, self._model.seconds_per_frame)
-            yield log_probs if silenced is False else silenced
+    def recognise_batch(self, recordings: Sequence[Recording], spent: Seconds) -> list[Result]:
+        """Transcribe recordings that are not long, which go through the network together; `spent` is added to."""
+        if not recordings:
+            return []
+        start = time.perf_counter()
+        log_probs = self._model.batch([recording.samples for recording in recordings])
+        if self._settings.skip_silence:
+            activities = [SpeechActivity.of(recording.samples, self.sample_rate) for recording in recordings]
+            frame = self._model.seconds_per_frame
+            log_probs = [each.silence(row, 0, frame) for each, row in zip(activities, log_probs, strict=True)]
+        spent.model += time.perf_counter() - start
+        decoded = self._decode(log_probs, [0.0] * len(log_probs), spent)
+        return [self._joined([part], recording, spent) for part, recording in zip(decoded, recordings, strict=True)]
+
+    def is_long(self, recording: Recording) -> bool:
+        """Whether a recording goes through the network in chunks."""
+        return len(recording.samples) > self._settings.chunk_seconds * self.sample_rate
+
+    def _transcribe_many(self, recordings: Iterator[Audio], sample_rate: int | None) -> Iterator[Result]:
+        while group := list(islice(recordings, self._settings.batch_size)):
+            results: dict[int, Result] = {}
+            short: dict[int, Recording] = {}
+            for index, audio in enumerate(group):
+                try:
+                    recording = read(audio, self.sample_rate, sample_rate)
+                except UserError as error:
+                    results[index] = Result("", 0.0, error=" ".join(str(error).split()))
+                    continue
+                if self.is_long(recording):
+                    results[index] = self.recognise(recording)
+                else:
+                    short[index] = recording
+            results.update(zip(short, self.recognise_batch(list(short.values()), Seconds()), strict=True))
+            yield from (results[index] for index in range(len(group)))
+
+    def _long(self, samples: Samples) -> Iterator[LogProbs]:
+        """Yield the log-probabilities of a long recording, without those of silence."""
+        blocks = self._model.long(samples, self._settings.chunk_seconds)
+        if not self._settings.skip_silence:
+            yield from blocks
+            return
+        activity, first = SpeechActivity.of(samples, self.sample_rate), 0
+        for log_probs in blocks:
+            yield activity.silence(log_probs, first, self._model.seconds_per_frame)
             first += len(log_probs)
-
-    def _silenced(self, samples: Samples, log_probs: LogProbs) -> LogProbs:
-        activity = SpeechActivity(self.sample_rate)
-        activity.add(samples)
-        activity.finish()
-        return activity.silence(log_probs, 0, self._model.seconds_per_frame)
 
     def _decode(self, log_probs: Sequence[LogProbs], starts: Sequence[float], spent: Seconds) -> list[_Decoded]:
         """Decode frames that begin at these seconds of their recordings."""
@@ -171,8 +161,10 @@ class Recogniser:
             result.append(_Decoded(by_decoder, [_moved(word, offset) for word in spans]))
         return result
 
-    def _joined(self, parts: Sequence[_Decoded], duration: float, warning: str | None) -> Result:
+    def _joined(self, parts: Sequence[_Decoded], recording: Recording, spent: Seconds) -> Result:
         """Return the result of a recording from its decoded parts, in their order."""
+        duration = len(recording.samples) / self.sample_rate
+        spent.audio += duration
         has_spaces = self._space is not None
         by_decoder = {
             name: parts[0].by_decoder[name]
@@ -194,7 +186,7 @@ class Recogniser:
             tuple(word for segment in segments for word in segment.words),
             tuple(segments),
             by_decoder,
-            warning,
+            recording.warning,
         )
 
 

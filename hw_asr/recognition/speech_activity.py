@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from hw_asr.recognition.waveform_model import LogProbs, Samples
 
+BLOCK_SECONDS = 60
 STEP_SECONDS, WINDOW_SECONDS = 0.02, 0.032
 BANDS = ((300, 800), (800, 1800), (1800, 4000))
 """Hz. Mains hum and its first harmonics lie below."""
@@ -30,7 +29,7 @@ CERTAIN = -40.0
 
 
 class SpeechActivity:
-    """Finds speech in a recording that passes through in blocks.
+    """Finds speech in a recording, whose samples are added in blocks.
 
     Energy in three bands is compared with the recording's own background, the 10th percentile over the seconds before
     and after. So silence, white noise, hum and other steady sounds of any level hold no speech, and quiet speech does.
@@ -49,20 +48,15 @@ class SpeechActivity:
         self._powers: list[NDArray[np.float32]] = []
         self._first_step = 0  # of the powers that are kept
 
-    def watch(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """Pass blocks of samples on, each only when the context after it is known."""
-        ahead: list[Samples] = []
-        waiting = 0
-        context = round((CONTEXT_SECONDS + AFTER_SECONDS + 1) * self._step / STEP_SECONDS)
-        for block in blocks:
-            self.add(block)
-            ahead.append(block)
-            waiting += len(block)
-            while waiting - len(ahead[0]) >= context:
-                waiting -= len(ahead[0])
-                yield ahead.pop(0)
-        self.finish()
-        yield from ahead
+    @classmethod
+    def of(cls, samples: Samples, sample_rate: int) -> SpeechActivity:
+        """Measure a whole recording (N,)."""
+        activity = cls(sample_rate)
+        step = BLOCK_SECONDS * sample_rate
+        for start in range(0, len(samples), step):
+            activity.add(samples[start : start + step])
+        activity.finish()
+        return activity
 
     def add(self, block: Samples) -> None:
         """Measure the next samples."""

@@ -23,12 +23,11 @@ class Seconds:
 
 
 class Timed:
-    """Passes arrays (n, ...) on, counting them and the seconds spent on waiting for them."""
+    """Passes arrays on and counts the seconds spent on waiting for them."""
 
     def __init__(self, arrays: Iterable[NDArray[Any]]) -> None:
         self._arrays = iter(arrays)
         self.seconds = 0.0
-        self.num_samples = 0
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return self
@@ -36,8 +35,6 @@ class Timed:
     def __next__(self) -> NDArray[Any]:
         start = time.perf_counter()
         try:
-            array = next(self._arrays)
+            return next(self._arrays)
         finally:
             self.seconds += time.perf_counter() - start
-        self.num_samples += len(array)
-        return array

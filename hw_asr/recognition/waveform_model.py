@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -33,10 +33,10 @@ class WaveformModel(Protocol):
     def batch(self, recordings: Sequence[Samples]) -> list[LogProbs]:
         """Return the log-probabilities of each recording; the batch a recording is in makes no difference."""
 
-    def stream(self, blocks: Iterable[Samples], chunk_seconds: float) -> Iterator[LogProbs]:
-        """Yield the log-probabilities of one recording that arrives in blocks, in blocks of consecutive frames.
+    def long(self, recording: Samples, chunk_seconds: float) -> Iterator[LogProbs]:
+        """Yield the log-probabilities of a long recording in blocks of consecutive frames.
 
-        The network sees at most `chunk_seconds` of audio at a time.
+        The network gets at most `chunk_seconds` of audio at a time.
         """
 
 
@@ -70,8 +70,8 @@ class TorchWaveformModel:
             rows = log_probs.cpu().numpy()
         return [row[:length] for row, length in zip(rows, out_lengths.tolist(), strict=True)]
 
-    def stream(self, blocks: Iterable[Samples], chunk_seconds: float) -> Iterator[LogProbs]:
-        """Yield the log-probabilities of one recording; overlapping chunks are joined where both are silent."""
+    def long(self, recording: Samples, chunk_seconds: float) -> Iterator[LogProbs]:
+        """Yield the log-probabilities of a long recording; overlapping chunks are joined where both are silent."""
         import torch
 
         from hw_asr.models.forward import run_model
@@ -82,7 +82,7 @@ class TorchWaveformModel:
             with torch.inference_mode():  # else every chunk keeps what the network computed for it
                 return run_model(self._network.model, features.to(self._device), lengths, "fp32")[0][0]
 
-        samples = (torch.from_numpy(np.ascontiguousarray(block, np.float32)).to(self._device) for block in blocks)
+        samples = torch.from_numpy(np.ascontiguousarray(recording, np.float32)).to(self._device)
         features = feature_blocks(samples, self._network.front_end, BLOCK_SECONDS * self.sample_rate)
         chunk, overlap = (self._steps(seconds) for seconds in (chunk_seconds, OVERLAP_SECONDS))
         for log_probs in stitched(features, log_probs_of, self._stride, chunk, overlap):

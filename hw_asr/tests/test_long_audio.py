@@ -130,9 +130,8 @@ class FeaturesTest(unittest.TestCase):
                         extractor = front_end(normalize, center)
                         samples = torch.randn(length, generator=torch.Generator().manual_seed(length))
                         expected, _ = extractor(samples[None], torch.tensor([length]))
-                        for size in (120, 10_000):
-                            found = torch.cat(list(feature_blocks(cut(samples, size), extractor, 500)), dim=1)
-                            torch.testing.assert_close(found, expected[0], atol=1e-4, rtol=1e-4)
+                        found = torch.cat(list(feature_blocks(samples, extractor, 500)), dim=1)
+                        torch.testing.assert_close(found, expected[0], atol=1e-4, rtol=1e-4)
                         self.assertEqual(normalize, extractor.normalize)
 
     def test_features_and_network_together(self) -> None:
@@ -146,7 +145,7 @@ class FeaturesTest(unittest.TestCase):
 
         extractor = front_end("utterance")
         samples = torch.randn(50_000)
-        features = feature_blocks(cut(samples, 1_000), extractor, 2_000)
+        features = feature_blocks(samples, extractor, 2_000)
         found = torch.cat(list(stitched(features, network, 3, 1_500, 399)))
         whole = network(extractor(samples[None], torch.tensor([50_000]))[0])
         torch.testing.assert_close(found, whole, atol=1e-4, rtol=0)
