@@ -75,7 +75,15 @@ def write_recording(manifest: Path, path: Path, seconds: float) -> None:
 
 def child_command(options: argparse.Namespace, path: Path) -> list[str]:
     """Return the command that transcribes with this checkout."""
-    command = [sys.executable, "-m", "benchmarks.long_audio", "-r", str(options.resume.absolute()), "--child", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.long_audio",
+        "-r",
+        str(options.resume.absolute()),
+        "--child",
+        str(path),
+    ]
     return [*command, "--language-model", str(options.language_model.absolute())] if options.language_model else command
 
 

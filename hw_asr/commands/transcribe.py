@@ -25,7 +25,6 @@ from hw_asr.errors import UserError
 from hw_asr.experiment import components
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.recognition import loading
-from hw_asr.recognition.audio_input import read
 from hw_asr.recognition.recogniser import Recogniser, Settings
 from hw_asr.recognition.timing import Seconds
 from hw_asr.recognition.waveform_model import WaveformModel
@@ -177,7 +176,7 @@ class _Run:
 
     def _long_entry(self, utterance: Utterance, spent: Seconds, progress: _Progress) -> dict[str, Any]:
         try:
-            recording = read(utterance.audio_path, self._model.sample_rate)
+            recording = self._recogniser.read(utterance.audio_path)
         except UserError as error:
             return failed_entry(utterance, " ".join(str(error).split()))
         if self._strict and recording.damage is not Damage.NONE:

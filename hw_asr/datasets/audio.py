@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from hw_asr.datasets.audio_file import open_recording
+from hw_asr.datasets.audio_mono import check_amplitude
 from hw_asr.datasets.audio_plain import decode_plain, header_duration
 from hw_asr.datasets.audio_structure import examine, is_short
 from hw_asr.datasets.recording import (
@@ -23,6 +24,7 @@ from hw_asr.datasets.recording import (
     Recording,
     Samples,
     Target,
+    as_floats,
 )
 
 EXTENSIONS = frozenset(
@@ -36,31 +38,32 @@ EXTENSIONS = frozenset(
 )
 """What a folder is searched for; decoding itself goes by content."""
 
-MAX_AMPLITUDE = 10.0
 _RATE_TO_MEASURE = 8000
 
 
 def read_recording(
-    path: Path, sample_rate: int, piece: Piece | None = None, max_audio_hours: float = MAX_AUDIO_HOURS
+    path: Path,
+    sample_rate: int,
+    piece: Piece | None = None,
+    max_audio_hours: float = MAX_AUDIO_HOURS,
+    compact_seconds: float = float("inf"),
 ) -> Recording:
     """Decode a recording, or a piece of it, to mono at `sample_rate` Hz, as far as it goes.
 
     Channels are averaged, or the loudest one is taken where they cancel out; resampling is soxr's HQ; what overshoots
     full scale is clipped; gaps in the time stamps are silent. The format is found by content, whatever the extension.
+    A recording over `compact_seconds` is returned as 16-bit integers, in half of the memory.
     Raises AudioError for a file that is missing, empty, over the limits, or holds no audio.
     """
     with open_recording(path) as file, _errors_of(path):
-        target = Target(sample_rate, piece, max_audio_hours)
+        target = Target(sample_rate, piece, max_audio_hours, compact_seconds=compact_seconds)
         decoded = _decode(file, target)
         if decoded.opposed_channel is not None:
             decoded = _decode(file, replace(target, channel=decoded.opposed_channel))
         samples, warning, damage = decoded.samples, decoded.warning, decoded.damage
         if len(samples) == 0:
             raise DecodingError("holds no audio" if piece is None else f"ends before the piece at {piece.start:g} s")
-        peak = max(float(samples.max()), -float(samples.min()))
-        if not peak < MAX_AMPLITUDE:  # also true of NaN
-            raise DecodingError(f"its samples reach {peak:.4g} where full scale is 1; write it again as 16-bit PCM")
-        if peak > 1:
+        if samples.dtype != np.int16 and check_amplitude(samples) > 1:
             np.clip(samples, -1.0, 1.0, out=samples)
         seconds = len(samples) / sample_rate
         if piece is not None and piece.seconds is not None and is_short(seconds, piece.seconds):
@@ -76,7 +79,7 @@ def read_audio(path: Path, sample_rate: int) -> Samples:
     recording = read_recording(path, sample_rate)
     if recording.damage is Damage.CERTAIN:
         raise AudioError(f"{path}: {recording.warning}")
-    return recording.samples
+    return as_floats(recording.samples)
 
 
 def duration(path: Path) -> float:

@@ -6,10 +6,11 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from hw_asr.datasets.recording import DecodingError, Samples, Target
+from hw_asr.datasets.recording import DecodingError, Integers, Samples, Target, as_integers
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 MAX_CHANNELS = 256
+MAX_AMPLITUDE = 10.0
 CANCELLATION = 0.2
 """Channels cancel out when their mean has less than this share of the energy that unrelated channels would leave."""
 _SILENT_BLOCK = 1 << 20
@@ -19,7 +20,8 @@ class MonoSignal:
     """Collects the mean of the channels, or one of them, resampled to the target's rate by soxr (HQ).
 
     Blocks follow each other on the recording's clock; what lies outside of the target's piece is dropped. The rate and
-    the number of channels may change between blocks. Memory grows with the result only.
+    the number of channels may change between blocks. Memory grows with the result only; a result that is longer than
+    the target's `compact_seconds` is kept as 16-bit integers.
     """
 
     def __init__(self, target: Target) -> None:
@@ -29,7 +31,7 @@ class MonoSignal:
         piece = target.piece
         self._start = piece.start if piece is not None else 0.0
         self._end = piece.start + piece.seconds if piece is not None and piece.seconds is not None else float("inf")
-        self._samples: Samples = np.empty(0, np.float32)
+        self._samples: Samples | Integers = np.empty(0, np.float32)
         self._length = 0
         self._rate: int | None = None
         self._resampler: soxr.ResampleStream | None = None
@@ -69,8 +71,8 @@ class MonoSignal:
             self.append(np.zeros((min(remaining, _SILENT_BLOCK), 1), np.float32), rate)
             remaining -= _SILENT_BLOCK
 
-    def finish(self) -> Samples:
-        """Return the (T,) signal; nothing can be added afterwards."""
+    def finish(self) -> Samples | Integers:
+        """Return the (T,) signal; nothing can be added afterwards. Raises DecodingError for impossible samples."""
         self._flush()
         self._samples.resize(self._length, refcheck=False)
         return self._samples
@@ -103,8 +105,15 @@ class MonoSignal:
             self._write(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
             self._resampler = None
 
-    def _write(self, samples: Samples) -> None:
+    def _write(self, samples: Samples | Integers) -> None:
         end = self._length + len(samples)
+        is_compact = self._samples.dtype == np.int16
+        if not is_compact and end > self._target.compact_seconds * self._target.sample_rate:
+            check_amplitude(self._samples[: self._length])
+            self._samples, is_compact = as_integers(self._samples[: self._length]), True
+        if is_compact:
+            check_amplitude(samples)
+            samples = as_integers(samples)
         if end > len(self._samples):  # the system extends a large block in place: no second copy in memory
             self._samples.resize(end + self._length // 8, refcheck=False)
         self._samples[self._length : end] = samples
@@ -114,6 +123,14 @@ class MonoSignal:
         if seconds > 3600 * self._target.max_audio_hours:
             limit = f"{self._target.max_audio_hours:g} h"
             raise DecodingError(f"longer than {limit}; split it, or raise max_audio_hours where there is the memory")
+
+
+def check_amplitude(samples: Samples | Integers) -> float:
+    """Return the largest absolute value of samples (T,); raises DecodingError when it is far beyond full scale."""
+    peak = max(float(samples.max()), -float(samples.min())) if len(samples) else 0.0
+    if not peak < MAX_AMPLITUDE:  # also true of NaN
+        raise DecodingError(f"its samples reach {peak:.4g} where full scale is 1; write it again as 16-bit PCM")
+    return peak
 
 
 def check_format(sample_rate: int, num_channels: int) -> None:

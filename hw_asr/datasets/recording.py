@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from hw_asr.errors import UserError
 
 Samples = NDArray[np.float32]
+Integers = NDArray[np.int16]
+INT16_SCALE = 32768
 
 MAX_AUDIO_HOURS = 12.0
 """Default limit on the length of one recording: at 16 kHz its samples take 2.8 GB."""
@@ -42,6 +44,8 @@ class Target:
     max_audio_hours: float = MAX_AUDIO_HOURS
     channel: int | None = None
     """None: the mean of all channels."""
+    compact_seconds: float = float("inf")
+    """Longer recordings are kept as 16-bit integers, in half of the memory."""
 
 
 class Damage(IntEnum):
@@ -54,11 +58,26 @@ class Damage(IntEnum):
     """The file breaks off: it ends before the data its own structure declares."""
 
 
+def as_floats(samples: Samples | Integers) -> Samples:
+    """Return samples as float32 in [-1, 1]; no copy is made of floats."""
+    if samples.dtype == np.int16:
+        return np.divide(samples, INT16_SCALE, dtype=np.float32)
+    return samples.astype(np.float32, copy=False)
+
+
+def as_integers(samples: Samples | Integers) -> Integers:
+    """Return samples as 16-bit integers, clipped to full scale."""
+    scaled = np.rint(as_floats(samples) * np.float32(INT16_SCALE))
+    integers: Integers = np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16)
+    return integers
+
+
 @dataclass(frozen=True)
 class Recording:
-    """A decoded recording: `samples` (T,) float32 in [-1, 1] at the rate asked for."""
+    """A decoded recording: `samples` (T,) at the rate asked for."""
 
-    samples: Samples
+    samples: Samples | Integers
+    """float32 in [-1, 1]. 16-bit integers if it is longer than `read_recording` was told to keep as floats."""
     warning: str | None = None
     """What is wrong with it, in one line without the path; None when nothing is."""
     damage: Damage = Damage.NONE
@@ -68,8 +87,8 @@ class Recording:
 class Decoded(NamedTuple):
     """What a decoder made of a file."""
 
-    samples: Samples
-    """(T,), not clipped."""
+    samples: Samples | Integers
+    """(T,), float32 that is not clipped, or 16-bit integers."""
     opposed_channel: int | None = None
     """The loudest channel, when the channels cancel out in their mean."""
     warning: str | None = None

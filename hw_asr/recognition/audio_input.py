@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_asr.datasets.recording import Recording, Samples
+from hw_asr.datasets.recording import Recording, Samples, as_floats
 from hw_asr.errors import UserError
 
 Audio = str | Path | NDArray[Any]
@@ -19,15 +19,17 @@ class SamplesError(UserError):
     """Samples that are not a mono recording."""
 
 
-def read(audio: Audio, sample_rate: int, own_rate: int | None = None) -> Recording:
+def read(audio: Audio, sample_rate: int, own_rate: int | None, compact_seconds: float) -> Recording:
     """Return a recording at `sample_rate` Hz; `own_rate` is that of samples.
+
+    Files that are longer than `compact_seconds` give 16-bit integers.
 
     Raises AudioError for a file that cannot be read and SamplesError for samples that are not a mono recording.
     """
     if isinstance(audio, (str, Path)):
         from hw_asr.datasets.audio import read_recording
 
-        return read_recording(Path(audio), sample_rate)
+        return read_recording(Path(audio), sample_rate, compact_seconds=compact_seconds)
     samples = _checked(audio, own_rate)
     if own_rate != sample_rate:
         import soxr
@@ -44,8 +46,7 @@ def _checked(samples: NDArray[Any], sample_rate: int | None) -> Samples:
             f"samples: expected one channel of shape (N,), got {samples.shape}; average the channels of stereo"
         )
     if samples.dtype == np.int16:
-        scaled: Samples = samples.astype(np.float32) / np.float32(32768)
-        return scaled
+        return as_floats(samples)
     if not np.issubdtype(samples.dtype, np.floating):
         raise SamplesError(f"samples: expected floats in [-1, 1] or 16-bit integers, got {samples.dtype}")
     peak = float(np.abs(samples).max())

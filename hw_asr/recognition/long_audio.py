@@ -8,30 +8,32 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from hw_asr.datasets.recording import INT16_SCALE
 from hw_asr.features import LOG_OFFSET, FrontEnd
 
+CPU = torch.device("cpu")
 BLANK = 0
-BLOCK_SECONDS = 60
+BLOCK_SECONDS = 20
 OVERLAP_SECONDS = 6.0
 """How far two chunks overlap; every frame keeps at least a quarter of it as context on either side."""
 
 
-def feature_blocks(samples: Tensor, front_end: FrontEnd, block: int) -> Iterator[Tensor]:
-    """Yield the features (F, t) of a recording (N,) on the CPU, computed about `block` samples at a time.
+def feature_blocks(samples: Tensor, front_end: FrontEnd, block: int, device: torch.device = CPU) -> Iterator[Tensor]:
+    """Yield the features (F, t) of a recording (N,) on the CPU, computed about `block` samples at a time on `device`.
 
     Together they are the features of the whole recording. They are not held in memory: `normalize: "utterance"`
-    computes them twice, first for their mean and variance.
+    computes them twice, first for their mean and variance. Samples are floats or 16-bit integers.
     """
     if front_end.normalize == "utterance":
         plain = copy.copy(front_end)
         plain.normalize = "none"
-        mean, deviation = _statistics(_features(samples, plain, block))
-        return ((features - mean) / (deviation + LOG_OFFSET) for features in _features(samples, plain, block))
-    return _features(samples, front_end, block)
+        mean, deviation = _statistics(_features(samples, plain, block, device))
+        return ((features - mean) / (deviation + LOG_OFFSET) for features in _features(samples, plain, block, device))
+    return _features(samples, front_end, block, device)
 
 
 @torch.inference_mode()
-def _features(samples: Tensor, front_end: FrontEnd, block: int) -> Iterator[Tensor]:
+def _features(samples: Tensor, front_end: FrontEnd, block: int, device: torch.device) -> Iterator[Tensor]:
     hop = front_end.hop_length
     margin = -(-front_end.n_fft // hop)  # frames at the edges of a window that depend on where it was cut
     step = max(1, block // hop) * hop
@@ -39,10 +41,14 @@ def _features(samples: Tensor, front_end: FrontEnd, block: int) -> Iterator[Tens
     start, is_last = 0, False
     while not is_last:
         is_last = start + size >= len(samples)
-        window = samples[start : start + size]
+        window = _as_floats(samples[start : start + size]).to(device)
         features, _ = front_end(window[None], torch.tensor([len(window)]))
         yield features[0, :, margin if start else 0 : None if is_last else margin + step // hop].cpu()
         start += step
+
+
+def _as_floats(samples: Tensor) -> Tensor:
+    return samples / INT16_SCALE if samples.dtype is torch.int16 else samples
 
 
 def _statistics(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from hw_asr.datasets.recording import Recording, Samples
+from hw_asr.datasets.recording import Integers, Recording, Samples, as_floats
 from hw_asr.decoders.alignment import words
 from hw_asr.errors import UserError
 from hw_asr.recognition.audio_input import Audio, read
@@ -74,8 +74,12 @@ class Recogniser:
         Raises hw_asr.Error for a single recording that cannot be read.
         """
         if isinstance(audio, (str, Path, np.ndarray)):
-            return self.recognise(read(audio, self.sample_rate, sample_rate))
+            return self.recognise(self.read(audio, sample_rate))
         return self._transcribe_many(iter(audio), sample_rate)
+
+    def read(self, audio: Audio, sample_rate: int | None = None) -> Recording:
+        """Read a recording at the model's sample rate; `sample_rate` is that of samples. Raises hw_asr.Error."""
+        return read(audio, self.sample_rate, sample_rate, self._settings.chunk_seconds)
 
     def recognise(
         self, recording: Recording, spent: Seconds | None = None, progress: Callable[[float], None] | None = None
@@ -103,7 +107,7 @@ class Recogniser:
         if not recordings:
             return []
         start = time.perf_counter()
-        log_probs = self._model.batch([recording.samples for recording in recordings])
+        log_probs = self._model.batch([as_floats(recording.samples) for recording in recordings])
         if self._settings.skip_silence:
             activities = [SpeechActivity.of(recording.samples, self.sample_rate) for recording in recordings]
             frame = self._model.seconds_per_frame
@@ -122,7 +126,7 @@ class Recogniser:
             short: dict[int, Recording] = {}
             for index, audio in enumerate(group):
                 try:
-                    recording = read(audio, self.sample_rate, sample_rate)
+                    recording = self.read(audio, sample_rate)
                 except UserError as error:
                     results[index] = Result("", 0.0, error=" ".join(str(error).split()))
                     continue
@@ -133,7 +137,7 @@ class Recogniser:
             results.update(zip(short, self.recognise_batch(list(short.values()), Seconds()), strict=True))
             yield from (results[index] for index in range(len(group)))
 
-    def _long(self, samples: Samples) -> Iterator[LogProbs]:
+    def _long(self, samples: Samples | Integers) -> Iterator[LogProbs]:
         """Yield the log-probabilities of a long recording, without those of silence."""
         blocks = self._model.long(samples, self._settings.chunk_seconds)
         if not self._settings.skip_silence:

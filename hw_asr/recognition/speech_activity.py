@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_asr.recognition.waveform_model import LogProbs, Samples
+from hw_asr.datasets.recording import Integers, Samples, as_floats
+from hw_asr.recognition.waveform_model import LogProbs
 
 BLOCK_SECONDS = 60
 STEP_SECONDS, WINDOW_SECONDS = 0.02, 0.032
@@ -49,12 +50,12 @@ class SpeechActivity:
         self._first_step = 0  # of the powers that are kept
 
     @classmethod
-    def of(cls, samples: Samples, sample_rate: int) -> SpeechActivity:
+    def of(cls, samples: Samples | Integers, sample_rate: int) -> SpeechActivity:
         """Measure a whole recording (N,)."""
         activity = cls(sample_rate)
         step = BLOCK_SECONDS * sample_rate
         for start in range(0, len(samples), step):
-            activity.add(samples[start : start + step])
+            activity.add(as_floats(samples[start : start + step]))
         activity.finish()
         return activity
 

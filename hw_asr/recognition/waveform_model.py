@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_asr.datasets.recording import Integers, Samples
 from hw_asr.types import TextEncoder
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from hw_asr.experiment.network import Network
 
-Samples = NDArray[np.float32]
-"""(N,), mono, in [-1, 1]."""
 LogProbs = NDArray[np.float32]
 """(T, V), natural logarithms; class 0 is the blank."""
 
@@ -31,10 +30,10 @@ class WaveformModel(Protocol):
     text_encoder: TextEncoder
 
     def batch(self, recordings: Sequence[Samples]) -> list[LogProbs]:
-        """Return the log-probabilities of each recording; the batch a recording is in makes no difference."""
+        """Return the log-probabilities of each recording (N,); the batch a recording is in makes no difference."""
 
-    def long(self, recording: Samples, chunk_seconds: float) -> Iterator[LogProbs]:
-        """Yield the log-probabilities of a long recording in blocks of consecutive frames.
+    def long(self, recording: Samples | Integers, chunk_seconds: float) -> Iterator[LogProbs]:
+        """Yield the log-probabilities of a long recording (N,) in blocks of consecutive frames.
 
         The network gets at most `chunk_seconds` of audio at a time.
         """
@@ -70,7 +69,7 @@ class TorchWaveformModel:
             rows = log_probs.cpu().numpy()
         return [row[:length] for row, length in zip(rows, out_lengths.tolist(), strict=True)]
 
-    def long(self, recording: Samples, chunk_seconds: float) -> Iterator[LogProbs]:
+    def long(self, recording: Samples | Integers, chunk_seconds: float) -> Iterator[LogProbs]:
         """Yield the log-probabilities of a long recording; overlapping chunks are joined where both are silent."""
         import torch
 
@@ -82,8 +81,8 @@ class TorchWaveformModel:
             with torch.inference_mode():  # else every chunk keeps what the network computed for it
                 return run_model(self._network.model, features.to(self._device), lengths, "fp32")[0][0]
 
-        samples = torch.from_numpy(np.ascontiguousarray(recording, np.float32)).to(self._device)
-        features = feature_blocks(samples, self._network.front_end, BLOCK_SECONDS * self.sample_rate)
+        samples = torch.from_numpy(np.ascontiguousarray(recording))
+        features = feature_blocks(samples, self._network.front_end, BLOCK_SECONDS * self.sample_rate, self._device)
         chunk, overlap = (self._steps(seconds) for seconds in (chunk_seconds, OVERLAP_SECONDS))
         for log_probs in stitched(features, log_probs_of, self._stride, chunk, overlap):
             yield log_probs.numpy()
