@@ -31,6 +31,8 @@ def writing(path: Path, option: str, advice: str = "") -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
         reason = "the disk is full" if full else (error.strerror or str(error)).lower()
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            reason = "a part of its path is a file, not a directory"
         remedy = f"free some space or give another {option}" if full else f"give another {option}"
         raise OutputError(f"{option}: cannot write {path}: {reason}; {remedy}{advice}") from error
 

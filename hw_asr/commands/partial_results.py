@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -32,7 +33,7 @@ class PartialResults:
         self._last_sync = 0.0
         with writing(self.path, "--output"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("ab" if self._entries else "wb")
+            self._file = self.path.open("ab" if self._entries else "wb", buffering=0)
             if not self._entries:
                 self._append({"key": key})
 
@@ -53,7 +54,6 @@ class PartialResults:
     def close(self) -> None:
         """Write what is pending to the disk."""
         with writing(self.path, "--output"), self._file:
-            self._file.flush()
             os.fsync(self._file.fileno())
 
     def remove(self) -> None:
@@ -61,8 +61,9 @@ class PartialResults:
         self.path.unlink(missing_ok=True)
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
+        content = json.dumps(line).encode() + b"\n"
+        if self._file.write(content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if time.monotonic() - self._last_sync >= SYNC_SECONDS:
             os.fsync(self._file.fileno())
             self._last_sync = time.monotonic()
@@ -76,11 +77,11 @@ class PartialResults:
         whole, _, rest = content.rpartition(b"\n")
         try:
             header, *lines = [json.loads(line) for line in whole.split(b"\n")] or [{}]
-            entries = {line["recording"]: line["entry"] for line in lines}
+            found, entries = header["key"], {line["recording"]: line["entry"] for line in lines}
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("%s: damaged (%s); starting from the beginning", self.path, error)
             return {}
-        if header.get("key") != key:
+        if found != key:
             logger.warning(
                 "%s: left by a run with another checkpoint, config or options; starting from the beginning", self.path
             )

@@ -1,7 +1,8 @@
-"""How every command ends: with its exit code, and quietly when nobody reads what it prints any more."""
+"""How every command runs and ends: terminals of any encoding, exit codes, output that is no longer read."""
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import sys
@@ -19,7 +20,11 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     `command | head` closes the pipe when it has seen enough. That is no fault: the command ends without a word, where
     Python would print a traceback, or a complaint about the bytes it could not get rid of. A pipe to something else
     that breaks, to a data worker for example, is a fault like any other.
+
+    Characters that the terminal cannot show, and bytes of file names that are not text, are printed as escapes.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             code = main()

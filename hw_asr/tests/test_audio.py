@@ -11,8 +11,8 @@ import numpy as np
 import soundfile
 
 from hw_asr.datasets import audio_structure
-from hw_asr.datasets.audio import duration, read_audio
-from hw_asr.datasets.recording import AudioError
+from hw_asr.datasets.audio import duration, read_audio, read_recording
+from hw_asr.datasets.recording import AudioError, as_floats
 
 FORMATS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "formats"
 RATE = 16000
@@ -109,6 +109,22 @@ class TestDecoding(AudioCase):
                 self.assertEqual(len(samples), len(reference))
                 middle = slice(RATE // 4, -RATE // 4)
                 self.assertGreater(snr(samples[middle], reference[middle]), 80)
+
+    def test_long_recordings_are_kept_as_integers(self) -> None:
+        signal = 1.2 * sweep(44_100, 3.0)  # clipped in places
+        path = self.write("long.wav", signal, 44_100, subtype="FLOAT")
+        floats = read_recording(path, RATE).samples
+        integers = read_recording(path, RATE, compact_seconds=1.0).samples
+        self.assertEqual((integers.dtype, floats.dtype), (np.int16, np.float32))
+        np.testing.assert_array_equal(integers, np.clip(np.rint(floats * 32768), -32768, 32767))
+        np.testing.assert_allclose(as_floats(integers), floats, atol=1 / 32768)
+        self.assertEqual(read_recording(path, RATE, compact_seconds=4.0).samples.dtype, np.float32)
+        exact = np.array([-32768, -1, 0, 1, 32767] * RATE, np.int16)
+        path = self.write("exact.wav", exact, RATE)
+        np.testing.assert_array_equal(read_recording(path, RATE, compact_seconds=1.0).samples, exact)
+        wild = self.write("wild.wav", np.concatenate([signal, [3e4]]), 44_100, subtype="FLOAT")
+        with self.assertRaisesRegex(AudioError, "its samples reach"):
+            read_recording(wild, RATE, compact_seconds=1.0)
 
     def test_channels_are_averaged(self) -> None:
         left, right = sweep(RATE, 0.3), sweep(RATE, 0.3, high=500)

@@ -27,7 +27,7 @@ from hw_asr.config import parse
 from hw_asr.datasets.audio import read_audio
 from hw_asr.experiment.network import make_network
 from hw_asr.recognition import results
-from hw_asr.tests.test_transcribe import CONFIG, CORPUS, ROOT
+from hw_asr.tests.transcribe_case import CONFIG, CORPUS, ROOT
 
 LANGUAGE_MODEL = """\\data\\
 ngram 1=5

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hw_asr.datasets.audio import read_audio
 from hw_asr.datasets.recording import Samples, as_integers
 from hw_asr.recognition.speech_activity import STEP_SECONDS, SpeechActivity
-from hw_asr.tests.test_transcribe import CORPUS
+from hw_asr.tests.transcribe_case import CORPUS
 
 RATE = 16_000
 ALL = 10**9
