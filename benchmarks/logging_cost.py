@@ -1,7 +1,7 @@
 """What logging costs, per backend and as a share of training steps: `python -m benchmarks.logging_cost`.
 
 An event is what the trainer reports every `log_step` steps: scalars, a table of predictions with audio, a spectrogram.
-Backends take turns; medians are printed beside the median of a training step of the small model of benchmarks.training.
+Backends take turns; medians are printed beside the median of a training step of the small model of benchmarks.training_steps.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def main() -> None:
 
 def training_step_seconds() -> float:
     """Return the median duration of a training step."""
-    from benchmarks.training import make_batches, steps
+    from benchmarks.training_steps import make_batches, make_sides
     from hw_asr.training.stream import Placed
 
-    step, _ = steps("small", torch.device("cpu"), "fp32")
+    step = make_sides("small", torch.device("cpu"), "fp32").ours
     durations = []
     for position, batch in enumerate(make_batches(4, 8, 1.0, 6.0)):
         start = time.perf_counter()

@@ -6,6 +6,7 @@ Recurrent layers and batch normalisation run over the padding, and every utteran
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import torch
 import torchaudio
@@ -58,8 +59,19 @@ class PaddedRecurrentBlock(nn.Module):
         return frames
 
 
+class PublishedFeatures(NamedTuple):
+    """What the published data loader gave to the step, on the CPU."""
+
+    padded: Tensor
+    """(B, F, T) logarithms of mel spectra."""
+    lengths: Tensor
+    """(B,) frames."""
+    targets: Tensor
+    target_lengths: Tensor
+
+
 class PublishedStep:
-    """Features one by one, a padded forward and backward pass, clipping, an update."""
+    """A padded forward and backward pass, clipping, an update: float32, with torch's default numerics and optimiser."""
 
     def __init__(self, model: PaddedDeepSpeech2, time_stride: int, n_mels: int, device: torch.device) -> None:
         self.model = model.to(device)
@@ -69,18 +81,23 @@ class PublishedStep:
         self._n_mels = n_mels
         self._device = device
 
-    def run(self, batch: Batch) -> float:
-        """Update the model by one batch; return the loss."""
+    def features(self, batch: Batch) -> PublishedFeatures:
+        """Compute the features one by one, as the published workers did."""
         spectrograms = []
         for samples, length in zip(batch.samples, batch.sample_lengths.tolist(), strict=True):
             mel = torchaudio.transforms.MelSpectrogram(sample_rate=16_000, n_mels=self._n_mels)
             spectrograms.append(torch.log(mel(samples[:length]) + 1e-5).T)
         lengths = torch.tensor([len(each) for each in spectrograms])
-        padded = pad_sequence(spectrograms, batch_first=True).transpose(1, 2).to(self._device)
+        padded = pad_sequence(spectrograms, batch_first=True).transpose(1, 2)
+        return PublishedFeatures(padded, lengths, batch.targets, batch.target_lengths)
+
+    def run(self, features: PublishedFeatures) -> float:
+        """Update the model by one batch; return the loss."""
+        padded = features.padded.to(self._device)
         self._optimizer.zero_grad()
         log_probs = self.model(padded).log_softmax(dim=-1).transpose(0, 1)
-        output_lengths = (lengths + self._time_stride - 1) // self._time_stride
-        loss = self._loss(log_probs, batch.targets.to(self._device), output_lengths, batch.target_lengths)
+        output_lengths = (features.lengths + self._time_stride - 1) // self._time_stride
+        loss = self._loss(log_probs, features.targets.to(self._device), output_lengths, features.target_lengths)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 400.0)
         self._optimizer.step()

@@ -1,7 +1,10 @@
 """Audio seconds per second of a training step, ours beside the published one: `python -m benchmarks.training`.
 
-Both get the same batches of noise, as long as speech would be, and start from the same weights; they run in turns, and
-medians are printed. With --cpu-time the processor's time is counted, which neighbours on the machine disturb less.
+Both get the same batches of noise, as long as speech would be, and start from the same weights. They run in turns, and
+medians are printed. On a CPU the published step includes its features, which were computed by workers on the same
+cores; on a GPU they are computed beforehand. Each side has its own optimiser and numerics: ours a fused one and TF32 as
+`trainer.tf32` sets it, the published one torch's defaults. With --cpu-time, processor time is measured, which other
+programs on the machine disturb less.
 """
 
 from __future__ import annotations
@@ -10,30 +13,20 @@ import argparse
 import statistics
 import time
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 
-from benchmarks.published_step import PaddedDeepSpeech2, PublishedStep
-from hw_asr.features import FeatureExtractor
-from hw_asr.loss import CTCLoss
-from hw_asr.models.deepspeech2 import DeepSpeech2
-from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig
+from benchmarks.training_steps import MODELS, SAMPLE_RATE, Sides, make_batches, make_sides
+from hw_asr.models.forward import PRECISIONS
 from hw_asr.models.matmul import HAS_ONEDNN, onednn
-from hw_asr.runtime.processes import Processes
-from hw_asr.spectrograms import MelSpectrogram
-from hw_asr.training.step import Augmentations, StepSettings, TrainingStep
+from hw_asr.runtime.devices import set_numerics, synchronize
 from hw_asr.training.stream import Placed
-from hw_asr.types import Batch, Utterance
+from hw_asr.types import Batch
 
-SAMPLE_RATE = 16_000
-CHARACTERS_PER_SECOND = 14
-NUM_CLASSES = 28
+SQUARE = 2048
+"""Rows and columns of the product that a step's rate is compared with."""
 PRODUCTS = ((2048, 2048, 2048), (8, 512, 1536), (16, 192, 576))
-MODELS = {
-    "1+6": (128, CNNConfig(16, (41, 11)), GRUConfig(512, 6, bidirectional=True)),
-    "small": (80, CNNConfig([16, 16], [(21, 11), (11, 11)], [(2, 2), (2, 1)]), GRUConfig(192, 3, bidirectional=True)),
-}
 
 
 def main() -> None:
@@ -59,8 +52,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="batches; each is run by both sides")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of ours; the published is fp32")
-    parser.add_argument("--cpu-time", action="store_true", help="count processor time instead of wall time")
+    parser.add_argument(
+        "--precision", choices=tuple(PRECISIONS), default="fp32", help="of ours; the published step is float32"
+    )
+    parser.add_argument("--cpu-time", action="store_true", help="measure processor time instead of wall time")
     parser.add_argument("--quick", action="store_true", help="one round of short utterances")
     options = parser.parse_args()
     if options.quick:
@@ -69,68 +64,55 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def compare(name: str, options: argparse.Namespace, device: torch.device, clock: Callable[[], float]) -> None:
-    """Run both steps in turns on the same batches and print seconds, audio seconds per second and their ratio."""
-    ours, published = steps(name, device, options.precision)
-    parameters = sum(each.numel() for each in ours.model.parameters())
+    """Run both steps in turns on the same batches and print audio seconds per second, their ratio, and FLOP/s."""
+    sides = make_sides(name, device, options.precision)
+    parameters = sum(each.numel() for each in sides.ours.model.parameters())
     batches = list(make_batches(options.rounds + 1, options.batch_size, *options.seconds))
-    ours.run([Placed(batches[0], 0, 0)])
-    published.run(batches[0])
     runs: dict[str, list[float]] = {"ours": [], "published": []}
-    for position, batch in enumerate(batches[1:], start=1):
-        placed = Placed(batch, 0, position)
-        seconds = float(batch.sample_lengths.sum()) / SAMPLE_RATE
-        turns: list[tuple[str, Callable[[], object]]] = [
-            ("ours", lambda placed=placed: ours.run([placed])),  # type: ignore[misc]
-            ("published", lambda batch=batch: published.run(batch)),  # type: ignore[misc]
-        ]
-        for side, run in turns if position % 2 else reversed(turns):
-            start = clock()
-            run()
-            runs[side].append(seconds / (clock() - start))
+    flop_rates, products = [], []
+    for position, batch in enumerate(batches):
+        products.append(square_product_rate(device, options.precision, clock))
+        seconds = measure(sides, batch, position, device, clock)
+        if position > 0:  # the first batch only warms up
+            audio = float(batch.sample_lengths.sum()) / SAMPLE_RATE
+            for side, each in seconds.items():
+                runs[side].append(audio / each)
+            flop_rates.append(sides.flops(batch) / seconds["ours"] / 1e9)
     padding = statistics.mean(1 - float(b.sample_lengths.sum()) / b.samples.numel() for b in batches[1:])
     ratio = statistics.median(a / b for a, b in zip(runs["ours"], runs["published"], strict=True))
     rates = {side: f"{statistics.median(each):7.2f} ({min(each):.2f}-{max(each):.2f})" for side, each in runs.items()}
+    flop_rate, product = statistics.median(flop_rates), statistics.median(products)
     print(f"{name}: {parameters / 1e6:.1f} M parameters, {options.rounds} batches, {padding:.0%} padding")
+    print(f"  audio seconds per second: ours {rates['ours']}, published {rates['published']}; ratio {ratio:.2f}")
     print(
-        f"  audio seconds per second: ours {rates['ours']}, published {rates['published']}; ratio {ratio:.2f}",
+        f"  ours computes {flop_rate:.0f} GFLOP/s, {flop_rate / product:.0%} of the {product:.0f} GFLOP/s of a product "
+        f"of {SQUARE} x {SQUARE} matrices here",
         flush=True,
     )
 
 
-def steps(name: str, device: torch.device, precision: str) -> tuple[TrainingStep, PublishedStep]:
-    """Build both sides with the same weights."""
-    torch.manual_seed(0)
-    n_feats, cnn_config, gru_config = MODELS[name]
-    model = DeepSpeech2(n_feats, NUM_CLASSES, cnn_config, gru_config)
-    padded = PaddedDeepSpeech2(n_feats, NUM_CLASSES, cnn_config, gru_config)
-    padded.load_state_dict(model.state_dict())
-    model.to(device)
-    front_end = FeatureExtractor(MelSpectrogram(SAMPLE_RATE, n_mels=n_feats), log=True).to(device)
-    ours = TrainingStep(
-        model,
-        front_end,
-        Augmentations(),
-        CTCLoss(),
-        torch.optim.Adam(model.parameters(), lr=6e-4),
-        Processes(device=device),
-        StepSettings(precision, grad_norm_clip=400),
-    )
-    time_stride = int(model.transform_input_lengths(torch.tensor([1000])).item())
-    return ours, PublishedStep(padded, -(-1000 // time_stride), n_feats, device)
+def measure(
+    sides: Sides, batch: Batch, position: int, device: torch.device, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Return the seconds of both sides for one batch, in an order that alternates."""
+    on_gpu = device.type == "cuda"
+    prepared = sides.published.features(batch) if on_gpu else None
 
+    def run_ours() -> None:
+        set_numerics(tf32=True, deterministic=False)
+        sides.ours.run([Placed(batch.pin_memory() if on_gpu else batch, 0, position)])
 
-def make_batches(number: int, batch_size: int, shortest: float, longest: float) -> Iterator[Batch]:
-    """Make batches of noise whose lengths are drawn evenly, with as many characters as speech would have."""
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(number):
-        seconds = shortest + (longest - shortest) * torch.rand(batch_size, generator=generator)
-        lengths = (seconds * SAMPLE_RATE).long()
-        target_lengths = (seconds * CHARACTERS_PER_SECOND).long()
-        samples = 0.1 * torch.randn(batch_size, int(lengths.max()), generator=generator)
-        samples[torch.arange(samples.shape[1]) >= lengths[:, None]] = 0.0
-        targets = torch.randint(1, NUM_CLASSES, (batch_size, int(target_lengths.max())), generator=generator)
-        utterances = tuple(Utterance("noise", "noise", None, float(each)) for each in seconds)
-        yield Batch(utterances, samples, lengths, targets, target_lengths)
+    def run_published() -> None:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True  # torch's defaults
+        sides.published.run(sides.published.features(batch) if prepared is None else prepared)
+
+    turns: list[tuple[str, Callable[[], None]]] = [("ours", run_ours), ("published", run_published)]
+    seconds = {}
+    for side, run in turns if position % 2 else reversed(turns):
+        start = clock()
+        run()
+        seconds[side] = clock() - start
+    return seconds
 
 
 def print_products() -> None:
@@ -151,6 +133,20 @@ def product_rate(product: Callable[[], object], multiplications: int) -> float:
     return 2 * multiplications * number / min(timeit.repeat(product, number=number, repeat=20)) / 1e9
 
 
+def square_product_rate(device: torch.device, precision: str, clock: Callable[[], float]) -> float:
+    """Return GFLOP/s of a product of large square matrices on the device, the best of a few."""
+    matrix = torch.randn(SQUARE, SQUARE, dtype=PRECISIONS[precision], device=device)
+    number = 2 if device.type == "cpu" else 50
+    matrix @ matrix
+    best = float("inf")
+    for _ in range(3):
+        start = clock()
+        for _ in range(number):
+            matrix @ matrix
+        best = min(best, clock() - start)
+    return 2 * SQUARE**3 * number / best / 1e9
+
+
 def processor_clock() -> float:
     """Return the processor seconds of this process."""
     return time.process_time()
@@ -160,8 +156,7 @@ def wall_clock(device: torch.device) -> Callable[[], float]:
     """Return a clock that waits for the device before it is read."""
 
     def read() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         return time.perf_counter()
 
     return read
