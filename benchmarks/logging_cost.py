@@ -1,7 +1,8 @@
 """What logging costs, per backend and as a share of training steps: `python -m benchmarks.logging_cost`.
 
 An event is what the trainer reports every `log_step` steps: scalars, a table of predictions with audio, a spectrogram.
-Backends take turns; medians are printed beside the median of a training step of the small model of benchmarks.training_steps.
+Backends take turns; medians are printed beside the median of a training step of the small model of
+benchmarks.training_steps.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from benchmarks.published_step import PaddedDeepSpeech2, PublishedStep
 from hw_asr.features import FeatureExtractor
@@ -96,14 +97,19 @@ def flops_per_frame(name: str, model: DeepSpeech2) -> float:
 
 
 def make_batches(number: int, batch_size: int, shortest: float, longest: float) -> Iterator[Batch]:
-    """Make batches of noise whose lengths are drawn evenly, with as many characters as speech would have."""
+    """Make batches of noise whose lengths are drawn evenly."""
     generator = torch.Generator().manual_seed(0)
     for _ in range(number):
         seconds = shortest + (longest - shortest) * torch.rand(batch_size, generator=generator)
-        lengths = (seconds * SAMPLE_RATE).long()
-        target_lengths = (seconds * CHARACTERS_PER_SECOND).long()
-        samples = 0.1 * torch.randn(batch_size, int(lengths.max()), generator=generator)
-        samples[torch.arange(samples.shape[1]) >= lengths[:, None]] = 0.0
-        targets = torch.randint(1, NUM_CLASSES, (batch_size, int(target_lengths.max())), generator=generator)
-        utterances = tuple(Utterance("noise", "noise", None, float(each)) for each in seconds)
-        yield Batch(utterances, samples, lengths, targets, target_lengths)
+        yield noise_batch(seconds, generator)
+
+
+def noise_batch(seconds: Tensor, generator: torch.Generator) -> Batch:
+    """Make a batch of noise of these durations (B,), with as many characters as speech would have."""
+    lengths = (seconds * SAMPLE_RATE).long()
+    target_lengths = (seconds * CHARACTERS_PER_SECOND).long()
+    samples = 0.1 * torch.randn(len(seconds), int(lengths.max()), generator=generator)
+    samples[torch.arange(samples.shape[1]) >= lengths[:, None]] = 0.0
+    targets = torch.randint(1, NUM_CLASSES, (len(seconds), int(target_lengths.max())), generator=generator)
+    utterances = tuple(Utterance("noise", "noise", None, float(each)) for each in seconds)
+    return Batch(utterances, samples, lengths, targets, target_lengths)
