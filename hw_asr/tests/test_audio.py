@@ -251,7 +251,9 @@ class TestRealFormats(unittest.TestCase):
                 self.assertAlmostEqual(seconds / reference, 1.0, delta=0.01)
                 self.assertAlmostEqual(duration(path) / reference, 1.0, delta=0.01)
 
-    def test_the_same_clip_in_all_containers(self) -> None:
+        self.same_clip_in_all_containers()
+
+    def same_clip_in_all_containers(self) -> None:
         folder = FORMATS / "speech_recognition"
         reference = read_audio(folder / "audio-mono-16-bit-44100Hz.wav", RATE)
         for path in sorted(folder.glob("audio-*")):
@@ -259,17 +261,6 @@ class TestRealFormats(unittest.TestCase):
                 samples = read_audio(path, RATE)
                 self.assertEqual(len(samples), len(reference))
                 self.assertGreater(np.corrcoef(samples, reference)[0, 1], 0.99)
-
-    def test_against_ffmpeg(self) -> None:
-        import av
-
-        for name in ("mfa/61-70968-0000.flac", "azure/test_audio_stereo.wav", "azure/whatstheweatherlike-mulaw.wav"):
-            with self.subTest(name), av.open(str(FORMATS / name)) as container:
-                frames = [
-                    frame.to_ndarray().reshape(-1, frame.layout.nb_channels) for frame in container.decode(audio=0)
-                ]
-                reference = np.concatenate(frames).mean(axis=1) / 32768
-                np.testing.assert_allclose(read_audio(FORMATS / name, RATE), reference, atol=1e-6)
 
 
 if __name__ == "__main__":

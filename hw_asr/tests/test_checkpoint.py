@@ -19,8 +19,7 @@ from hw_asr.checkpoints.weights import load_weights
 from hw_asr.checkpoints.writing import save_checkpoint
 from hw_asr.config.registry import MODELS
 from hw_asr.models.deepspeech2 import DeepSpeech2
-
-PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared" / "fixtures" / "published_checkpoint"
+from hw_asr.tests.published_layout import NAME, SECRET, write_published
 
 
 class Trap:
@@ -158,31 +157,40 @@ class CheckpointTest(unittest.TestCase):
             load_weights(model, {"weight": torch.zeros(2, 3), "scale": torch.zeros(1)}, self.path)
 
 
-@unittest.skipUnless(PUBLISHED.is_dir(), "the published checkpoint is not here (shared/fixtures)")
 class PublishedCheckpointTest(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name) / "model_best.pth"
+        self.references = write_published(self.path.parent)
+        self.state = load_checkpoint(self.path)
+
     def test_weights_and_config_come_out_and_nothing_else(self) -> None:
-        state = load_checkpoint(PUBLISHED / "model_best.pth")
-        self.assertEqual(("DeepSpeech2", 57), (state["arch"], state["epoch"]))
-        self.assertEqual("kaggle_deepspeech2_1+6_finetuning", state["config"]["name"])
-        self.assertNotIn("SECRET", repr(state))
+        self.assertEqual(("DeepSpeech2", 57), (self.state["arch"], self.state["epoch"]))
+        self.assertEqual(self.state["config"]["name"], NAME)
+        self.assertNotIn(SECRET, repr(self.state))
+        with zipfile.ZipFile(self.path) as archive:
+            self.assertIn(SECRET.encode(), archive.read("model_best/data.pkl"))
 
     def test_logits_one_by_one_and_as_one_padded_batch(self) -> None:
-        state = load_checkpoint(PUBLISHED / "model_best.pth")
-        reference = torch.load(PUBLISHED / "reference.pt", weights_only=True)
-        model: DeepSpeech2 = MODELS.build(state["config"]["arch"], n_class=28)
-        load_weights(model, state["state_dict"], PUBLISHED)
+        arch = self.state["config"]["arch"]
+        self.assertEqual(MODELS.check(arch, "arch", ["n_class"]), [])
+        model: DeepSpeech2 = MODELS.build(arch, n_class=28)
+        load_weights(model, self.state["state_dict"], self.path)
         model.eval()
-        lengths = torch.tensor([each.shape[1] for each in reference["log_mel"]])
-        self.assertEqual(reference["output_lengths"], model.transform_input_lengths(lengths).tolist())
+        lengths = torch.tensor([features.shape[1] for features, _ in self.references])
+        self.assertEqual(
+            model.transform_input_lengths(lengths).tolist(), [len(logits) for _, logits in self.references]
+        )
         batch = torch.zeros(len(lengths), 128, int(lengths.max()))
-        for row, features in zip(batch, reference["log_mel"], strict=True):
+        for row, (features, _) in zip(batch, self.references, strict=True):
             row[:, : features.shape[1]] = features
         with torch.no_grad():
             together = model(batch, lengths)
-            for index, (features, expected) in enumerate(zip(reference["log_mel"], reference["logits"], strict=True)):
+            for index, (features, expected) in enumerate(self.references):
                 alone = model(features[None], lengths[index : index + 1])[0]
-                self.assertLessEqual(float((alone - expected).abs().max()), 1e-4)
-                self.assertLessEqual(float((together[index, : len(expected)] - expected).abs().max()), 1e-4)
+                self.assertLessEqual(float((alone - expected).abs().max()), 1e-5)
+                self.assertLessEqual(float((together[index, : len(expected)] - expected).abs().max()), 1e-5)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,6 @@ from hw_asr.tests.fault_server import fault_server
 from hw_asr.text.encoder import CTCCharTextEncoder
 from hw_asr.types import Selection
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-
 
 class CorpusCase(unittest.TestCase):
     def setUp(self) -> None:
@@ -187,16 +185,6 @@ class TestLocalCorpora(CorpusCase):
         for name in ("limit", "max_audio_length", "max_text_length"):
             with self.assertRaisesRegex(ValueError, f"^{name}: expected a positive"):
                 self.corpus("LJspeechDataset", **{name: 0})
-
-    @unittest.skipUnless(SHARED.is_dir(), f"{SHARED} is not here")
-    def test_real_ones(self) -> None:
-        real = self.select("LibrispeechDataset", part="dev-clean", data_dir=SHARED / "librispeech", index_dir=self.root)
-        self.assertEqual(len(real.utterances), 7)
-        self.assertIn("apostle of the middle classes", real.utterances[0].text or "")
-        digits = self.select("FSDDDataset", split="test", data_dir=SHARED / "fsdd", index_dir=self.root)
-        self.assertEqual(len(digits.utterances), 300)
-        mixed = self.select("CustomAudioDataset", data=SHARED / "small" / "all.jsonl")
-        self.assertEqual(len(mixed.utterances), 50)
 
 
 class TestRecordings(CorpusCase):

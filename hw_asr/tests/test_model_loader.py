@@ -23,11 +23,11 @@ from hw_asr.storage.run_status import RunStatus, write_status
 from hw_asr.storage.runs import RunId
 from hw_asr.tests.drive_case import DriveCase
 from hw_asr.tests.drive_emulator import ROOT
+from hw_asr.tests.published_layout import write_published
 from hw_asr.tests.waiting import DEADLINE, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPT = REPOSITORY / "scripts" / "model_loader" / "model_loader.py"
-PUBLISHED = REPOSITORY.parent / "shared" / "fixtures" / "published_checkpoint"
 BEST_RUN = "kaggle_deepspeech2_1+6_finetuning:finetuned1"
 
 
@@ -211,15 +211,17 @@ class DriveLoaderTest(DriveCase):
         for path, name in ((config, "config.json"), (checkpoint, "model_best.pth")):
             self.storage().upload(path, RunId.parse(BEST_RUN), name)
 
-    @unittest.skipUnless(PUBLISHED.is_dir(), "the published checkpoint is not here")
     def test_download_best_of_the_published_layout(self) -> None:
-        self.put_best(PUBLISHED / "config.json", PUBLISHED / "model_best.pth")
+        published = self.directory / "published"
+        published.mkdir()
+        write_published(published)
+        self.put_best(published / "config.json", published / "model_best.pth")
         status, out, _ = call("download", "best", "-c", self.config, "-p", self.models)
         path = Path(out.strip())
         self.assertEqual(status, 0)
         self.assertEqual(path, (self.models / "kaggle_deepspeech2_1+6_finetuning/finetuned1/model_best.pth").absolute())
-        self.assertEqual(md5_of(path), md5_of(PUBLISHED / "model_best.pth"))
-        self.assertEqual(md5_of(path.with_name("config.json")), md5_of(PUBLISHED / "config.json"))
+        self.assertEqual(md5_of(path), md5_of(published / "model_best.pth"))
+        self.assertEqual(md5_of(path.with_name("config.json")), md5_of(published / "config.json"))
 
         output = self.directory / "output.json"
         done = subprocess.run(
