@@ -89,8 +89,9 @@ def duration(path: Path) -> float:
     file that is missing, empty or holds no audio.
     """
     with open_recording(path) as file, _errors_of(path):
-        if examine(file).is_plain:
-            seconds = header_duration(file)
+        structure = examine(file)
+        if structure.is_plain:
+            seconds = header_duration(file, structure.starts)
             if seconds is not None:
                 return seconds
         from hw_asr.datasets.audio_ffmpeg import packet_duration
@@ -113,7 +114,7 @@ def _errors_of(path: Path) -> Iterator[None]:
 def _decode(file: BinaryIO, target: Target) -> Decoded:
     """Decode with libsndfile what it reads whole, with FFmpeg everything else."""
     structure = examine(file)
-    decoded = decode_plain(file, target) if structure.is_plain else None
+    decoded = decode_plain(file, structure.starts, target) if structure.is_plain else None
     if decoded is None:
         from hw_asr.datasets.audio_ffmpeg import decode_with_ffmpeg
 

@@ -20,6 +20,8 @@ class Clock:
         self._origin = origin
         self.position = 0.0
         """Seconds of the recording up to the end of the last block."""
+        self.silence = 0.0
+        """Seconds of all gaps."""
 
     def gap_before(self, time: float | None, seconds: float) -> float:
         """Return the seconds of silence before a block of `seconds` at time stamp `time`, and move behind the block."""
@@ -31,5 +33,6 @@ class Clock:
             if not -JUMP_BACK_SECONDS <= gap <= MAX_GAP_SECONDS:
                 self._origin, gap = time - self.position, 0.0
             gap = gap if gap >= GAP_SECONDS else 0.0
+        self.silence += gap
         self.position += gap + seconds
         return gap

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
@@ -98,16 +99,21 @@ class PacketReader:
         """Forget what was wrong so far: after seeking, decoders lack what came before."""
         self._num_packets = self._num_bad = self._num_bad_at_end = 0
 
-    def verdict(self, seconds: float, declared: float | None, is_exact: bool = False) -> Verdict:
-        """Return what is wrong with a track of which `seconds` were decoded; `is_exact`: `declared` is in samples."""
+    def verdict(self, seconds: float, declared: float | None, decoded: float | None = None) -> Verdict:
+        """Return what is wrong with a track of `seconds` in all.
+
+        `declared` is its length according to the file, None when it does not say; `decoded` is the part that could be
+        decoded, if anything less than what is declared is damage.
+        """
         if self._error:
             return Verdict(f"cut off after {seconds:.1f} s: {self._error}", Damage.CERTAIN)
         if declared is not None and is_short(seconds, declared):
             return Verdict(cut_off(seconds, declared), Damage.CERTAIN)
         if self._is_incomplete:
             return Verdict(f"cut off after {seconds:.1f} s: its last packet is incomplete", Damage.CERTAIN)
-        if is_exact and not self._num_bad and declared is not None and seconds < declared - INAUDIBLE_SECONDS:
-            return Verdict(f"{declared - seconds:.2f} s of it could not be decoded", Damage.POSSIBLE)
+        missing = 0.0 if declared is None or decoded is None else declared - decoded
+        if not self._num_bad and missing > INAUDIBLE_SECONDS:
+            return Verdict(f"{missing:.2f} s of it could not be decoded", Damage.POSSIBLE)
         return self.verdict_on_packets()
 
     def verdict_on_packets(self) -> Verdict:
@@ -117,37 +123,46 @@ class PacketReader:
         return Verdict()
 
 
-def mp3_verdict(file: BinaryIO, last_packet: tuple[int, int], seconds: float, declared: float) -> Verdict:
-    """Judge an MP3 file by its Xing, Info or VBRI tag, where it has one, and by whether its last frame is whole.
+def mp3_verdict(file: BinaryIO, last_packet: tuple[int, int], seconds: float) -> Verdict:
+    """Judge an MP3 file by its Xing or Info tag, where it has one, and by whether its last frame is whole.
 
-    `last_packet` is where that frame begins and ends in the file; `declared` is what FFmpeg makes of the tag, or its
-    guess without one. Such tags are often wrong, so that one alone proves nothing.
+    `last_packet` is where that frame begins and ends in the file. Tags are often wrong, so one alone proves nothing.
     """
     start, end = last_packet
     file.seek(start)
-    is_incomplete = end - start < _mp3_frame_size(file.read(4))
-    has_tag = _has_mp3_tag(file)
-    if has_tag and is_short(seconds, declared):
+    last = _Mp3Header.parse(file.read(4))
+    is_incomplete = last is not None and end - start < last.num_bytes
+    declared = _mp3_tag_seconds(file)
+    if declared is not None and is_short(seconds, declared):
         return Verdict(cut_off(seconds, declared), Damage.CERTAIN if is_incomplete else Damage.POSSIBLE)
-    if is_incomplete and not has_tag:
+    if is_incomplete and declared is None:
         return Verdict(f"cut off after {seconds:.1f} s: its last frame is incomplete", Damage.CERTAIN)
     return Verdict()
 
 
-def _mp3_frame_size(header: bytes) -> int:
-    """Return the number of bytes in a Layer III frame, 0 for what is no such frame."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-        return 0
-    version = {3: 1, 2: 2, 0: 4}.get(header[1] >> 3 & 3, 0)  # 4 stands for 2.5, whose rates are a quarter of 1's
-    rate = _MP3_RATES[header[2] >> 2 & 3]
-    if not version or not rate:
-        return 0
-    bits_per_second = 1000 * _MP3_KBITS[min(version, 2)][header[2] >> 4]
-    return (144 if version == 1 else 72) * bits_per_second // (rate // version) + (header[2] >> 1 & 1)
+class _Mp3Header(NamedTuple):
+    """The header of a Layer III frame."""
+
+    sample_rate: int
+    num_samples: int
+    num_bytes: int
+
+    @classmethod
+    def parse(cls, header: bytes) -> _Mp3Header | None:
+        """Return what four bytes say, None for what is no such header."""
+        if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+            return None
+        version = {3: 1, 2: 2, 0: 4}.get(header[1] >> 3 & 3, 0)  # 4 stands for 2.5, whose rates are a quarter of 1's
+        if not version or not _MP3_RATES[header[2] >> 2 & 3]:
+            return None
+        rate = _MP3_RATES[header[2] >> 2 & 3] // version
+        num_samples = 1152 if version == 1 else 576
+        bits_per_second = 1000 * _MP3_KBITS[min(version, 2)][header[2] >> 4]
+        return cls(rate, num_samples, num_samples // 8 * bits_per_second // rate + (header[2] >> 1 & 1))
 
 
-def _has_mp3_tag(file: BinaryIO) -> bool:
-    """Whether the first frame, behind an ID3v2 tag, holds numbers instead of audio."""
+def _mp3_tag_seconds(file: BinaryIO) -> float | None:
+    """Return the length by the Xing or Info tag, which stands in the first frame instead of audio; None without one."""
     file.seek(0)
     head = file.read(10)
     start = 0
@@ -155,4 +170,10 @@ def _has_mp3_tag(file: BinaryIO) -> bool:
         start = 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])  # 7 bits in each byte
     file.seek(start)
     frame = file.read(256)
-    return any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
+    header, tag = (
+        _Mp3Header.parse(frame[:4]),
+        re.search(rb"(?:Xing|Info)...[\1\3\5\7\11\13\15\17](....)", frame, re.DOTALL),
+    )
+    if header is None or tag is None:
+        return None
+    return int.from_bytes(tag[1], "big") * header.num_samples / header.sample_rate

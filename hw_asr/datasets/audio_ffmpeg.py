@@ -24,16 +24,20 @@ CONTAINERS = (
 """FFmpeg would also take pictures, raw video, text art, and playlists that reach out to other files and hosts."""
 
 _MP3, _MATROSKA = frozenset(["mp3"]), frozenset(["matroska"])
-_COUNTED = frozenset(["aiff", "ape", "au", "caf", "flac", "nistsphere", "tta", "voc", "w64", "wav", "wv"])
+_COUNTED = frozenset(["aiff", "ape", "au", "caf", "flac", "nistsphere", "tta", "w64", "wav", "wv"])
 """Formats whose header holds the number of samples; that of others is an estimate."""
 _CLOCK_FROM_ZERO = frozenset(["matroska", "mov"])
-_CLOCKED = _CLOCK_FROM_ZERO | frozenset(["asf", "flv", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv"])
+_CLOCKED = _CLOCK_FROM_ZERO | frozenset(["asf", "flac", "flv", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv"])
 """Formats whose time stamps are a clock; elsewhere FFmpeg makes them up from sizes or counts."""
 _SEEKABLE = _CLOCK_FROM_ZERO | _COUNTED | frozenset(["aac", "amr", "mp3"])
 """Formats in which the time stamps after seeking can be relied on."""
 
+_UNTIMED = frozenset(["aac", "loas"])
+"""Formats in which FFmpeg takes the first packet's rate for that of all."""
+
 PREROLL_SECONDS = 1.0
 """Decoded before a piece and dropped: decoders need what came before, MP3 half a second."""
+_ENDLESS = "cannot be decoded: FFmpeg reads it over and over"
 BLOCK_FRAMES = 1 << 15
 SILENT_PEAK = 1e-3
 PADDING_SECONDS = 0.2
@@ -71,12 +75,14 @@ def _is_silent(decoded: Decoded) -> bool:
 def packet_duration(file: BinaryIO) -> float:
     """Return the length of the best audio track in seconds, from its packets, without decoding them.
 
-    Raises DecodingError.
+    0 when they do not say. Raises DecodingError.
     """
     with _open(file) as container:
         stream = container.streams.best("audio")
         if stream is None:
             raise DecodingError("has no audio track")
+        if _has_format(container, _UNTIMED):
+            return 0.0
         reader, clock = PacketReader(container, stream, file), Clock(_origin(container))
         is_clocked = _has_format(container, _CLOCKED)
         for packet in reader.packets():
@@ -92,11 +98,15 @@ def packet_duration(file: BinaryIO) -> float:
 def _open(file: BinaryIO) -> Iterator[Any]:
     av.logging.set_level(None)  # FFmpeg's messages would go to the terminal; its errors are raised all the same
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}
+    bounded = BoundedFile(file)
     try:
-        with av.open(BoundedFile(file), options=options, metadata_errors="replace") as container:
+        with av.open(bounded, options=options, metadata_errors="replace") as container:
             yield container
+        if bounded.is_exhausted:
+            raise DecodingError(_ENDLESS)
     except (av.FFmpegError, OSError) as error:
-        raise DecodingError(f"cannot be decoded: {getattr(error, 'strerror', None) or error}") from error
+        reason = f"cannot be decoded: {getattr(error, 'strerror', None) or error}"
+        raise DecodingError(_ENDLESS if bounded.is_exhausted else reason) from error
 
 
 def _has_format(container: Any, names: frozenset[str]) -> bool:
@@ -130,6 +140,8 @@ class _TrackDecoder:
     """Decodes one track: packets to frames, and frames to their places in the recording."""
 
     def __init__(self, container: Any, stream: Any, file: BinaryIO, target: Target) -> None:
+        if stream.codec_context is None:
+            raise DecodingError("cannot be decoded: unknown codec")
         stream.codec_context.thread_count = 1
         self._container, self._stream, self._file, self._target = container, stream, file, target
         self._signal = MonoSignal(target)
@@ -168,10 +180,10 @@ class _TrackDecoder:
             declared = container.duration / av.time_base if container.duration else None
             return self._reader.verdict(self._reader.end, declared)
         if _has_format(container, _COUNTED):
-            return self._reader.verdict(seconds, estimate, is_exact=True)
+            return self._reader.verdict(seconds, estimate, decoded=seconds - self._clock.silence)
         verdict = self._reader.verdict(seconds, None)
         if _has_format(container, _MP3):
-            by_tag = mp3_verdict(self._file, self._reader.last_packet, seconds, estimate)
+            by_tag = mp3_verdict(self._file, self._reader.last_packet, seconds)
             return by_tag if by_tag.damage > verdict.damage else verdict
         return verdict
 

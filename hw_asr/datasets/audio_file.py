@@ -41,23 +41,35 @@ def _open(path: str, flags: int) -> int:
 
 
 class BoundedFile:
-    """A file as FFmpeg reads it, until a demuxer that does not come to an end has read far more than there is."""
+    """A file as FFmpeg reads it, up to a limit: a demuxer that does not terminate finds the end of the file.
+
+    Nothing raises: PyAV prints exceptions that it has no use for.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._remaining = max(MIN_READ_LIMIT, MAX_READS_OF_A_FILE * os.fstat(file.fileno()).st_size)
         file.seek(0)
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the limit was reached."""
+        return self._remaining < 0
+
     def read(self, size: int) -> bytes:
-        """Return up to `size` bytes. Raises OSError past the limit."""
+        """Return up to `size` bytes, none past the limit."""
         self._remaining -= size
-        if self._remaining < 0:
-            raise OSError(f"the demuxer has read the file {MAX_READS_OF_A_FILE} times without reaching its end")
-        return self._file.read(size)
+        try:
+            return b"" if self.is_exhausted else self._file.read(size)
+        except OSError:
+            return b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to another position."""
-        return self._file.seek(offset, whence)
+        """Move to another position; return it, or -1 when there is none such."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
 
     def tell(self) -> int:
         """Return the position."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import soundfile
@@ -15,41 +17,66 @@ MAX_FRAMES_PER_BYTE = 8192
 """Above what any codec reaches (digital silence in FLAC); a header that claims more lies."""
 
 
-def decode_plain(file: BinaryIO, target: Target) -> Decoded | None:
-    """Decode what libsndfile knows; None when it does not give exactly as much as the header declares.
+def decode_plain(file: BinaryIO, starts: Sequence[int], target: Target) -> Decoded | None:
+    """Decode the streams of a file that begin at `starts`; None when they are not exactly as long as declared.
 
-    It is given a descriptor, so that it cannot go by the extension. Raises DecodingError.
+    libsndfile is given a descriptor, so that it cannot go by the extension. Raises DecodingError.
     """
-    file.seek(0)
     signal = MonoSignal(target)
-    try:
-        with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            remaining = sound.frames
-            if target.piece is not None and remaining > 0:
-                start = min(round(target.piece.start * sound.samplerate), remaining)
-                sound.seek(start)
-                signal.position, remaining = start / sound.samplerate, remaining - start
-            while remaining > 0 and not signal.is_complete:  # in blocks: a header may claim more than there is memory
-                block = sound.read(min(BLOCK_FRAMES, remaining), dtype="float32", always_2d=True)
-                if len(block) == 0:
+    for stream in _streams(file, starts):
+        try:
+            with soundfile.SoundFile(stream, closefd=False) as sound:
+                if sound.frames <= 0 or not _append(sound, signal, target):
                     return None
-                signal.append(block, sound.samplerate)
-                remaining -= len(block)
-            return Decoded(signal.finish(), signal.opposed_channel) if sound.frames > 0 else None
-    except (soundfile.LibsndfileError, RuntimeError):
-        return None
+        except (soundfile.LibsndfileError, RuntimeError):
+            return None
+        if signal.is_complete:
+            break
+    return Decoded(signal.finish(), signal.opposed_channel)
 
 
-def header_duration(file: BinaryIO) -> float | None:
-    """Return the seconds that the header declares, None when it declares none or more than there can be.
+def header_duration(file: BinaryIO, starts: Sequence[int]) -> float | None:
+    """Return the seconds that the headers declare, None when they declare none or more than there can be.
 
     Raises DecodingError.
     """
-    file.seek(0)
-    try:
-        with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            check_format(sound.samplerate, sound.channels)
-            is_plausible = 0 < sound.frames <= MAX_FRAMES_PER_BYTE * os.fstat(file.fileno()).st_size
-            return sound.frames / sound.samplerate if is_plausible else None
-    except (soundfile.LibsndfileError, RuntimeError):
-        return None
+    seconds = 0.0
+    for stream in _streams(file, starts):
+        try:
+            with soundfile.SoundFile(stream, closefd=False) as sound:
+                check_format(sound.samplerate, sound.channels)
+                if not 0 < sound.frames <= MAX_FRAMES_PER_BYTE * os.fstat(file.fileno()).st_size:
+                    return None
+                seconds += sound.frames / sound.samplerate
+        except (soundfile.LibsndfileError, RuntimeError):
+            return None
+    return seconds
+
+
+def _streams(file: BinaryIO, starts: Sequence[int]) -> Iterator[int | io.BytesIO]:
+    """Yield what soundfile opens: the descriptor of a single stream, or the bytes of each of several."""
+    if len(starts) == 1:
+        file.seek(0)
+        yield file.fileno()
+        return
+    for start, end in zip(starts, [*starts[1:], os.fstat(file.fileno()).st_size], strict=True):
+        file.seek(start)
+        yield io.BytesIO(file.read(end - start))
+
+
+def _append(sound: soundfile.SoundFile, signal: MonoSignal, target: Target) -> bool:
+    """Read a stream up to the end of the target's piece; return False when it ends before its declared end."""
+    remaining = sound.frames
+    if target.piece is not None:
+        before = target.piece.start - signal.position
+        skipped = min(max(0, round(before * sound.samplerate)), remaining)
+        sound.seek(skipped)
+        signal.position += skipped / sound.samplerate
+        remaining -= skipped
+    while remaining > 0 and not signal.is_complete:  # in blocks: a header may claim more than there is memory
+        block = sound.read(min(BLOCK_FRAMES, remaining), dtype="float32", always_2d=True)
+        if len(block) == 0:
+            return False
+        signal.append(block, sound.samplerate)
+        remaining -= len(block)
+    return True

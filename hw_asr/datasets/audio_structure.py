@@ -23,6 +23,8 @@ OGG_HEADER = 27
 LARGEST_OGG_PAGE = OGG_HEADER + 255 + 255 * 255
 _OGG_BEGINS = re.compile(rb"OggS\0[\x02\x06]")
 """The first page of a stream."""
+_FLAC_BEGINS = re.compile(rb"fLaC[\0\x80]\0\0\x22")
+"""The mark and the header of the first block of metadata (RFC 9639, 8.1)."""
 
 
 def is_short(seconds: float, declared: float) -> bool:
@@ -39,9 +41,11 @@ class Structure(NamedTuple):
     """What is known of a file before it is decoded."""
 
     is_plain: bool
-    """A wav, FLAC or Ogg file of a single stream, which libsndfile reads whole, quickly, and with exact seeking."""
+    """A wav, FLAC or Ogg file, which libsndfile reads whole, quickly, and with exact seeking."""
     declared_share: float = 1.0
     """The bytes of audio that its header declares, divided by those that are there."""
+    starts: tuple[int, ...] = (0,)
+    """Where the streams of a plain file begin, in bytes: concatenated FLAC files have several."""
     ends_in_a_page: bool = False
     """Whether an Ogg file ends in the middle of a page."""
 
@@ -58,9 +62,9 @@ def examine(file: BinaryIO) -> Structure:
     file.seek(0)
     head = file.read(64)
     if head[:4] == b"fLaC":
-        return Structure(not _occurs_later(file, re.compile(b"fLaC")))
+        return Structure(True, starts=(0, *_occurrences(file, _FLAC_BEGINS)))
     if head[:4] == b"OggS":
-        return Structure(not _occurs_later(file, _OGG_BEGINS), ends_in_a_page=_ogg_is_cut_off(file))
+        return Structure(not _occurrences(file, _OGG_BEGINS), ends_in_a_page=_ogg_is_cut_off(file))
     if head[:4] in _CHUNKED:
         return _examine_chunks(file, _CHUNKED[head[:4]])
     if head[:4] == b".snd":
@@ -142,15 +146,17 @@ def _read(file: BinaryIO, position: int, size: int) -> bytes:
     return file.read(size)
 
 
-def _occurs_later(file: BinaryIO, mark: re.Pattern[bytes]) -> bool:
-    """Whether a mark occurs behind the first bytes; where audio happens to read so, nothing is lost but time."""
-    file.seek(4)
-    before = b""
+def _occurrences(file: BinaryIO, mark: re.Pattern[bytes]) -> list[int]:
+    """Return where a mark of up to 8 bytes occurs behind the first bytes; audio may happen to read so, too."""
+    position, before = 4, b""
+    file.seek(position)
+    found: list[int] = []
     while block := file.read(_BLOCK):
-        if mark.search(before + block):
-            return True
-        before = block[-8:]
-    return False
+        data = before + block
+        found += [position - len(before) + match.start() for match in mark.finditer(data)]
+        position += len(block)
+        before = data[-7:]
+    return sorted(set(found))
 
 
 def _ogg_is_cut_off(file: BinaryIO) -> bool:

@@ -1,0 +1,277 @@
+"""Recordings that break off, are damaged or hostile: read as far as they go, with a warning, or refused by name."""
+
+import os
+import socket
+import struct
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import soundfile
+
+from hw_asr.datasets import audio_file
+from hw_asr.datasets.audio import duration, read_audio, read_recording
+from hw_asr.datasets.collate import collate
+from hw_asr.datasets.folder import find_recordings
+from hw_asr.datasets.recording import AudioError, Damage, Piece
+from hw_asr.datasets.speech import SpeechDataset
+from hw_asr.tests.media import AAC, MP3, OPUS, PCM, RATE, Codec, Part, write
+from hw_asr.text.encoder import CTCCharTextEncoder
+from hw_asr.types import Example, Failure, Utterance
+
+NOISE = (0.1 * np.random.default_rng(0).standard_normal(6 * RATE)).astype(np.float32)
+
+
+def sphere(samples: np.ndarray) -> bytes:
+    """Return a NIST SPHERE file, which soundfile cannot write."""
+    fields = f"NIST_1A\n   1024\nsample_count -i {len(samples)}\nsample_n_bytes -i 2\nchannel_count -i 1\n"
+    fields += f"sample_byte_format -s2 01\nsample_rate -i {RATE}\nsample_coding -s3 pcm\nend_head\n"
+    return fields.encode().ljust(1024) + (samples * 32767).astype("<i2").tobytes()
+
+
+class DamageCase(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+
+    def written(self, name: str, content: bytes) -> Path:
+        path = self.directory / name
+        path.write_bytes(content)
+        return path
+
+    def whole(self, name: str) -> bytes:
+        """Return a whole recording of six seconds of noise in the format that a name stands for."""
+        by_pyav = {"aac": (AAC, "adts"), "mkv": (OPUS, None), "webm": (OPUS, None),
+                   "flv": (AAC._replace(rate=44100), None),
+                   "oga": (Codec("flac"), None), "tta": (Codec("tta"), None), "m4a": (AAC, None), "ts": (AAC, None),
+                   "amr": (Codec("libopencore_amrnb", 8000), None), "caf": (PCM, None), "w64": (PCM, None)}  # fmt: skip
+        path = self.directory / f"whole.{name}"
+        extension = name.split(".")[-1]
+        if extension == "sph":
+            return sphere(NOISE)
+        if extension in by_pyav:
+            options = {"movflags": "faststart"} if extension == "m4a" else {}
+            codec, container = by_pyav[extension]
+            return write(path, [[Part(NOISE)]], codec, container, **options).read_bytes()
+        kinds = {"rf64": {"format": "RF64"}, "opus": {"format": "OGG", "subtype": "OPUS"}}
+        soundfile.write(path, NOISE, RATE, **kinds.get(extension, {}))
+        return path.read_bytes()
+
+
+class TestCut(DamageCase):
+    def test_a_recording_that_breaks_off_is_read_up_to_there(self) -> None:
+        kinds = [
+            "wav",
+            "rf64",
+            "w64",
+            "aiff",
+            "caf",
+            "au",
+            "sph",
+            "flac",
+            "mp3",
+            "opus",
+            "ogg",
+            "oga",
+            "aac",
+            "m4a",
+            "mkv",
+        ]
+        for kind in [*kinds, "webm", "flv", "tta"]:
+            with self.subTest(kind):
+                data = self.whole(kind)
+                self.assertEqual(read_recording(self.written("a", data), RATE).damage, Damage.NONE)
+                for share in (0.6, 0.61):
+                    path = self.written("half", data[: round(share * len(data)) | 1])
+                    recording = read_recording(path, RATE)
+                    self.assertRegex(recording.warning or "", "^cut off")
+                    self.assertIs(recording.damage, Damage.CERTAIN)
+                    self.assertTrue(2.5 < len(recording.samples) / RATE < 4, len(recording.samples))
+                    with self.assertRaisesRegex(AudioError, "half: cut off"):
+                        read_audio(path, RATE)
+
+    def test_a_cut_between_two_blocks_is_noticed(self) -> None:
+        for kind in ("wav", "rf64", "w64", "aiff", "caf", "au", "sph"):
+            data = self.whole(kind)
+            content = len(data) - 2 * len(NOISE)
+            with self.subTest(kind):
+                recording = read_recording(self.written("a", data[: content + 4096 * 20]), RATE)
+                self.assertIs(recording.damage, Damage.CERTAIN)
+
+    def test_one_that_cannot_be_read_at_all_is_refused(self) -> None:
+        for kind in ("m4a", "ogg", "mkv", "mp3"):
+            with self.subTest(kind), self.assertRaisesRegex(AudioError, "b: "):
+                read_recording(self.written("b", self.whole(kind)[:40]), RATE)
+
+    def test_mp3_without_a_tag(self) -> None:
+        whole = write(self.directory / "a.mp3", [[Part(NOISE)]], MP3, write_xing="0").read_bytes()
+        self.assertIsNone(read_recording(self.written("a.mp3", whole), RATE).warning)
+        half = read_recording(self.written("b.mp3", whole[: len(whole) // 2 + 7]), RATE)
+        self.assertRegex(half.warning or "", "its last frame is incomplete")
+
+    def test_tags_behind_the_audio_are_no_damage(self) -> None:
+        tails = {"ID3v1": b"TAG" + bytes(125), "zeros": bytes(1000), "lyrics": b"LYRICSBEGININD00003110LYRICS200"}
+        for kind in ("mp3", "aac", "flac", "opus", "wav", "m4a", "webm"):
+            data = self.whole(kind)
+            for name, tail in tails.items():
+                with self.subTest(kind, tail=name):
+                    recording = read_recording(self.written("a", data + tail), RATE)
+                    self.assertEqual((recording.warning, recording.damage), (None, Damage.NONE))
+
+    def test_damage_in_the_middle_is_passed(self) -> None:
+        for kind, words in (("mp3", "packets are damaged"), ("aac", "packets are damaged"), ("flac", "not be decoded")):
+            data = bytearray(self.whole(kind))
+            middle = len(data) // 2
+            data[middle : middle + 700] = np.random.default_rng(1).bytes(700)
+            with self.subTest(kind):
+                recording = read_recording(self.written("a", bytes(data)), RATE)
+                self.assertRegex(recording.warning or "", words)
+                self.assertIs(recording.damage, Damage.POSSIBLE)
+                self.assertAlmostEqual(len(recording.samples) / RATE, 6, delta=0.3)
+
+
+class TestHostile(DamageCase):
+    def refused(self, path: Path, words: str) -> None:
+        for read in (lambda: read_recording(path, RATE), lambda: duration(path)):
+            with self.assertRaisesRegex(AudioError, f"{path.name}.*{words}"):
+                read()
+
+    @unittest.skipUnless(hasattr(os, "mkfifo"), "there are no FIFOs here")
+    def test_only_regular_files_are_opened(self) -> None:
+        os.mkfifo(self.directory / "fifo.wav")
+        self.refused(self.directory / "fifo.wav", "not a regular file")
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(self.directory / "socket.wav"))
+            self.refused(self.directory / "socket.wav", "cannot be opened|not a regular file")
+        for device in ("/dev/null", "/dev/zero"):
+            (self.directory / "device.wav").unlink(missing_ok=True)
+            (self.directory / "device.wav").symlink_to(device)
+            self.refused(self.directory / "device.wav", "not a regular file")
+        for name in ("no\0.wav", "\ud800.wav", "x" * 300):
+            with self.assertRaises(AudioError):
+                read_recording(self.directory / name, RATE)
+
+    def wav(self, rate: int = RATE, bits: int = 16, channels: int = 1) -> bytes:
+        data = bytes(100_000)
+        fields = struct.pack("<IHHIIHH", 16, 1, channels, rate, rate * channels * bits // 8, channels * bits // 8, bits)
+        return (
+            b"RIFF"
+            + struct.pack("<I", 36 + len(data))
+            + b"WAVEfmt "
+            + fields
+            + b"data"
+            + struct.pack("<I", len(data))
+            + data
+        )
+
+    def test_headers_with_impossible_values(self) -> None:
+        cases = {"bits": self.wav(bits=0), "rate": self.wav(rate=1), "high": self.wav(rate=2**31 - 1),
+                 "channels": self.wav(channels=1000), "none": self.wav(channels=0)}  # fmt: skip
+        for name, data in cases.items():
+            with self.subTest(name), self.assertRaises(AudioError):
+                read_recording(self.written(f"{name}.wav", data), RATE)
+
+    def test_the_length_is_limited(self) -> None:
+        seconds = 60
+        path = self.directory / "a.flac"
+        soundfile.write(path, np.zeros(seconds * RATE, np.int16), RATE)
+        with self.assertRaisesRegex(AudioError, "a.flac: longer than 0.01 h.*max_audio_hours"):
+            read_recording(path, RATE, max_audio_hours=0.01)
+        self.assertEqual(len(read_recording(path, RATE, Piece(50, 2), max_audio_hours=0.01).samples), 2 * RATE)
+        gap = write(self.directory / "a.mkv", [[Part(NOISE), Part(NOISE, 3000)]], OPUS)
+        with self.assertRaisesRegex(AudioError, "longer than 0.5 h"):
+            read_recording(gap, RATE, max_audio_hours=0.5)
+
+    def test_a_demuxer_that_does_not_terminate(self) -> None:
+        path = self.written("a.mp3", self.whole("mp3"))
+        with (
+            mock.patch.object(audio_file, "MIN_READ_LIMIT", 0),
+            mock.patch.object(audio_file, "MAX_READS_OF_A_FILE", 0.5),
+        ):
+            self.refused(path, "over and over")
+
+    def test_native_libraries_print_nothing(self) -> None:
+        paths = []
+        for kind in ("mp3", "flac", "opus", "webm", "aac", "amr"):
+            data = bytearray(self.whole(kind))
+            data[len(data) // 2 :: 100] = bytes(len(data[len(data) // 2 :: 100]))
+            paths.append(self.written(f"a.{kind}", bytes(data)))
+        with tempfile.TemporaryFile() as output:
+            saved = os.dup(2)
+            os.dup2(output.fileno(), 2)
+            try:
+                for path in paths:
+                    try:
+                        read_recording(path, RATE)
+                        duration(path)
+                    except AudioError:
+                        pass
+            finally:
+                os.dup2(saved, 2)
+                os.close(saved)
+            output.seek(0)
+            self.assertEqual(output.read(), b"")
+
+
+class TestWarnings(DamageCase):
+    def test_they_travel_from_the_dataset_to_the_batch(self) -> None:
+        whole, half = self.whole("wav"), self.whole("mp3")
+        paths = [self.written("a.wav", whole), self.written("b.wav", whole[: len(whole) // 2])]
+        middle = len(half) // 2
+        paths.append(self.written("c.mp3", half[:middle] + bytes([7] * 700) + half[middle + 700 :]))
+        utterances = [Utterance(path.name, str(path), "text", 6.0) for path in paths]
+        utterances.append(Utterance("piece", str(paths[1]), "text", 1.0, None, 0.5))
+        left_out = {Damage.NONE: {"b.wav", "c.mp3"}, Damage.POSSIBLE: {"b.wav"}, Damage.CERTAIN: set()}
+        for tolerated, names in left_out.items():
+            dataset = SpeechDataset(utterances, CTCCharTextEncoder(), RATE, tolerated)
+            batch = collate([dataset[index] for index in range(len(dataset))])
+            with self.subTest(tolerated=tolerated):
+                self.assertEqual({failure.utterance.id for failure in batch.failures}, names)
+                kept = dict(zip([utterance.id for utterance in batch.utterances], batch.warnings, strict=True))
+                self.assertEqual(set(kept), {"a.wav", "b.wav", "c.mp3", "piece"} - names)
+                self.assertEqual((kept["a.wav"], kept["piece"]), (None, None))
+                if tolerated is Damage.CERTAIN:
+                    self.assertIn("cut off: its header declares 6.0 s", kept["b.wav"] or "")
+        dataset = SpeechDataset(utterances, CTCCharTextEncoder(), RATE)
+        failure, piece = dataset[1], dataset[3]
+        assert isinstance(failure, Failure) and isinstance(piece, Example)
+        self.assertIn("b.wav: cut off", failure.reason)
+        self.assertEqual(len(piece.samples), RATE)
+        short = SpeechDataset(utterances, CTCCharTextEncoder(), RATE, max_audio_hours=0.001)[0]
+        self.assertIsInstance(short, Failure)
+
+
+class TestFolder(DamageCase):
+    def test_everything_that_ffmpeg_reads_is_found_and_the_rest_is_counted(self) -> None:
+        names = [
+            "a.oga",
+            "b.3gp",
+            "c.MKV",
+            "d.caf",
+            "e.mov",
+            "f.spx",
+            "g.amr",
+            "h.ts",
+            "i.wv",
+            "j.w64",
+            "k.au",
+            "l.mka",
+        ]
+        for name in [*names, "x.txt", "y.TXT", "z.pdf", "README", ".hidden.wav"]:
+            self.written(name, b"no audio")
+        (self.directory / os.fsdecode(b"m\xff.wav")).write_bytes(self.whole("wav"))
+        (self.directory / "whole.wav").unlink()
+        with self.assertLogs("hw_asr", "WARNING") as log:
+            listed = find_recordings(self.directory)
+        self.assertEqual([utterance.id for utterance in listed.utterances], [*names, os.fsdecode(b"m\xff.wav")])
+        self.assertEqual(listed.utterances[-1].duration, 6.0)
+        counts = {".txt": 2, ".pdf": 1, "no extension": 1}
+        self.assertEqual(listed.dropped, {f"not a recording ({name})": count for name, count in counts.items()})
+        self.assertIn("files left out: 2 not a recording (.txt)", log.output[0])
+
+
+if __name__ == "__main__":
+    unittest.main()
