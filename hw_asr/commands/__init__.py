@@ -1,1 +1,1 @@
-"""One module per command: what train.py, test.py and the scripts do."""
+"""What the commands do, one module for each; their options are in `hw_asr.cli`."""

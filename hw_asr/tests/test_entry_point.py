@@ -1,4 +1,4 @@
-"""How commands end: `command | head` is no fault, and what is one stays one."""
+"""Exit codes of commands; `command | head` ends quietly, other broken pipes are errors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ COMMANDS = [
 ]
 
 
-def end_unread(*command: str, unbuffered: bool) -> tuple[int, str]:
-    """Run a command whose output nobody reads; return its exit code and what it complains of."""
+def run_with_closed_output(*command: str, unbuffered: bool) -> tuple[int, str]:
+    """Run a command whose standard output is closed; return its exit code and standard error."""
     reader, writer = os.pipe()
     os.close(reader)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -39,33 +39,33 @@ def end_unread(*command: str, unbuffered: bool) -> tuple[int, str]:
 
 
 @unittest.skipUnless(os.name == "posix", "pipes end differently on Windows")
-class UnreadTest(unittest.TestCase):
-    def test_every_command_ends_quietly(self) -> None:
+class ClosedOutputTest(unittest.TestCase):
+    def test_commands_exit_quietly(self) -> None:
         for command in COMMANDS:
             with self.subTest(command=" ".join(command)):
-                self.assertEqual((141, ""), end_unread(*command, unbuffered=False))
+                self.assertEqual((141, ""), run_with_closed_output(*command, unbuffered=False))
         check = ["train.py", "-c", "hw_asr/configs/demo.json", "--check", "-d", "cpu"]
-        self.assertEqual((141, ""), end_unread(*check, unbuffered=True))
+        self.assertEqual((141, ""), run_with_closed_output(*check, unbuffered=True))
 
-    def test_every_script_ends_by_the_same_function(self) -> None:
+    def test_every_script_runs_through_run_command(self) -> None:
         scripts = [*ROOT.glob("*.py"), *(ROOT / "scripts").rglob("*.py")]
         starts = [path.read_text(encoding="utf-8").partition('if __name__ == "__main__":\n')[2] for path in scripts]
         self.assertEqual({"    run_command(main)\n"}, {start for start in starts if start})
         self.assertEqual(9, sum(map(bool, starts)))
 
-    def test_a_page_whose_summary_nobody_reads_is_written(self) -> None:
+    def test_a_page_is_written_before_its_summary_is_printed(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             output, page = Path(folder) / "output.json", Path(folder) / "page.html"
             output.write_text('[{"audio_path": "a.wav", "pred_text_argmax": "b", "ground_truth": "b"}]')
             arguments = ["scripts/report.py", "--compare", str(output), str(output), "-o", str(page)]
-            self.assertEqual((141, ""), end_unread(*arguments, unbuffered=True))
+            self.assertEqual((141, ""), run_with_closed_output(*arguments, unbuffered=True))
             self.assertTrue(page.is_file())
 
-    def test_another_pipe_that_breaks_is_a_fault(self) -> None:
+    def test_another_broken_pipe_is_an_error(self) -> None:
         def main() -> int:
-            raise BrokenPipeError("a data worker is gone")
+            raise BrokenPipeError("the data worker has exited")
 
-        with self.assertRaisesRegex(BrokenPipeError, "a data worker is gone"):
+        with self.assertRaisesRegex(BrokenPipeError, "the data worker has exited"):
             run_command(main)
 
     def test_exit_codes(self) -> None:
@@ -78,9 +78,9 @@ class UnreadTest(unittest.TestCase):
             self.assertEqual(code, caught.exception.code)
 
 
-class TrainingUnreadTest(TrainingCase):
+class TrainingWithClosedOutputTest(TrainingCase):
     @unittest.skipUnless(os.name == "posix", "needs a named pipe")
-    def test_training_goes_on_when_nobody_reads(self) -> None:
+    def test_training_continues_without_its_output(self) -> None:
         place = self.place(self.config(epochs=2, early_stop=None))
         pipe = place / "output.txt"
         os.mkfifo(pipe)

@@ -1,4 +1,4 @@
-"""The sentences of the demo corpus: commands to a machine in a house, drawn from a small grammar."""
+"""Sentences of the demo corpus: commands to a home assistant, drawn from a small grammar."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 class Grammar:
-    """Draws sentences; each template and each filler of a slot comes up equally often (a shuffled deck, dealt out)."""
+    """Draws sentences; templates and fillers are drawn from shuffled decks, so that each occurs equally often."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -146,5 +146,5 @@ class Grammar:
 
 
 def command_of(sentence: str) -> str:
-    """Return a sentence without its "please": what tells two sentences apart when splits are drawn."""
+    """Return a sentence without its "please"; splits are chosen by the result."""
     return sentence.removeprefix("please ").removesuffix(" please")

@@ -28,7 +28,7 @@ from scripts.demo_corpus.speakers import Speaker, draw_speakers
 SIZES = {"train": (2600, 60), "dev": (200, 8), "test": (300, 12)}
 """Utterances and speakers of each split."""
 MAX_REPEATS = {"train": 6, "dev": 1, "test": 1}
-"""How often a sentence may be said in a split, by different speakers."""
+"""How often a sentence may occur in a split, with different speakers."""
 SAMPLE_RATE = 16_000
 SYNTHESIS_RATE = 22_050
 OPUS_LEVEL = 0.975
@@ -36,11 +36,11 @@ OPUS_LEVEL = 0.975
 MARGIN_SECONDS = 0.1
 PEAKS_DB = (-12.0, -3.0)
 DURATIONS = (0.7, 3.6)
-"""Seconds an utterance may last."""
+"""Shortest and longest utterance, seconds."""
 
 
 class Line(NamedTuple):
-    """A sentence to be said."""
+    """An utterance to synthesise: its file, text, speaker and peak."""
 
     path: str
     text: str
@@ -49,13 +49,13 @@ class Line(NamedTuple):
 
 
 def split_of(sentence: str) -> str:
-    """Say which split a sentence belongs to, by its text alone: 80 % train, 8 % dev, 12 % test."""
+    """Return the split of a sentence, which depends on its text only: 80 % train, 8 % dev, 12 % test."""
     share = zlib.crc32(command_of(sentence).encode()) % 100
     return "test" if share < 12 else "dev" if share < 20 else "train"
 
 
 def plan(seed: int) -> dict[str, list[Line]]:
-    """Choose what is said by whom; no sentence and no voice of one split occurs in another."""
+    """Assign sentences to speakers; no sentence and no voice of one split occurs in another."""
     generator = random.Random(seed)
     grammar = Grammar(seed)
     speakers = {split: draw_speakers(split, num, generator) for split, (_, num) in SIZES.items()}
@@ -75,7 +75,7 @@ def plan(seed: int) -> dict[str, list[Line]]:
 
 
 def synthesize(line: Line) -> NDArray[np.float64]:
-    """Speak a line: mono samples at SAMPLE_RATE, trimmed, with its peak set."""
+    """Synthesise a line; return mono samples at SAMPLE_RATE, trimmed and scaled to its peak."""
     command = ["espeak-ng", *line.speaker.options, "--stdout", line.text]
     wav = subprocess.run(command, check=True, capture_output=True).stdout
     samples = np.frombuffer(wav[44:], "<i2") / 32768  # the header's length is wrong on a pipe
@@ -85,7 +85,7 @@ def synthesize(line: Line) -> NDArray[np.float64]:
 
 
 def trim(samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Leave MARGIN_SECONDS of silence on either side of what is louder than -40 dB of the peak."""
+    """Trim to MARGIN_SECONDS before and after the part that is louder than -40 dB below the peak."""
     loud = np.flatnonzero(np.abs(samples) > 0.01 * np.abs(samples).max())
     margin = int(MARGIN_SECONDS * SAMPLE_RATE)
     padded = np.pad(samples, margin)
@@ -104,7 +104,7 @@ def record(line: Line, directory: Path) -> dict[str, str | float]:
 
 
 def make(directory: Path, seed: int, jobs: int) -> None:
-    """Write all splits under `directory`, replacing what is there."""
+    """Write all splits under `directory`, replacing existing files."""
     for split, lines in plan(seed).items():
         shutil.rmtree(directory / split, ignore_errors=True)
         (directory / split).mkdir(parents=True)

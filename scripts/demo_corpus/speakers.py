@@ -1,4 +1,4 @@
-"""Who speaks in the demo corpus: espeak-ng variants, accents, rates and pitches."""
+"""Speakers of the demo corpus: espeak-ng variants, accents, rates and pitches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ACCENTS = (
     "en-us", "en-us", "en-us", "en-us", "en-us-nyc", "en-gb", "en-gb", "en-gb-x-rp", "en-gb-scotland",
     "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029",
 )  # fmt: skip
-"""Repeated by how often each is drawn."""
+"""Each accent as often as it should be drawn."""
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "train": (
@@ -20,16 +20,16 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "dev": ("Michael", "f1", "grandpa", "john"),
     "test": ("m3", "m6", "f3", "Andrea", "paul", "aunty"),
 }  # fmt: skip
-"""Voices of each split; relatives (Gene and Gene2, linda and belinda) stay in one. No whispers, robots or mbrola."""
+"""Voices of each split; related ones (Gene and Gene2, linda and belinda) are in one. No whispers, robots or mbrola."""
 
 RATES = (165, 195)
-"""Words per minute, drawn between these."""
+"""Range of the rate, words per minute."""
 PITCHES = (35, 65)
 """In espeak-ng's own units, 0 to 99, around the variant's pitch range."""
 
 
 class Speaker(NamedTuple):
-    """One way of speaking; `id` names its parts."""
+    """A voice; `id` names its settings."""
 
     variant: str
     accent: str
@@ -48,7 +48,7 @@ class Speaker(NamedTuple):
 
 
 def draw_speakers(split: str, num_speakers: int, generator: random.Random) -> list[Speaker]:
-    """Make different speakers; every variant of the split comes up equally often, give or take one."""
+    """Return distinct speakers; the counts of the split's variants differ by at most one."""
     variants = list(VARIANTS[split])
     speakers: dict[str, Speaker] = {}
     while len(speakers) < num_speakers:
