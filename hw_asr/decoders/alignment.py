@@ -92,7 +92,7 @@ def _best_path(log_probs: Matrix, labels: NDArray[np.int32]) -> NDArray[np.int32
     an hour. So only the scores before every block are kept. Going back, a block whose last state is known is done
     again, and this time only the few states that lead there are.
     """
-    from hw_asr.decoders.viterbi import advance, trace
+    from hw_asr.decoders.viterbi import Block, advance, trace
 
     num_frames, high = len(log_probs), 2 * len(labels)
     path = np.zeros(num_frames, np.int32)
@@ -101,13 +101,14 @@ def _best_path(log_probs: Matrix, labels: NDArray[np.int32]) -> NDArray[np.int32
     rows[:1, 2] = 0.0
     for index, start in enumerate(starts[1:]):
         scores = _scores(rows[index])
-        row = advance(log_probs, labels, scores, np.empty((0, 0), np.int8), start - BLOCK_FRAMES, start, 0, high)
+        block = Block(start - BLOCK_FRAMES, start, 0, high)
+        row = advance(log_probs, labels, scores, np.empty((0, 0), np.int8), block)
         rows[index + 1] = scores[row]
     for index, start in reversed(list(enumerate(starts))):
         end = min(start + BLOCK_FRAMES, num_frames)
         low = max(0, high - 2 * (end - start) - 1)
         scores, steps = _scores(rows[index]), np.empty((end - start, high - low + 1), np.int8)
-        row = advance(log_probs, labels, scores, steps, start, end, low, high)
+        row = advance(log_probs, labels, scores, steps, Block(start, end, low, high))
         if end == num_frames:  # a path ends in the last label or in the blank after it
             if high > 0 and scores[row, high + 1] > scores[row, high + 2]:
                 high -= 1

@@ -6,88 +6,80 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hw_asr.decoders.base import Matrix
-from hw_asr.runtime.kernels import Array, Scalar, kernel
+from hw_asr.decoders.frames import BatchFrames, Frames, one_utterance
+from hw_asr.decoders.texts import Texts
+from hw_asr.runtime.kernels import Float64Matrix, Float64Vector, Int32Vector, Int64Vector, inner_kernel, kernel
 
 NEGLIGIBLE = 1e-80
-"""Cells below this part of a frame's largest are dropped; what that may have cost is bounded on the way."""
+"""Cells below this part of a frame's largest are dropped; the recursion bounds the loss."""
 TOLERANCE = 1e-13
-"""The part of the result that may have been dropped; else the recursion is done again in logarithms."""
+"""The relative loss that is accepted; above it the recursion is repeated in logarithms."""
 LONG, BARELY_THERE, AGREEMENT = 20_000_000, 1e-220, 1e-9
-"""From so many frames times characters on (some minutes of speech), where the recursion in logarithms takes seconds for
-each text, it is enough that dropping cells below `BARELY_THERE` changes the logarithm by less than this."""
+"""From so many frames times characters on (some minutes of speech) the recursion in logarithms takes seconds for each
+text. There it suffices that dropping cells below `BARELY_THERE` only changes the logarithm by less than `AGREEMENT`."""
 RESCALE_BELOW = 1e-60
 SMALLEST = 1e-200
 """Where the last cells are smaller, numbers below the smallest double could have been part of the result."""
 
 
-def log_likelihood(probs: Matrix, totals: NDArray[np.float64], log_scale: float, labels: NDArray[np.int32]) -> float:
-    """Return the log-probability of `labels` (L,): probs (T, V), each frame divided by its largest value.
+@inner_kernel
+def mass(cells: Float64Matrix, row: int, k: int) -> float:
+    """Return the mass of blank k and label k."""
+    total: float = cells[row, 2 * k + 2] + cells[row, 2 * k + 3]
+    return total
 
-    totals (T,) are the sums of the frames of probs, `log_scale` is the sum of the logarithms of those values.
+
+@inner_kernel
+def step(
+    probs: Float64Vector, labels: Int32Vector, cells: Float64Matrix, band: tuple[int, int, int], scale: float
+) -> float:
+    """Compute the cells of a frame from those of the frame before; return the largest mass.
+
+    probs (V,) are of the frame, `scale` multiplies them; band: the row of the frame before, the first and the last k.
     """
-    if len(labels) + np.count_nonzero(labels[1:] == labels[:-1]) > len(probs):
-        return -math.inf
-    cells = np.zeros((2, 2 * len(labels) + 6))
-    log_prob, lost = forward(probs, totals, labels, cells, NEGLIGIBLE)
-    if lost > TOLERANCE and len(probs) * len(labels) >= LONG:
-        wider, _ = forward(probs, totals, labels, np.zeros_like(cells), BARELY_THERE)
-        if math.isfinite(wider) and abs(wider - log_prob) < AGREEMENT:
-            return float(log_scale + wider)
-    if lost > TOLERANCE:
-        from hw_asr.decoders.ctc_forward_in_logarithms import forward_in_logarithms
-
-        log_prob = forward_in_logarithms(probs, labels, np.full_like(cells, -np.inf))
-    return float(log_scale + log_prob)
-
-
-def labelling_log_likelihood(log_probs: Matrix, labels: Sequence[int]) -> float:
-    """Return the log-probability of a labelling of log_probs (T, V), which needs memory for two frames of it."""
-    peaks = log_probs.max(axis=1) if len(log_probs) else np.zeros(0)
-    probs = np.exp(log_probs - peaks[:, None])
-    return log_likelihood(probs, probs.sum(axis=1), float(peaks.sum()), np.array(labels, np.int32))
+    before, begin, end = band
+    now, blank, largest = 1 - before, probs[0] * scale, 0.0
+    for k in range(begin, end + 1):
+        cell = 2 * k + 2
+        ends_in_blank = (cells[before, cell] + cells[before, cell - 1]) * blank
+        ends_in_label = 0.0
+        if k < labels.size:
+            ends_in_label = cells[before, cell + 1] + cells[before, cell]
+            if k > 0 and labels[k - 1] != labels[k]:
+                ends_in_label += cells[before, cell - 1]
+            ends_in_label *= probs[labels[k]] * scale
+        cells[now, cell], cells[now, cell + 1] = ends_in_blank, ends_in_label
+        total = ends_in_blank + ends_in_label
+        largest = total if total > largest else largest
+    return largest
 
 
-@kernel("Tuple((float64, float64))(float64[:, ::1], float64[::1], int32[::1], float64[:, ::1], float64)")
-def forward(probs: Array, totals: Array, labels: Array, cells: Array, negligible: float) -> tuple[Scalar, Scalar]:
-    """Return the log-probability and a bound on the part of it that dropped cells may have had.
+@kernel
+def forward(frames: Frames, labels: Int32Vector, cells: Float64Matrix, negligible: float) -> tuple[float, float]:
+    """Return the log-probability, without the scale of the frames, and a bound on the relative loss by dropped cells.
 
-    Cells below `negligible` times a frame's largest are dropped. totals (T,) are the sums of the frames of probs
-    (T, V). States 0 .. 2L alternate between the blank and the labels; cells (2, 2L + 6), zeros, hold two frames in
-    turn, with two empty cells before and three after the states.
+    Cells below `negligible` times a frame's largest are dropped. States 0 .. 2L alternate between the blank and the
+    labels; cells (2, 2L + 6) holds two frames in turn, with two empty cells before and three after the states.
     """
-    num_frames, num_labels = probs.shape[0], labels.size
+    probs, num_frames, num_labels = frames.probs, frames.num_frames, labels.size
     before, low, high = 1, 0, 0  # blank k and label k of the frame before are not empty for k from low to high
-    cells[before, 2] = 1.0
+    for cell in range(6):
+        cells[before, cell] = 1.0 if cell == 2 else 0.0
     log_scale, dropped, scale = 0.0, 0.0, 1.0
     for frame in range(num_frames):
         now = 1 - before
-        begin = num_labels - (num_frames - frame)
-        begin = begin if begin > low else low
-        end = high + 1 if high < num_labels else num_labels
-        blank, largest = probs[frame, 0] * scale, 0.0
-        for k in range(begin, end + 1):
-            cell = 2 * k + 2
-            ends_in_blank = (cells[before, cell] + cells[before, cell - 1]) * blank
-            ends_in_label = 0.0
-            if k < num_labels:
-                ends_in_label = cells[before, cell + 1] + cells[before, cell]
-                if k > 0 and labels[k - 1] != labels[k]:
-                    ends_in_label += cells[before, cell - 1]
-                ends_in_label *= probs[frame, labels[k]] * scale
-            cells[now, cell], cells[now, cell + 1] = ends_in_blank, ends_in_label
-            mass = ends_in_blank + ends_in_label
-            largest = mass if mass > largest else largest
+        begin, end = max(low, num_labels - (num_frames - frame)), min(high + 1, num_labels)
+        largest = step(probs[frame], labels, cells, (before, begin, end), scale)
         if largest == 0.0:
             return -np.inf, 1.0
-        dropped *= totals[frame] * scale
-        while cells[now, 2 * begin + 2] + cells[now, 2 * begin + 3] < negligible * largest:
-            dropped += cells[now, 2 * begin + 2] + cells[now, 2 * begin + 3]
+        dropped *= frames.totals[frame] * scale
+        while mass(cells, now, begin) < negligible * largest:
+            dropped += mass(cells, now, begin)
             begin += 1
-        while cells[now, 2 * end + 2] + cells[now, 2 * end + 3] < negligible * largest:
-            dropped += cells[now, 2 * end + 2] + cells[now, 2 * end + 3]
+        while mass(cells, now, end) < negligible * largest:
+            dropped += mass(cells, now, end)
             end -= 1
         cells[now, 2 * begin] = cells[now, 2 * begin + 1] = 0.0
         cells[now, 2 * end + 4] = cells[now, 2 * end + 5] = 0.0
@@ -96,9 +88,58 @@ def forward(probs: Array, totals: Array, labels: Array, cells: Array, negligible
             scale = 1.0 / largest
             log_scale += math.log(largest)
         before, low, high = now, begin, end
-    result = cells[before, 2 * num_labels + 1] + cells[before, 2 * num_labels + 2] if high == num_labels else 0.0
-    if high == num_labels - 1:
+    result = 0.0
+    if high >= num_labels - 1:
         result = cells[before, 2 * num_labels + 1]
+    if high == num_labels:
+        result += cells[before, 2 * num_labels + 2]
     if result * scale < SMALLEST:
         return -np.inf, 1.0
     return log_scale + math.log(result * scale), dropped / result
+
+
+@kernel
+def text_log_probs(batch: BatchFrames, chosen: Int64Vector, cells: Float64Matrix, texts: Texts) -> None:
+    """Write the log-probabilities of the texts of the utterances `chosen` (S,) of a batch.
+
+    They are NaN where `forward` loses too much. cells (2, 2L + 6) is scratch, for texts of up to L labels.
+    """
+    room = texts.log_probs.shape[1]
+    for utterance in range(chosen.size):
+        index = chosen[utterance]
+        frames = Frames(batch.probs[index], batch.peaks[index], batch.totals[index], batch.lengths[index])
+        log_scale = 0.0
+        for frame in range(frames.num_frames):
+            log_scale += frames.peaks[frame]
+        for text in range(texts.counts[utterance]):
+            first, last = texts.spans[utterance * room + text]
+            log_prob, lost = forward(frames, texts.labels[first:last], cells, NEGLIGIBLE)
+            texts.log_probs[utterance, text] = log_scale + log_prob if lost <= TOLERANCE else np.nan
+
+
+def labelling_log_likelihood(log_probs: Matrix, labels: Sequence[int]) -> float:
+    """Return the log-probability of a labelling of log_probs (T, V); the memory it takes grows with T + L."""
+    frames, targets = one_utterance(log_probs), np.array(labels, np.int32)
+    log_prob, lost = forward(frames, targets, np.empty((2, 2 * len(targets) + 6)), NEGLIGIBLE)
+    if lost > TOLERANCE:
+        return careful_log_likelihood(frames, targets)
+    return log_prob + float(sum(frames.peaks.tolist()))
+
+
+def careful_log_likelihood(frames: Frames, labels: Int32Vector, long: int = LONG) -> float:
+    """Return the log-probability of `labels` (L,), -inf when there are too few frames, where `forward` loses too much.
+
+    From `long` frames times labels on the tolerance is that of long recordings; see `LONG`.
+    """
+    num_frames, log_scale = frames.num_frames, float(sum(frames.peaks[: frames.num_frames].tolist()))
+    if len(labels) + np.count_nonzero(labels[1:] == labels[:-1]) > num_frames:
+        return -math.inf
+    cells = np.empty((2, 2 * len(labels) + 6))
+    if num_frames * len(labels) >= long:
+        narrow, _ = forward(frames, labels, cells, NEGLIGIBLE)
+        wide, _ = forward(frames, labels, cells, BARELY_THERE)
+        if math.isfinite(wide) and abs(wide - narrow) < AGREEMENT:
+            return log_scale + wide
+    from hw_asr.decoders.ctc_forward_in_logarithms import forward_in_logarithms
+
+    return log_scale + forward_in_logarithms(frames, labels, cells)

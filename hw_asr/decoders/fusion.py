@@ -1,162 +1,223 @@
 """How language model and hotwords weigh the classes that may follow a prefix: the kernels.
 
-A prefix carries, besides the probability of its finished words, that of the best single word its unfinished one can
-become (lookahead in a trie whose nodes know their best unigram); finishing a word replaces it by the n-gram's.
+The weight of a prefix includes the n-gram probability of its finished words and a *lookahead*: the probability of the
+best single word that its unfinished one can become, from a trie whose nodes know their best unigram. At the end of the
+word the n-gram's probability replaces the lookahead.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from hw_asr.decoders.prefix_tree import HOT, STATE, WORD
-from hw_asr.lm.table import NGRAMS, advance
-from hw_asr.runtime.kernels import Array, Scalar, kernel
+from hw_asr.decoders.texts import Texts
+from hw_asr.lm.table import NgramTable
+from hw_asr.lm.table_kernels import advance
+from hw_asr.runtime.kernels import (
+    Float64Matrix,
+    Float64Vector,
+    Int32Matrix,
+    Int32Vector,
+    inner_kernel,
+    kernel,
+)
 
-ALPHA, BETA, UNKNOWN_PENALTY, SPACE_BOUND = range(4)
-"""Weights; the penalty is what an unknown word gets when the n-grams say nothing of it, a natural logarithm; the bound
-times the weight of leaving the trie is at least the weight of the space, both linear."""
-SPACE, START, END, UNKNOWN = range(4)
-"""Ids: the class of the space or -1, the n-gram state before the first word, the words </s> and <unk>."""
-WEIGHTS = "float64[::1]"
-IDS = "int32[::1]"
-TRIE = "Tuple((int32[::1], int32[::1], int32[::1], float64[::1], float64[::1], float64[::1]))"
-"""Per node: first child, class, word or -1, lookahead in nats, weight of going there from the parent, weight of
-leaving the trie there. Node 0 is the root, no nodes at all mean no language model."""
-HOTWORDS = "Tuple((int32[:, ::1], float64[:, ::1], float64[::1]))"
-"""Per state and class: next state, weight; per state: what the end of the text adds, in nats. One state is none."""
-FUSION = f"Tuple(({WEIGHTS}, {IDS}, {TRIE}, {NGRAMS}, {HOTWORDS}))"
 AFTER_WORD, IN_USE = range(2)
-"""Columns of the state of a row of weights: n-gram state after the word that a space would end, whether it is taken."""
+"""Columns of `Rows.states`: n-gram state after the word that a space would end; whether a prefix uses the row."""
 BOUND = 0
-"""Column of a row of weights that the blank does not need."""
+"""Column of `Rows.weights` that the blank does not need: the largest weight of the row, the space's excepted."""
 OUT_OF_TRIE = -1
 SMALLEST = 1e-200
 
 
-@kernel("float64(int32[:, ::1], int64, " + FUSION + ")", inner=True)
-def look_ahead(nodes: Array, node: int, fusion: tuple[Any, ...]) -> Scalar:
-    """Return what a prefix has been given in advance for its unfinished word, in nats."""
+class LookaheadTrie(NamedTuple):
+    """The words that can be spelled, per trie node; node 0 is the root."""
+
+    first: Int32Vector
+    """(nodes + 1,) children of node k: first[k] .. first[k + 1] - 1."""
+    classes: Int32Vector
+    words: Int32Vector
+    """The word that ends here, or -1."""
+    lookahead: Float64Vector
+    """Weighted log-probability of the best word below, in nats."""
+    gains: Float64Vector
+    """Linear weight of coming here from the parent."""
+    exits: Float64Vector
+    """Linear weight of leaving the trie here: the unknown word's penalty in place of the lookahead."""
+
+
+class HotwordTable(NamedTuple):
+    """The automaton of the hotwords; a single state means no hotwords."""
+
+    next_states: Int32Matrix
+    """(states, classes)."""
+    gains: Float64Matrix
+    """(states, classes) linear weights."""
+    ends: Float64Vector
+    """(states,) what the end of the text adds, in nats."""
+
+
+class Fusion(NamedTuple):
+    """All that weighs prefixes besides their CTC probability."""
+
+    has_model: bool
+    """Whether there is a language model, not just hotwords."""
+    alpha: float
+    beta: float
+    unknown_penalty: float
+    """Nats for an unknown word, before what the n-grams add."""
+    space_bound: float
+    """Linear; times the weight of leaving the trie it is at least the weight of the space."""
+    space: int
+    """The class of the space, or -1."""
+    start_state: int
+    """N-gram state before the first word."""
+    end_word: int
+    """Id of </s>."""
+    unknown_word: int
+    """Id of <unk>."""
+    trie: LookaheadTrie
+    ngrams: NgramTable
+    hotwords: HotwordTable
+
+
+class Rows(NamedTuple):
+    """The weights of the classes after each prefix of the beam."""
+
+    weights: Float64Matrix
+    """(W, V) linear; a negative weight of the space is minus a bound, not computed yet."""
+    states: Int32Matrix
+    """(W, 2); see AFTER_WORD and IN_USE."""
+
+
+@inner_kernel
+def look_ahead(nodes: Int32Matrix, node: int, fusion: Fusion) -> float:
+    """Return what the weight of a prefix includes for its unfinished word, in nats."""
     place = nodes[node, WORD]
     if place == 0:
         return 0.0
-    return fusion[2][3][place] if place > 0 else fusion[0][UNKNOWN_PENALTY]
+    ahead: float = fusion.trie.lookahead[place] if place > 0 else fusion.unknown_penalty
+    return ahead
 
 
-@kernel("Tuple((float64, int64))(int32[:, ::1], int64, " + FUSION + ")", inner=True)
-def finish_word(nodes: Array, node: int, fusion: tuple[Any, ...]) -> tuple[Any, ...]:
+@inner_kernel
+def finish_word(nodes: Int32Matrix, node: int, fusion: Fusion) -> tuple[float, int]:
     """Return what the end of the unfinished word adds to the logarithm of a prefix's weight, and the state after."""
-    weights, ids, (_, _, words, _, _, _), ngrams, _ = fusion
-    place, state = nodes[node, WORD], np.int64(nodes[node, STATE])
+    place, state = nodes[node, WORD], nodes[node, STATE]
     if place == 0:
         return 0.0, state
     ahead = look_ahead(nodes, node, fusion)
-    word = words[place] if place > 0 else np.int32(-1)
+    word = fusion.trie.words[place] if place > 0 else -1
     if word >= 0:
-        log_prob, state = advance(ngrams, state, word)
-        return weights[ALPHA] * log_prob + weights[BETA] - ahead, state
-    unknown = ids[UNKNOWN]
-    log_prob, state = advance(ngrams, state, unknown)
-    log_weight = weights[ALPHA] * (log_prob - ngrams[0][unknown]) + weights[UNKNOWN_PENALTY]
-    return log_weight + weights[BETA] - ahead, state
+        log_prob, next_state = advance(fusion.ngrams, state, word)
+        return fusion.alpha * log_prob + fusion.beta - ahead, next_state
+    unknown = fusion.unknown_word
+    log_prob, next_state = advance(fusion.ngrams, state, unknown)
+    log_weight = fusion.alpha * (log_prob - fusion.ngrams.log_probs[unknown]) + fusion.unknown_penalty
+    return log_weight + fusion.beta - ahead, next_state
 
 
-@kernel("float64(int32[:, ::1], int64, " + FUSION + ")", inner=True)
-def finish_text(nodes: Array, node: int, fusion: tuple[Any, ...]) -> Scalar:
+@inner_kernel
+def finish_text(nodes: Int32Matrix, node: int, fusion: Fusion) -> float:
     """Return what the end of the text adds to the logarithm of a prefix's weight."""
-    weights, ids, trie, ngrams, (_, _, hot_ends) = fusion
-    log_weight = hot_ends[nodes[node, HOT]]
-    if trie[0].size > 0:
+    log_weight: float = fusion.hotwords.ends[nodes[node, HOT]]
+    if fusion.has_model:
         last_word, state = finish_word(nodes, node, fusion)
-        log_prob, state = advance(ngrams, state, ids[END])
-        log_weight += last_word + weights[ALPHA] * log_prob
+        log_prob, _ = advance(fusion.ngrams, state, fusion.end_word)
+        log_weight += last_word + fusion.alpha * log_prob
     return log_weight
 
 
-@kernel("void(int32[:, ::1], int64, int64, int64, int64, " + FUSION + ")", inner=True)
-def start_node(
-    nodes: Array, node: int, parent: int, symbol: int, state_after_word: int, fusion: tuple[Any, ...]
-) -> None:
+@inner_kernel
+def start_node(nodes: Int32Matrix, node: int, parent: int, symbol: int, state_after_word: int, fusion: Fusion) -> None:
     """Fill the language model's columns of a new node."""
-    _, ids, (first, classes, _, _, _, _), _, (hot_next, _, _) = fusion
-    if hot_next.shape[0] > 1:
-        nodes[node, HOT] = hot_next[nodes[parent, HOT], symbol]
-    if first.size == 0:
+    if fusion.hotwords.next_states.shape[0] > 1:
+        nodes[node, HOT] = fusion.hotwords.next_states[nodes[parent, HOT], symbol]
+    if not fusion.has_model:
         return
+    trie = fusion.trie
     nodes[node, STATE] = nodes[parent, STATE]
     place = nodes[parent, WORD]
     nodes[node, WORD] = OUT_OF_TRIE
-    if symbol == ids[SPACE]:
+    if symbol == fusion.space:
         nodes[node, WORD] = 0
         nodes[node, STATE] = state_after_word
     elif place >= 0:
-        for child in range(first[place], first[place + 1]):
-            if classes[child] == symbol:
+        for child in range(trie.first[place], trie.first[place + 1]):
+            if trie.classes[child] == symbol:
                 nodes[node, WORD] = child
                 break
 
 
-@kernel("void(int32[:, ::1], int64, float64[:, ::1], int64, " + FUSION + ")", inner=True)
-def fill_row(nodes: Array, node: int, rows: Array, row: int, fusion: tuple[Any, ...]) -> None:
-    """Write the weight of every class after a prefix to a row of (W, V).
+@inner_kernel
+def fill_row(nodes: Int32Matrix, node: int, rows: Rows, row: int, fusion: Fusion) -> None:
+    """Write the weight of every class after a prefix to a row.
 
-    In place of the blank stands the largest of them, the space's aside. That waits for `finish_space`: until then minus
-    a bound of it stands there.
+    The column of the blank takes the largest of them (`BOUND`). The weight of the space is computed by `finish_space`
+    when it is needed; until then its column holds minus a bound of it.
     """
-    weights, ids, (first, classes, _, _, gains, exits), _, (_, hot_gains, _) = fusion
+    trie, weights = fusion.trie, rows.weights
     place, hot = nodes[node, WORD], nodes[node, HOT]
-    in_trie = first.size > 0 and place >= 0
-    base = exits[place] if in_trie else 1.0
+    gains = fusion.hotwords.gains[hot]
+    in_trie = fusion.has_model and place >= 0
+    base = trie.exits[place] if in_trie else 1.0
     largest = 0.0
-    for symbol in range(rows.shape[1]):
-        weight = base * hot_gains[hot, symbol]
-        rows[row, symbol] = weight
+    for symbol in range(weights.shape[1]):
+        weight = base * gains[symbol]
+        weights[row, symbol] = weight
         largest = weight if weight > largest else largest
     if in_trie:
-        for child in range(first[place], first[place + 1]):
-            weight = gains[child] * hot_gains[hot, classes[child]]
-            rows[row, classes[child]] = weight
+        for child in range(trie.first[place], trie.first[place + 1]):
+            weight = trie.gains[child] * gains[trie.classes[child]]
+            weights[row, trie.classes[child]] = weight
             largest = weight if weight > largest else largest
-    rows[row, BOUND] = largest
-    if first.size > 0:
-        bound = base * weights[SPACE_BOUND] if place != 0 else 1.0
-        rows[row, ids[SPACE]] = -bound * hot_gains[hot, ids[SPACE]]
+    weights[row, BOUND] = largest
+    if fusion.has_model:
+        bound = base * fusion.space_bound if place != 0 else 1.0
+        weights[row, fusion.space] = -bound * gains[fusion.space]
 
 
-@kernel("float64(int32[:, ::1], int64, float64[:, ::1], int64, int32[:, ::1], " + FUSION + ")", inner=True)
-def finish_space(nodes: Array, node: int, rows: Array, row: int, row_states: Array, fusion: tuple[Any, ...]) -> Scalar:
-    """Write the weight of the space to a prefix's row, note the state after it, and return the weight."""
-    log_weight, state = finish_word(nodes, node, fusion)
-    if fusion[3][6][0, 0] > 0:  # the model had to ask: the frame will be done again
-        return 0.0
-    weight = math.exp(log_weight)
-    space = fusion[1][SPACE]
-    rows[row, space] = (weight if weight > SMALLEST else SMALLEST) * fusion[4][1][nodes[node, HOT], space]
-    row_states[row, AFTER_WORD] = state
-    return rows[row, space]
+@inner_kernel
+def finish_space(nodes: Int32Matrix, node: int, rows: Rows, row: int, fusion: Fusion) -> float:
+    """Write the weight of the space and the state after it to a prefix's row; return the weight.
 
-
-@kernel("float64(int32[::1], int32[:, ::1], " + FUSION + ")")
-def fused_score(labels: Array, nodes: Array, fusion: tuple[Any, ...]) -> Scalar:
-    """Return the logarithm of the weight that language model and hotwords give a whole text, as classes.
-
-    nodes (2, ...) is room to work in, zeros.
+    After a miss (see `lm.table`) the row stays as it is and the result is 0.
     """
-    nodes[0, STATE] = fusion[1][START]
-    hot_next, hot_gains, _ = fusion[4]
-    has_model, log_weight = fusion[2][0].size > 0, 0.0
-    for place in range(labels.size):
-        symbol, state = labels[place], np.int64(0)
-        if has_model and symbol == fusion[1][SPACE]:
-            word_end, state = finish_word(nodes, 0, fusion)
-            log_weight += word_end + look_ahead(nodes, 0, fusion)
-        if hot_next.shape[0] > 1:
-            log_weight += math.log(hot_gains[nodes[0, HOT], symbol])
-        start_node(nodes, 1, 0, symbol, state, fusion)
-        for column in range(nodes.shape[1]):
-            nodes[0, column] = nodes[1, column]
-    if has_model:
-        log_weight += look_ahead(nodes, 0, fusion)
-    return log_weight + finish_text(nodes, 0, fusion)
+    log_weight, state = finish_word(nodes, node, fusion)
+    if fusion.ngrams.num_misses[0] > 0:
+        return 0.0
+    weight: float = max(math.exp(log_weight), SMALLEST) * fusion.hotwords.gains[nodes[node, HOT], fusion.space]
+    rows.weights[row, fusion.space] = weight
+    rows.states[row, AFTER_WORD] = state
+    return weight
+
+
+@kernel
+def fused_scores(texts: Texts, nodes: Int32Matrix, fusion: Fusion) -> None:
+    """Write the logarithms of the weights that language model and hotwords give the texts.
+
+    nodes (2, COLUMNS) is scratch.
+    """
+    hotwords, room = fusion.hotwords, texts.scores.shape[1]
+    for utterance in range(texts.counts.size):
+        for text in range(texts.counts[utterance]):
+            for column in range(nodes.shape[1]):
+                nodes[0, column] = nodes[1, column] = 0
+            nodes[0, STATE] = fusion.start_state
+            log_weight = 0.0
+            for place in range(texts.spans[utterance * room + text, 0], texts.spans[utterance * room + text, 1]):
+                symbol, state = texts.labels[place], np.int64(0)
+                if fusion.has_model and symbol == fusion.space:
+                    word_end, state = finish_word(nodes, 0, fusion)
+                    log_weight += word_end + look_ahead(nodes, 0, fusion)
+                if hotwords.next_states.shape[0] > 1:
+                    log_weight += math.log(hotwords.gains[nodes[0, HOT], symbol])
+                start_node(nodes, 1, 0, symbol, state, fusion)
+                for column in range(nodes.shape[1]):
+                    nodes[0, column] = nodes[1, column]
+            if fusion.has_model:
+                log_weight += look_ahead(nodes, 0, fusion)
+            texts.scores[utterance, text] = log_weight + finish_text(nodes, 0, fusion)

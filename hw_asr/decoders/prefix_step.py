@@ -7,32 +7,83 @@ reached both from itself and from its parent is one candidate, which is what kee
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import NamedTuple
 
 import numpy as np
 
-from hw_asr.decoders.fusion import BOUND, FUSION, finish_space
-from hw_asr.decoders.prefix_tree import PARENT, SLOT, find_or_add
-from hw_asr.runtime.kernels import Array, Scalar, kernel
+from hw_asr.decoders.frames import Frames
+from hw_asr.decoders.fusion import AFTER_WORD, BOUND, IN_USE, Fusion, Rows, fill_row, finish_space, start_node
+from hw_asr.decoders.prefix_tree import PARENT, SLOT, Tree, find_or_add
+from hw_asr.runtime.kernels import (
+    Float64Matrix,
+    Float64Vector,
+    Int32Matrix,
+    Int32Vector,
+    Int64Matrix,
+    Int64Vector,
+    inner_kernel,
+)
 
 NODE, LAST, ROW = range(3)
 """Columns of a beam slot: node of the prefix, its last class, its row of weights."""
 ENDS_IN_BLANK, ENDS_IN_SYMBOL = range(2)
 """Columns of a mass."""
 SLOT_SHIFT, CLASS_MASK = 32, (1 << 32) - 1
-"""How a candidate's id holds slot and class."""
+"""How a candidate's id combines slot and class."""
 
 
-@kernel("int64(float64[:, ::1], int64, float64, int64, float64[::1], int32[::1])", inner=True)
-def choose_classes(probs: Array, frame: int, floor: float, space: int, p: Array, active: Array) -> Scalar:
+class Beam(NamedTuple):
+    """The prefixes that survive a frame."""
+
+    slots: Int32Matrix
+    """(W, 3)."""
+    masses: Float64Matrix
+    """(W, 2)."""
+    size: int
+    """How many slots are used."""
+
+
+class Frame(NamedTuple):
+    """What `expand` needs of a frame."""
+
+    p: Float64Vector
+    """(V,) probabilities divided by the largest, 0 below the floor."""
+    active: Int32Vector
+    """Classes that are not 0, likeliest first, without the blank and the space of a language model."""
+    num_active: int
+    space: int
+    """The class that the language model weighs, or -1."""
+    number: int
+    """Unlike that of any frame before."""
+    threshold: float
+    """Candidates below this part of the best are dropped."""
+
+
+class Candidates(NamedTuple):
+    """What the prefixes of the beam can become in a frame."""
+
+    scores: Float64Vector
+    """(W * V,)."""
+    ids: Int64Vector
+    """(W * V,) slot and class; class 0 for staying the same prefix."""
+    stays: Float64Matrix
+    """(W, 2) new masses of those that stay."""
+    taken: Int64Matrix
+    """(W, V) the number of the last frame in which an extension already was a prefix of the beam."""
+
+
+@inner_kernel
+def choose_classes(frames: Frames, frame: int, floor: float, space: int, p: Float64Vector, active: Int32Vector) -> int:
     """Copy the probabilities of a frame that reach `floor` to `p` and list their classes, likeliest first.
 
-    The largest is 1 and always copied; the blank and `space` are not listed. Returns how many are.
+    The largest is always copied; the blank and `space` are not listed. Returns the number of listed classes.
     """
     num_active = 0
+    limit = floor * math.exp(-frames.peaks[frame]) if floor > 0.0 else 0.0
     for symbol in range(p.size):
-        value = probs[frame, symbol]
-        p[symbol] = value if value >= floor or value == 1.0 else 0.0
+        value = frames.probs[frame, symbol]
+        p[symbol] = value if value >= limit or value == 1.0 else 0.0
         if symbol > 0 and symbol != space and p[symbol] > 0.0:
             place = num_active
             while place > 0 and p[active[place - 1]] < value:
@@ -43,63 +94,63 @@ def choose_classes(probs: Array, frame: int, floor: float, space: int, p: Array,
     return num_active
 
 
-@kernel(
-    "Tuple((int64, float64))(float64[::1], int32[::1], int64, int64, int32[:, ::1], int32[:, ::1], float64[:, ::1], "
-    "int64, float64[:, ::1], int32[:, ::1], int32[:, ::1], int64, float64, float64[:, ::1], float64[::1], int64[::1], "
-    + FUSION
-    + ")",
-    inner=True,
-)
-def expand(
-    p: Array, active: Array, num_active: int, space: int, nodes: Array, beam: Array, masses: Array, num_beam: int,
-    rows: Array, row_states: Array, taken: Array, frame: int, threshold: float, stays: Array, scores: Array, ids: Array,
-    fusion: tuple[Any, ...],
-) -> tuple[Scalar, Scalar]:  # fmt: skip
-    """List what the prefixes of the beam can become in a frame; return how many candidates and the best score.
-
-    p (V,) are the probabilities of the classes, `active` those of them that are not 0, likeliest first, without the
-    blank and without `space`, the class that a language model weighs, or -1. A candidate `id` is slot and class, class
-    0 for staying the same prefix, whose new masses go to `stays` (W, 2).
-    """
+@inner_kernel
+def stay(
+    frame: Frame, tree: Tree, beam: Beam, candidates: Candidates, rows: Rows, fusion: Fusion
+) -> tuple[float, float]:
+    """List each prefix of the beam as a candidate to stay as it is; return the best and the worst score."""
+    nodes, masses, p, stays = tree.nodes, beam.masses, frame.p, candidates.stays
     best, worst = 0.0, np.inf
-    for slot in range(num_beam):
-        last = beam[slot, LAST]
+    for slot in range(beam.size):
+        last = beam.slots[slot, LAST]
         from_itself = masses[slot, ENDS_IN_SYMBOL] * p[last]
-        parent = nodes[beam[slot, NODE], PARENT]
+        parent = nodes[beam.slots[slot, NODE], PARENT]
         above = nodes[parent, SLOT] if parent >= 0 else np.int32(-1)
         if above >= 0:
             mass = masses[above, ENDS_IN_BLANK]
-            if beam[above, LAST] != last:
+            if beam.slots[above, LAST] != last:
                 mass += masses[above, ENDS_IN_SYMBOL]
-            weight = rows[beam[above, ROW], last]
+            row = beam.slots[above, ROW]
+            weight = rows.weights[row, last]
             if weight < 0.0:
-                weight = finish_space(nodes, beam[above, NODE], rows, beam[above, ROW], row_states, fusion)
+                weight = finish_space(nodes, beam.slots[above, NODE], rows, row, fusion)
             from_itself += mass * p[last] * weight
-            taken[above, last] = frame
+            candidates.taken[above, last] = frame.number
         stays[slot, ENDS_IN_BLANK] = (masses[slot, ENDS_IN_BLANK] + masses[slot, ENDS_IN_SYMBOL]) * p[0]
         stays[slot, ENDS_IN_SYMBOL] = from_itself
-        scores[slot] = stays[slot, ENDS_IN_BLANK] + from_itself
-        ids[slot] = slot << SLOT_SHIFT
-        if scores[slot] > best:
-            best = scores[slot]
-        if scores[slot] < worst:
-            worst = scores[slot]
-    cut = best * threshold
-    if num_beam == beam.shape[0] and worst > cut:
+        score = stays[slot, ENDS_IN_BLANK] + from_itself
+        candidates.scores[slot] = score
+        candidates.ids[slot] = slot << SLOT_SHIFT
+        if score > best:
+            best = score
+        if score < worst:
+            worst = score
+    return best, worst
+
+
+@inner_kernel
+def expand(
+    frame: Frame, tree: Tree, beam: Beam, candidates: Candidates, rows: Rows, fusion: Fusion
+) -> tuple[int, float]:
+    """List the candidates of a frame; return how many there are and the best score."""
+    best, worst = stay(frame, tree, beam, candidates, rows, fusion)
+    p, active, scores, ids, masses = frame.p, frame.active, candidates.scores, candidates.ids, beam.masses
+    cut = best * frame.threshold
+    if beam.size == beam.slots.shape[0] and worst > cut:
         cut = worst
-    count = num_beam
-    for slot in range(num_beam):
-        last, row = beam[slot, LAST], beam[slot, ROW]
+    count = beam.size
+    for slot in range(beam.size):
+        last, row = beam.slots[slot, LAST], beam.slots[slot, ROW]
         total = masses[slot, ENDS_IN_BLANK] + masses[slot, ENDS_IN_SYMBOL]
-        for place in range(-1 if space >= 0 else 0, num_active):
-            symbol = active[place] if place >= 0 else np.int32(space)
-            if place >= 0 and total * p[symbol] * rows[row, BOUND] <= cut:
+        for place in range(-1 if frame.space >= 0 else 0, frame.num_active):
+            symbol = active[place] if place >= 0 else np.int32(frame.space)
+            if place >= 0 and total * p[symbol] * rows.weights[row, BOUND] <= cut:
                 break
             mass = masses[slot, ENDS_IN_BLANK] if symbol == last else total
-            score = mass * p[symbol] * rows[row, symbol]
-            if score < -cut:  # a space that has not been weighed and may be worth it
-                score = mass * p[symbol] * finish_space(nodes, beam[slot, NODE], rows, row, row_states, fusion)
-            if score > cut and taken[slot, symbol] != frame:
+            score = mass * p[symbol] * rows.weights[row, symbol]
+            if score < -cut:  # a space whose weight is not computed yet and may suffice
+                score = mass * p[symbol] * finish_space(tree.nodes, beam.slots[slot, NODE], rows, row, fusion)
+            if score > cut and candidates.taken[slot, symbol] != frame.number:
                 scores[count] = score
                 ids[count] = (slot << SLOT_SHIFT) | np.int64(symbol)
                 count += 1
@@ -108,9 +159,10 @@ def expand(
     return count, best
 
 
-@kernel("int64(float64[::1], int64[::1], int64, float64, int64)", inner=True)
-def select(scores: Array, ids: Array, count: int, limit: float, width: int) -> Scalar:
+@inner_kernel
+def select(candidates: Candidates, count: int, limit: float, width: int) -> int:
     """Move the `width` best of `count` candidates that reach `limit` to the front, in no order; return how many."""
+    scores, ids = candidates.scores, candidates.ids
     kept = 0
     for place in range(count):
         if scores[place] >= limit and scores[place] > 0.0:
@@ -139,31 +191,49 @@ def select(scores: Array, ids: Array, count: int, limit: float, width: int) -> S
     return kept if kept < width else width
 
 
-@kernel(
-    "int64(float64[::1], int64[::1], int64, float64, float64[:, ::1], int32[:, ::1], int32[::1], int64, "
-    "int32[:, ::1], float64[:, ::1], int64, int32[:, ::1], float64[:, ::1])",
-    inner=True,
-)
-def commit(
-    scores: Array, ids: Array, count: int, scale: float, stays: Array, nodes: Array, table: Array,
-    num_nodes: int, beam: Array, masses: Array, num_beam: int, new_beam: Array, new_masses: Array,
-) -> Scalar:  # fmt: skip
-    """Make the chosen candidates the new beam, without rows for new prefixes; return the number of nodes then."""
-    for slot in range(num_beam):
-        nodes[beam[slot, NODE], SLOT] = -1
-    for place in range(count):
-        slot, symbol = ids[place] >> SLOT_SHIFT, ids[place] & CLASS_MASK
+@inner_kernel
+def commit(candidates: Candidates, scale: float, tree: Tree, num_nodes: int, beam: Beam, new_beam: Beam) -> int:
+    """Make the first candidates the new beam, without rows for new prefixes; return the new number of nodes."""
+    nodes, stays = tree.nodes, candidates.stays
+    slots, masses = new_beam.slots, new_beam.masses
+    for slot in range(beam.size):
+        nodes[beam.slots[slot, NODE], SLOT] = -1
+    for place in range(new_beam.size):
+        slot, symbol = candidates.ids[place] >> SLOT_SHIFT, candidates.ids[place] & CLASS_MASK
         if symbol == 0:
             for column in range(3):
-                new_beam[place, column] = beam[slot, column]
-            new_masses[place, ENDS_IN_BLANK] = stays[slot, ENDS_IN_BLANK] * scale
-            new_masses[place, ENDS_IN_SYMBOL] = stays[slot, ENDS_IN_SYMBOL] * scale
+                slots[place, column] = beam.slots[slot, column]
+            masses[place, ENDS_IN_BLANK] = stays[slot, ENDS_IN_BLANK] * scale
+            masses[place, ENDS_IN_SYMBOL] = stays[slot, ENDS_IN_SYMBOL] * scale
         else:
-            node = find_or_add(nodes, table, num_nodes, beam[slot, NODE], symbol)
+            node = find_or_add(tree, num_nodes, beam.slots[slot, NODE], symbol)
             if node == num_nodes:
                 num_nodes += 1
-            new_beam[place, NODE], new_beam[place, LAST], new_beam[place, ROW] = node, symbol, 0
-            new_masses[place, ENDS_IN_BLANK] = 0.0
-            new_masses[place, ENDS_IN_SYMBOL] = scores[place] * scale
-        nodes[new_beam[place, NODE], SLOT] = place
+            slots[place, NODE], slots[place, LAST], slots[place, ROW] = node, symbol, 0
+            masses[place, ENDS_IN_BLANK] = 0.0
+            masses[place, ENDS_IN_SYMBOL] = candidates.scores[place] * scale
+        nodes[slots[place, NODE], SLOT] = place
     return num_nodes
+
+
+@inner_kernel
+def weigh(candidates: Candidates, tree: Tree, beam: Beam, new_beam: Beam, rows: Rows, fusion: Fusion) -> None:
+    """Give every prefix that is new in the beam its state of the language model and a row of weights."""
+    slots, ids = new_beam.slots, candidates.ids
+    for row in range(rows.states.shape[0]):
+        rows.states[row, IN_USE] = 0
+    for place in range(new_beam.size):
+        slot, symbol = ids[place] >> SLOT_SHIFT, ids[place] & CLASS_MASK
+        if symbol == 0:
+            rows.states[slots[place, ROW], IN_USE] = 1
+        else:
+            state = rows.states[beam.slots[slot, ROW], AFTER_WORD]
+            start_node(tree.nodes, slots[place, NODE], beam.slots[slot, NODE], symbol, state, fusion)
+    free = 0
+    for place in range(new_beam.size):
+        if ids[place] & CLASS_MASK != 0:
+            while rows.states[free, IN_USE]:
+                free += 1
+            slots[place, ROW] = free
+            fill_row(tree.nodes, slots[place, NODE], rows, free, fusion)
+            free += 1

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from hw_asr.runtime.kernels import Array, Scalar, kernel
+from hw_asr.runtime.kernels import Float64Matrix, Int8Matrix, Int32Vector, kernel
 
 
-@kernel("int64(float64[:, ::1], int32[::1], float64[:, ::1], int8[:, ::1], int64, int64, int64, int64)")
+class Block(NamedTuple):
+    """Frames `first` to `last` - 1 and states `low` to `high`; states 0 .. 2L alternate between blank and labels."""
+
+    first: int
+    last: int
+    low: int
+    high: int
+
+
+@kernel
 def advance(
-    log_probs: Array, labels: Array, scores: Array, steps: Array, first: int, last: int, low: int, high: int
-) -> Scalar:
-    """Take the scores over frames `first` to `last` - 1, of states `low` to `high`; return the row they end in.
+    log_probs: Float64Matrix, labels: Int32Vector, scores: Float64Matrix, steps: Int8Matrix, block: Block
+) -> int:
+    """Take the scores over the frames and states of a block; return the row they end in.
 
-    log_probs (T, V), labels (L,); states 0 .. 2L alternate between the blank and the labels. scores (2, 2L + 3): row 0
-    holds those before `first`, two empty cells before the states, row 1 is -inf. steps (last - first, high - low + 1)
-    takes how many states back each frame's best way came from; with no rows it is left out. Of equally good ways the
-    one that stays is taken.
+    log_probs (T, V), labels (L,). scores (2, 2L + 3): row 0 holds those before the block, two empty cells before the
+    states, row 1 is -inf. steps (last - first, high - low + 1) takes how many states back each frame's best way came
+    from; with no rows it is left out. Of equally good ways the one that stays is taken.
     """
     num_frames, num_states = log_probs.shape[0], 2 * labels.size + 1
     before = 0
+    first, last, low, high = block
     for frame in range(first, last):
         now = 1 - before
         begin, end = num_states - 2 * (num_frames - frame), 2 * frame + 1
@@ -42,8 +53,8 @@ def advance(
     return before
 
 
-@kernel("int64(int8[:, ::1], int32[::1], int64, int64, int64)")
-def trace(steps: Array, path: Array, first: int, low: int, state: int) -> Scalar:
+@kernel
+def trace(steps: Int8Matrix, path: Int32Vector, first: int, low: int, state: int) -> int:
     """Write the states of the frames from `first` on, which end in `state`, to path (T,); return the state before."""
     for frame in range(steps.shape[0] - 1, -1, -1):
         path[first + frame] = state

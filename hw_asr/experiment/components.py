@@ -163,11 +163,16 @@ def decoder_specs(config: ExperimentConfig, text_encoder: TextEncoder, beam_size
 def build_decoders(
     specs: dict[str, Spec], text_encoder: TextEncoder, names: Iterable[str] | None = None
 ) -> dict[str, CTCDecoder]:
-    """Make the named decoders, all by default; language models are downloaded and loaded here."""
+    """Make the named decoders, all by default; language models are downloaded and loaded here.
+
+    Raises ValueError for arguments a decoder refuses, UserError for a language model that cannot be used.
+    """
     decoders = {}
     for name in specs if names is None else names:
         provided: dict[str, Any] = {"text_encoder": text_encoder}
         if hasattr(text_encoder, "language_model_path") and DECODERS.accepts(specs[name], "language_model"):
             provided["language_model"] = Path(text_encoder.language_model_path())
         decoders[name] = DECODERS.build(specs[name], **provided)
+        if hasattr(decoders[name], "prepare"):
+            decoders[name].prepare()
     return decoders

@@ -15,11 +15,13 @@ from hw_asr.config.arguments import nearest
 from hw_asr.config.partial import is_sound
 from hw_asr.config.registry import (
     DATASETS,
+    DECODERS,
     METRICS,
     SAMPLERS,
     SPECTROGRAM_AUGMENTATIONS,
     WAVE_AUGMENTATIONS,
 )
+from hw_asr.errors import UserError
 from hw_asr.experiment import components
 from hw_asr.metrics import ErrorRateMetric, SplitMetric
 from hw_asr.training.monitor import Monitor, MonitorError
@@ -43,7 +45,7 @@ class _Attempts:
             return factory()
         except (
             ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError, AttributeError,
-            MemoryError,
+            MemoryError, UserError,
         ) as error:  # fmt: skip
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.faults.append(f"{path}{part}: {reason}")
@@ -77,7 +79,17 @@ def construction_faults(config: ExperimentConfig, known: Sequence[str], *, train
             attempts.faults += _monitor_faults(config, [name for metric in made for name in metric.names()])
     if encoder is not None and is_sound("decoders", known):
         attempts.faults += _decoder_faults(config, encoder, made if training else [])
+        _make_decoders(attempts, config, encoder)
     return attempts.faults
+
+
+def _make_decoders(attempts: _Attempts, config: ExperimentConfig, encoder: TextEncoder) -> None:
+    """Try the constructors of our own decoders, which read nothing; others may be expensive."""
+    provided = {"text_encoder": encoder, "language_model": Path()}
+    for index, spec in enumerate(config.decoders or []):
+        if "module" not in spec:
+            build = partial(DECODERS.build, spec, **provided)
+            attempts.make(f"decoders[{index}]", build, ["text_encoder"])
 
 
 def _make_augmentations(attempts: _Attempts, config: ExperimentConfig, n_feats: int | None) -> None:

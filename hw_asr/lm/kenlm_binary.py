@@ -1,4 +1,4 @@
-"""KenLM binaries, read with the package kenlm: asked word by word, and every answer kept for the kernels."""
+"""KenLM binaries, read with the package kenlm, whose answers are kept in a table for the kernels."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from hw_asr.lm.arpa import LanguageModelError
+from hw_asr.lm.table import UNRESOLVED, NgramTable
 from hw_asr.runtime.optional import MissingPackageError, optional_import
 
 LN_10 = math.log(10)
 
 
 class KenlmTable:
-    """The arrays of `lm_table.NGRAMS`, filled while decoding.
+    """An `NgramTable` that is filled while decoding (see "Misses" in `lm.table`).
 
     An entry is a word after a state, with its log-probability and the state that follows; the first entries are the
-    single words. What the kernels do not find they note, and `resolve` asks KenLM.
+    single words.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,36 +41,41 @@ class KenlmTable:
         self.empty_state = self._number(empty)
         self._num_entries = len(self.words)
         self._entries: list[tuple[int, int]] = []
-        self._log_probs, self._next_states = np.zeros(0, np.float32), np.zeros(0, np.int32)
-        self._make_room(2 * len(self.words) + 8192)
-        self.misses = np.zeros((4096, 2), np.int64)
+        size = 2 * len(self.words) + 8192
+        self.table = NgramTable(
+            log_probs=np.zeros(size, np.float32),
+            backoffs=np.zeros(0, np.float32),
+            shorter=np.full(size, UNRESOLVED, np.int32),
+            next_states=np.full(size, -1, np.int32),
+            keys=np.zeros(0, np.uint64),
+            values=np.zeros(0, np.int32),
+            misses=np.zeros((4096, 2), np.int64),
+            num_misses=np.zeros(1, np.int64),
+        )
+        self._make_room(size)
         after = self._kenlm.State()
         for index, word in enumerate(self.words):
-            self._log_probs[index] = self._model.BaseScore(empty, word, after) * LN_10
+            self.table.log_probs[index] = self._model.BaseScore(empty, word, after) * LN_10
 
-    @property
-    def ngrams(self) -> tuple[Any, ...]:
-        """What the kernels take; it changes with `resolve`."""
-        backoffs = np.zeros(0, np.float32)
-        return self._log_probs, backoffs, self._shorter, self._next_states, self._keys, self._values, self.misses
+    def fill_misses(self) -> NgramTable:
+        """Add the n-grams that were missing and return the new table."""
+        from hw_asr.lm.table_filling import insert
 
-    def resolve(self) -> tuple[Any, ...]:
-        """Answer what the kernels asked for and return the new arrays."""
-        from hw_asr.lm.table import insert
-
-        count = int(self.misses[0, 0])
-        if self._num_entries + count > len(self._log_probs):
-            self._make_room(2 * len(self._log_probs))
-        for state, word in dict.fromkeys(map(tuple, self.misses[1 : count + 1].tolist())):
+        count = int(self.table.num_misses[0])
+        if self._num_entries + count > len(self.table.log_probs):
+            self._make_room(2 * len(self.table.log_probs))
+        table = self.table
+        for state, word in dict.fromkeys(map(tuple, table.misses[:count].tolist())):
             after = self._kenlm.State()
-            log_prob = self._model.BaseScore(self._states[state], self.words[word], after) * LN_10
-            self._log_probs[self._num_entries] = log_prob
-            self._next_states[self._num_entries] = self._number(after)
-            insert(self._keys, self._values, state, word, self._num_entries)
+            table.log_probs[self._num_entries] = (
+                self._model.BaseScore(self._states[state], self.words[word], after) * LN_10
+            )
+            table.next_states[self._num_entries] = self._number(after)
+            insert(table.keys, table.values, state, word, self._num_entries)
             self._entries.append((state, word))
             self._num_entries += 1
-        self.misses[0, 0] = 0
-        return self.ngrams
+        table.num_misses[0] = 0
+        return table
 
     def score(self, words: list[str], bos: bool, eos: bool) -> float:
         """Return the natural log-probability of a sentence."""
@@ -82,17 +88,20 @@ class KenlmTable:
         return self._ids[state]
 
     def _make_room(self, size: int) -> None:
-        """Enlarge the arrays to `size` entries; there are fewer states than that."""
-        from hw_asr.lm.table import ASK, insert
+        """Enlarge the table to `size` entries; there are fewer states than that."""
+        from hw_asr.lm.table_filling import insert
 
-        more = size - len(self._log_probs)
-        self._log_probs = np.concatenate([self._log_probs, np.zeros(more, np.float32)])
-        self._next_states = np.concatenate([self._next_states, np.full(more, -1, np.int32)])
-        self._shorter = np.full(size, ASK, np.int32)
+        more = size - len(self.table.log_probs)
         slots = 1 << (2 * size).bit_length()
-        self._keys, self._values = np.zeros(slots, np.uint64), np.full(slots, -1, np.int32)
+        self.table = self.table._replace(
+            log_probs=np.concatenate([self.table.log_probs, np.zeros(more, np.float32)]),
+            next_states=np.concatenate([self.table.next_states, np.full(more, -1, np.int32)]),
+            shorter=np.full(size, UNRESOLVED, np.int32),
+            keys=np.zeros(slots, np.uint64),
+            values=np.full(slots, -1, np.int32),
+        )
         for entry, (state, word) in enumerate(self._entries, len(self.words)):
-            insert(self._keys, self._values, state, word, entry)
+            insert(self.table.keys, self.table.values, state, word, entry)
 
 
 def read_vocabulary(path: Path) -> list[str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hw_asr.lm.arpa import KENLM_MAGIC, LanguageModelError, Ngrams, read_arpa
 from hw_asr.lm.cache import Arrays, load_arrays, store_arrays
 from hw_asr.lm.kenlm_binary import KenlmTable
+from hw_asr.lm.table import NgramTable
 from hw_asr.lm.trie import SPECIAL, Trie, build_trie, spellable
 
 MISSING_UNKNOWN = -100 * math.log(10)
@@ -39,6 +40,14 @@ class Overlap(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.num_spellable} of {self.num_words} words ({self.mass:.1%} of the text) can be spelled"
+
+
+class SpecialWords(NamedTuple):
+    """Ids of <s>, </s> and <unk>."""
+
+    start: int
+    end: int
+    unknown: int
 
 
 class LanguageModel:
@@ -66,7 +75,7 @@ class LanguageModel:
         table = KenlmTable(path) if is_binary else None
         stored = None if table else load_arrays(path, alphabet)
         if table:
-            arrays, facts = convert_words(path, table.words, table.ngrams[0], alphabet)
+            arrays, facts = convert_words(path, table.words, table.table.log_probs, alphabet)
             check_overlap(path, arrays, alphabet, Overlap(*facts["overlap"]))
             facts["order"] = table.order
         elif stored is None:
@@ -83,25 +92,28 @@ class LanguageModel:
         return model
 
     @property
-    def ngrams(self) -> tuple[Any, ...]:
-        """Return what the kernels take (`lm_table.NGRAMS`); questions they asked a KenLM binary are answered first."""
-        if self._table:
-            return self._table.resolve()
-        return self._ngrams
+    def ngrams(self) -> NgramTable:
+        """What the kernels take."""
+        return self._table.table if self._table else self._ngrams
 
     @property
-    def asks(self) -> bool:
-        """Whether `ngrams` grows while decoding, which one thread at a time may do."""
+    def has_misses(self) -> bool:
+        """Whether `ngrams` is filled while decoding, which one thread at a time may do; see `lm.table`."""
         return self._table is not None
+
+    def fill_misses(self) -> NgramTable:
+        """Add the n-grams that kernels did not find and return the new table."""
+        return self._table.fill_misses() if self._table else self._ngrams
 
     @property
     def start_state(self) -> int:
         """The n-gram state before the first word."""
-        return self._table.start_state if self._table else int(self.ngrams[3][self.special[0]])
+        return self._table.start_state if self._table else int(self._ngrams.next_states[self.special.start])
 
     @cached_property
-    def _ngrams(self) -> tuple[Any, ...]:
-        return (*(self._arrays[field] for field in Ngrams._fields[2:]), np.zeros((1, 2), np.int64))
+    def _ngrams(self) -> NgramTable:
+        arrays = {field: self._arrays[field] for field in Ngrams._fields[2:]}
+        return NgramTable(**arrays, misses=np.zeros((0, 2), np.int64), num_misses=np.zeros(1, np.int64))
 
     @cached_property
     def words(self) -> dict[str, int]:
@@ -118,23 +130,21 @@ class LanguageModel:
         """
         if self._table:
             return self._table.score(list(words), bos, eos)
-        from hw_asr.lm.table import score_words
+        from hw_asr.lm.table_filling import score_words
 
-        _, end, unknown = self.special
-        ids = [self.words.get(word, unknown) for word in words] + [end] * eos
+        ids = [self.words.get(word, self.special.unknown) for word in words] + [self.special.end] * eos
         state = self.start_state if bos else -1
         return float(score_words(self.ngrams, state, np.array(ids, np.int32)))
 
-    @property
-    def special(self) -> tuple[int, int, int]:
-        """Ids of <s>, </s> and <unk>."""
-        start, end, unknown = self._arrays["special"].tolist()
-        return start, end, unknown
+    @cached_property
+    def special(self) -> SpecialWords:
+        """Ids of the words that have a meaning of their own."""
+        return SpecialWords(*self._arrays["special"].tolist())
 
     @property
     def has_unknown(self) -> bool:
-        """Whether the model itself says how probable an unknown word is."""
-        return bool(self.ngrams[0][self.special[2]] != np.float32(MISSING_UNKNOWN))
+        """Whether the model has a probability of <unk>."""
+        return bool(self.ngrams.log_probs[self.special.unknown] != np.float32(MISSING_UNKNOWN))
 
 
 def convert(path: Path, alphabet: Sequence[str]) -> tuple[Arrays, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Numba kernels that are compiled once per machine: without the GIL, and with a cache that finds a writable place."""
+"""Numba kernels: compiled from their annotations, once per machine, without the GIL."""
 
 from __future__ import annotations
 
@@ -8,41 +8,81 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
-Array = Any
-"""An array in a kernel; its type stands in the signature."""
-Scalar = Any
-"""A number in a kernel, Numba's rather than Python's."""
+import numpy as np
+from numpy.typing import NDArray
+
+Int8Matrix = Annotated[NDArray[np.int8], 2]
+Int8Vector = Annotated[NDArray[np.int8], 1]
+Int32Cube = Annotated[NDArray[np.int32], 3]
+Int32Matrix = Annotated[NDArray[np.int32], 2]
+Int32Vector = Annotated[NDArray[np.int32], 1]
+Int64Matrix = Annotated[NDArray[np.int64], 2]
+Int64Vector = Annotated[NDArray[np.int64], 1]
+UInt8Vector = Annotated[NDArray[np.uint8], 1]
+UInt64Vector = Annotated[NDArray[np.uint64], 1]
+Float32Vector = Annotated[NDArray[np.float32], 1]
+Float64Cube = Annotated[NDArray[np.float64], 3]
+Float64Matrix = Annotated[NDArray[np.float64], 2]
+Float64Vector = Annotated[NDArray[np.float64], 1]
+"""C-contiguous arrays as kernels take them; the number is that of the dimensions."""
+
 PACKAGE = Path(__file__).parents[1]
 KERNEL_FOLDERS = ("runtime", "decoders", "lm")
 """Where kernels live, below `PACKAGE`."""
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
-def kernel(signature: str, inner: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a function at once for one Numba signature, release the GIL in it and keep the machine code on disk.
+def kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Compile a function for the types in its annotations, release the GIL in it and keep the machine code on disk.
 
-    Kernels neither make arrays nor count references to them, which costs more than the work on a few numbers does.
-    An `inner` kernel is called by kernels only: it is inlined, and no way in from Python is compiled.
-    Modules that use this decorator cost an import of numba (0.3 s): import them inside the constructor that needs them.
+    Annotations: int (64 bits), float (64 bits), bool, the array types of this module, named tuples whose fields are
+    annotated so, and tuples of them. Kernels neither allocate arrays nor count references to them, which would cost
+    more than the work on a few numbers. Modules that use this decorator import numba (0.3 s): import them inside the
+    constructor that needs them.
     """
+    return _compiled(function, inner=False)
+
+
+def inner_kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Compile a function that only other kernels call; it is inlined. See `kernel`."""
+    return _compiled(function, inner=True)
+
+
+def _compiled(function: Callable[Parameters, Result], inner: bool) -> Callable[Parameters, Result]:
     numba: Any = importlib.import_module("numba")
     numba.config.CACHE_DIR = numba.config.CACHE_DIR or _cache_dir()
+    types = {name: numba_type(hint) for name, hint in get_type_hints(function, include_extras=True).items()}
+    result = types.pop("return")
+    compiled: Callable[Parameters, Result] = numba.njit(
+        result(*types.values()),
+        nogil=True,
+        cache=True,
+        error_model="numpy",
+        no_cfunc_wrapper=True,
+        no_cpython_wrapper=inner,
+        forceinline=inner,
+        _nrt=False,
+    )(function)
+    return compiled
 
-    def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
-        compiled: Callable[..., Any] = numba.njit(
-            signature,
-            nogil=True,
-            cache=True,
-            error_model="numpy",
-            no_cfunc_wrapper=True,
-            no_cpython_wrapper=inner,
-            forceinline=inner,
-            _nrt=False,
-        )(function)
-        return compiled
 
-    return compile_
+def numba_type(hint: Any) -> Any:
+    """Return the Numba type of an annotation."""
+    types: Any = importlib.import_module("numba.types")
+    scalars = {int: types.int64, float: types.float64, bool: types.boolean, type(None): types.void}
+    if hint in scalars:
+        return scalars[hint]
+    if get_origin(hint) is Annotated:
+        array, num_dimensions = get_args(hint)
+        (dtype,) = get_args(get_args(array)[1])
+        return types.Array(importlib.import_module("numba").from_dtype(np.dtype(dtype)), num_dimensions, "C")
+    if get_origin(hint) is tuple:
+        return types.BaseTuple.from_types([numba_type(field) for field in get_args(hint)])
+    fields = get_type_hints(hint, include_extras=True)
+    return types.BaseTuple.from_types([numba_type(fields[name]) for name in hint._fields], hint)
 
 
 def user_cache_dir() -> Path:

@@ -21,7 +21,7 @@ from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
 from hw_asr.lm.arpa import LanguageModelError
 from hw_asr.lm.kenlm_binary import KenlmTable
 from hw_asr.lm.language_model import LanguageModel
-from hw_asr.lm.table import score_words
+from hw_asr.lm.table_filling import score_words
 from hw_asr.tests.arpa_example import ArpaExample, all_words
 from hw_asr.tests.test_beam_search import random_log_probs
 from hw_asr.text.encoder import CTCCharTextEncoder
@@ -50,19 +50,19 @@ class BinaryTest(unittest.TestCase):
 
     def test_the_table_keeps_its_answers_when_it_grows(self) -> None:
         table = KenlmTable(BINARY)
-        size = len(table.ngrams[0])
-        questions = [(0, word) for word in range(len(table.words))]
-        table.misses[1 : len(questions) + 1] = questions
-        table.misses[0, 0] = len(questions)
-        table.resolve()
+        size = len(table.table.log_probs)
+        missed = [(0, word) for word in range(len(table.words))]
+        table.table.misses[: len(missed)] = missed
+        table.table.num_misses[0] = len(missed)
+        table.fill_misses()
         table._make_room(4 * size)
-        for state, word in questions:
-            log_prob = score_words(table.ngrams, state, np.array([word], np.int32))
+        for state, word in missed:
+            log_prob = score_words(table.table, state, np.array([word], np.int32))
             expected = EXAMPLE._log_prob(("<s>",), table.words[word]) * math.log(10)
             self.assertAlmostEqual(log_prob, expected, places=4)
-        self.assertEqual(table.misses[0, 0], 0)
-        score_words(table.ngrams, 1, np.array([3], np.int32))
-        self.assertEqual(table.misses[:2].tolist(), [[1, 0], [1, 3]])
+        self.assertEqual(table.table.num_misses[0], 0)
+        score_words(table.table, 1, np.array([3], np.int32))
+        self.assertEqual((table.table.num_misses[0], table.table.misses[0].tolist()), (1, [1, 3]))
 
     def test_scores(self) -> None:
         model = LanguageModel.load(BINARY, "^" + ALPHABET)

@@ -1,0 +1,132 @@
+"""The compiled beam search over whole batches, on threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hw_asr.decoders.base import available_cores
+from hw_asr.decoders.ctc_forward import careful_log_likelihood, text_log_probs
+from hw_asr.decoders.frames import BatchFrames, Frames, batch_frames
+from hw_asr.decoders.fusion import Fusion, fused_scores
+from hw_asr.decoders.n_best import NUM_EXTRA
+from hw_asr.decoders.prefix_search import (
+    FRAME,
+    HALF,
+    NOT_STARTED,
+    NUM_BEAM,
+    NUM_NODES,
+    UTTERANCE,
+    Options,
+    Workspace,
+    make_workspace,
+    search,
+)
+from hw_asr.decoders.prefix_tree import COLUMNS, enlarged
+from hw_asr.decoders.texts import Texts, make_texts
+from hw_asr.types import Hypothesis
+
+GROUPS_PER_THREAD = 4
+"""So many groups of utterances does each thread get: few calls, and an even load."""
+
+
+class BatchSearch:
+    """Decodes batches. The memory of the kernels is kept for the next batch.
+
+    fusion: returns what the kernels take, with all misses filled (see `lm.table`); where there can be misses,
+    `num_threads` must be 1. None stands for all cores.
+    """
+
+    def __init__(
+        self, alphabet: Sequence[str], options: Options, fusion: Callable[[], Fusion], num_threads: int | None
+    ) -> None:
+        self._alphabet, self._options, self._fusion = tuple(alphabet), options, fusion
+        self._num_threads = num_threads or available_cores()
+        self._pool: ThreadPoolExecutor | None = None
+        self._free: list[Workspace] = []
+        single = all(len(symbol) == 1 for symbol in alphabet)
+        self._code_points = np.array([ord(symbol) for symbol in alphabet], "<u4") if single else None
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+        """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first."""
+        batch = batch_frames(log_probs, lengths, len(self._alphabet))
+        if self._num_threads == 1 or len(batch.lengths) < 2:
+            return self._decode(batch, np.arange(len(batch.lengths)))
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="decoder")
+        num_groups = min(len(batch.lengths), GROUPS_PER_THREAD * self._num_threads)
+        longest_first = np.argsort(-batch.lengths, kind="stable")
+        groups = [np.ascontiguousarray(longest_first[first::num_groups]) for first in range(num_groups)]
+        result: list[list[Hypothesis]] = [[]] * len(batch.lengths)
+        decoded = self._pool.map(lambda group: self._decode(batch, group), groups)
+        for group, hypotheses in zip(groups, decoded, strict=True):
+            for index, texts in zip(group.tolist(), hypotheses, strict=True):
+                result[index] = texts
+        return result
+
+    def _decode(self, batch: BatchFrames, group: NDArray[np.int64]) -> list[list[Hypothesis]]:
+        """Decode the utterances `group` of a batch."""
+        lengths = batch.lengths[group]
+        texts, fusion = make_texts(lengths, self._options.n_best + NUM_EXTRA), self._fusion()
+        work = self._free.pop() if self._free else make_workspace(self._options, len(self._alphabet))
+        work.progress[UTTERANCE], work.progress[FRAME] = 0, NOT_STARTED
+        while not search(batch, group, self._options, work, fusion, texts):
+            if not fusion.ngrams.num_misses[0]:
+                work = _with_larger_tree(work)
+            fusion = self._fusion()
+        self._free.append(work)
+        text_log_probs(batch, group, np.empty((2, 2 * int(lengths.max(initial=0)) + 6)), texts)
+        _score_carefully(batch, group, texts)
+        if self._options.fused:
+            self._fuse(texts, fusion)
+        return self._hypotheses(texts)
+
+    def _fuse(self, texts: Texts, fusion: Fusion) -> None:
+        nodes = np.zeros((2, COLUMNS), np.int32)
+        fused_scores(texts, nodes, fusion)
+        while fusion.ngrams.num_misses[0]:
+            fusion = self._fusion()
+            fused_scores(texts, nodes, fusion)
+
+    def _hypotheses(self, texts: Texts) -> list[list[Hypothesis]]:
+        strings = self._strings(texts)
+        log_probs, scores = texts.log_probs.tolist(), (texts.log_probs + texts.scores).tolist()
+        result, room = [], texts.scores.shape[1]
+        for index, count in enumerate(texts.counts.tolist()):
+            candidates = strings[index * room : index * room + count]
+            hypotheses = map(Hypothesis, candidates, log_probs[index], scores[index])
+            different = dict(zip(candidates, hypotheses, strict=True)).values()
+            result.append(sorted(different, key=attrgetter("score"), reverse=True)[: self._options.n_best])
+        return result
+
+    def _strings(self, texts: Texts) -> list[str]:
+        labels, spans = texts.labels[: texts.used[0]], texts.spans.tolist()
+        if self._code_points is None:
+            symbols = [self._alphabet[label] for label in labels.tolist()]
+            return ["".join(symbols[begin:end]) for begin, end in spans]
+        string = self._code_points[labels].tobytes().decode("utf-32-le", "surrogatepass")
+        return [string[begin:end] for begin, end in spans]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pool": None, "_free": []}
+
+
+def _with_larger_tree(work: Workspace) -> Workspace:
+    num_beam, half = int(work.progress[NUM_BEAM]), int(work.progress[HALF])
+    tree, work.progress[NUM_NODES] = enlarged(work.tree, int(work.progress[NUM_NODES]), work.slots[half, :num_beam])
+    return work._replace(tree=tree)
+
+
+def _score_carefully(batch: BatchFrames, group: NDArray[np.int64], texts: Texts) -> None:
+    """Compute the log-probabilities that `score_texts` could not."""
+    for utterance, text in np.argwhere(np.isnan(texts.log_probs)).tolist():
+        index = group[utterance]
+        frames = Frames(batch.probs[index], batch.peaks[index], batch.totals[index], int(batch.lengths[index]))
+        first, last = texts.spans[utterance * texts.scores.shape[1] + text]
+        texts.log_probs[utterance, text] = careful_log_likelihood(frames, texts.labels[first:last])

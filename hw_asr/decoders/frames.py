@@ -1,0 +1,65 @@
+"""The class probabilities of a batch in the form that the kernels take."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hw_asr.decoders.base import Matrix, check_frames, check_shapes, valid_peaks
+from hw_asr.runtime.kernels import Float64Cube, Float64Matrix, Float64Vector, Int64Vector
+
+
+class Frames(NamedTuple):
+    """The class probabilities of one utterance of T frames."""
+
+    probs: Float64Matrix
+    """(T or more, V), divided by the largest of each frame."""
+    peaks: Float64Vector
+    """(T or more,) the natural logarithms of what they were divided by."""
+    totals: Float64Vector
+    """(T or more,) the sums of the frames of `probs`."""
+    num_frames: int
+    """T."""
+
+
+class BatchFrames(NamedTuple):
+    """The same for B utterances."""
+
+    probs: Float64Cube
+    """(B, T, V)."""
+    peaks: Float64Matrix
+    """(B, T)."""
+    totals: Float64Matrix
+    """(B, T)."""
+    lengths: Int64Vector
+    """(B,)."""
+
+
+def batch_frames(log_probs: Tensor, lengths: Tensor, num_classes: int) -> BatchFrames:
+    """Prepare log-probabilities (B, T, V), of which row b has lengths[b] frames.
+
+    Raises ValueError for shapes that do not fit and DecodingError for frames that are not probability distributions.
+    """
+    check_shapes(log_probs, lengths, num_classes)
+    log_probs = log_probs.detach().to("cpu", torch.float64)
+    num_frames = lengths.cpu().numpy().astype(np.int64)
+    if log_probs.shape[1] == 0:
+        empty = np.zeros(log_probs.shape[:2])
+        return BatchFrames(np.zeros(log_probs.shape), empty, empty, num_frames)
+    peaks = log_probs.amax(2)
+    probs = (log_probs - peaks[:, :, None]).exp_()
+    result = BatchFrames(probs.contiguous().numpy(), peaks.contiguous().numpy(), probs.sum(2).numpy(), num_frames)
+    inside = np.arange(log_probs.shape[1]) < num_frames[:, None]
+    for index in np.flatnonzero((inside & ~valid_peaks(result.peaks)).any(axis=1)):
+        check_frames(int(index), result.peaks[index, : num_frames[index]])
+    return result
+
+
+def one_utterance(log_probs: Matrix) -> Frames:
+    """Prepare log-probabilities (T, V) of one utterance, which are not checked."""
+    peaks = log_probs.max(axis=1) if len(log_probs) else np.zeros(0)
+    probs = np.exp(log_probs - peaks[:, None])
+    return Frames(probs, peaks, probs.sum(axis=1), len(probs))

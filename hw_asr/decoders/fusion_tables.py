@@ -1,0 +1,96 @@
+"""The tables that the kernels of `fusion` take, from a language model and hotwords."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_asr.decoders.base import Matrix
+from hw_asr.decoders.fusion import Fusion, HotwordTable, LookaheadTrie
+from hw_asr.decoders.hotwords import Hotwords
+from hw_asr.lm.table import NgramTable
+
+if TYPE_CHECKING:
+    from hw_asr.lm.language_model import LanguageModel
+
+LARGEST_LOG_WEIGHT = 300.0
+
+
+class Weights(NamedTuple):
+    """How a language model counts; see `LanguageModelBeamSearchDecoder`."""
+
+    alpha: float
+    beta: float
+    unknown_word_offset: float
+
+
+def without_language_model(alphabet: Sequence[str], boosts: Mapping[str, float]) -> Fusion:
+    """Return the tables for hotwords only; `boosts` are in nats and may be empty."""
+    integers, singles, doubles = np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0)
+    return Fusion(
+        has_model=False,
+        alpha=0.0,
+        beta=0.0,
+        unknown_penalty=0.0,
+        space_bound=0.0,
+        space=list(alphabet).index(" ") if " " in alphabet else -1,
+        start_state=-1,
+        end_word=0,
+        unknown_word=0,
+        trie=LookaheadTrie(integers, integers, integers, doubles, doubles, doubles),
+        ngrams=NgramTable(
+            singles, singles, integers, integers, np.zeros(2, np.uint64), integers,
+            np.zeros((0, 2), np.int64), np.zeros(1, np.int64),
+        ),
+        hotwords=hotword_table(alphabet, boosts),
+    )  # fmt: skip
+
+
+def with_language_model(model: LanguageModel, weights: Weights, boosts: Mapping[str, float]) -> Fusion:
+    """Return the tables for a language model and hotwords.
+
+    A phrase gets its boost in nats and is spared the offset of those of its words that the model does not know.
+    """
+    alpha, beta, offset = weights
+    first, classes, words, best = model.trie
+    log_probs: NDArray[np.float32] = model.ngrams.log_probs
+    log_unknown = log_probs[model.special.unknown] if model.has_unknown else best[words >= 0].min()
+    penalty = alpha * float(log_unknown) + offset
+    lookahead = alpha * best.astype(np.float64)
+    parents = np.repeat(np.arange(len(classes)), np.diff(first))
+    gains = np.ones(len(classes))
+    gains[1:] = linear(lookahead[1:] - lookahead[parents])
+    spared = {
+        phrase: boost - offset * sum(word not in model for word in phrase.split()) for phrase, boost in boosts.items()
+    }
+    return Fusion(
+        has_model=True,
+        alpha=float(alpha),
+        beta=float(beta),
+        unknown_penalty=penalty,
+        space_bound=float(linear(np.array(beta + 2 * max(0.0, offset) - penalty))),
+        space=model.alphabet.index(" "),
+        start_state=model.start_state,
+        end_word=model.special.end,
+        unknown_word=model.special.unknown,
+        trie=LookaheadTrie(first, classes, words, lookahead, gains, linear(penalty - lookahead)),
+        ngrams=model.ngrams,
+        hotwords=hotword_table(model.alphabet, spared),
+    )
+
+
+def hotword_table(alphabet: Sequence[str], boosts: Mapping[str, float]) -> HotwordTable:
+    """Return the automaton of the hotwords; a single state when there are none."""
+    if not boosts:
+        return HotwordTable(np.zeros((1, len(alphabet)), np.int32), np.ones((1, len(alphabet))), np.zeros(1))
+    automaton = Hotwords(boosts, alphabet)
+    return HotwordTable(automaton.next_states, linear(automaton.log_weights), automaton.end_log_weights)
+
+
+def linear(log_weights: Matrix) -> Matrix:
+    """Return weights of logarithms, clipped so that a product of a few of them neither vanishes nor overflows."""
+    weights: Matrix = np.exp(np.clip(log_weights, -LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT))
+    return weights
