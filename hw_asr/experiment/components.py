@@ -172,7 +172,8 @@ def build_decoders(
         provided: dict[str, Any] = {"text_encoder": text_encoder}
         if hasattr(text_encoder, "language_model_path") and DECODERS.accepts(specs[name], "language_model"):
             provided["language_model"] = Path(text_encoder.language_model_path())
-        decoders[name] = DECODERS.build(specs[name], **provided)
-        if hasattr(decoders[name], "prepare"):
-            decoders[name].prepare()
+        decoder = DECODERS.build(specs[name], **provided)
+        if hasattr(decoder, "prepare"):
+            decoder.prepare()
+        decoders[name] = decoder
     return decoders

@@ -33,7 +33,7 @@ class MissingTest(unittest.TestCase):
             mock.patch.dict(sys.modules, {"pyctcdecode": None}),
             self.assertRaisesRegex(UserError, "needs the package pyctcdecode.*or use 'beam_search'"),
         ):
-            PyctcdecodeDecoder(CTCCharTextEncoder())
+            PyctcdecodeDecoder(CTCCharTextEncoder()).prepare()
 
 
 @unittest.skipUnless(importlib.util.find_spec("pyctcdecode"), "pyctcdecode is not installed")
