@@ -118,7 +118,9 @@ class Registry(Generic[T]):
             module = importlib.import_module(self.library)
         except (ImportError, OSError) as error:  # OSError: its binaries were built for another torch
             package = self.library.partition(".")[0]
-            self._library_error = f"cannot import {self.library}, which has more: {error}; pip install {package}"
+            self._library_error = (
+                f"cannot import {self.library}, which has more: {error}; pip install 'hw_asr[{package}]'"
+            )
             return {}
         return {
             name: value

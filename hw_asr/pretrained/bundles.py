@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hw_asr.config.arguments import nearest
 from hw_asr.errors import UserError
 from hw_asr.runtime.download import download
+from hw_asr.runtime.optional import MissingPackageError, optional_import
 
 BASE_URL = "https://download.pytorch.org/torchaudio/models/"
 """Where torchaudio publishes the weights; it publishes no checksums."""
@@ -72,6 +73,7 @@ def load_weights_of(layout: Layout, directory: Path, base_url: str = BASE_URL) -
 
 def _pipelines() -> Any:
     try:
-        return importlib.import_module("torchaudio.pipelines")
-    except ImportError as error:
-        raise ValueError(f"pretrained models need the package torchaudio, of the version of torch: {error}") from error
+        with optional_import("a pretrained model", "torchaudio", "torchaudio"):
+            return importlib.import_module("torchaudio.pipelines")
+    except MissingPackageError as error:
+        raise ValueError(str(error)) from error

@@ -30,7 +30,7 @@ def optional_import(purpose: str, package: str, extra: str) -> Iterator[None]:
             f"{purpose} needs the package {package}: pip install 'hw_asr[{extra}]' "
             "(in a clone: pip install -r requirements.txt)"
         ) from error
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: its binaries were built for another torch
         raise MissingPackageError(
             f"{purpose} needs the package {package}, which is installed but cannot be imported: {error}"
         ) from error
