@@ -127,9 +127,7 @@ class WithoutTorchaudioTest(unittest.TestCase):
             for name in spectrograms.__all__:
                 self.assertEqual(SPECTROGRAMS.check({"type": name}, "x"), [])
             (fault,) = SPECTROGRAMS.check({"type": "LFCC"}, "x")
-        self.assertRegex(
-            fault, "x.type: unknown spectrogram 'LFCC'.*known: MFCC, MelSpectrogram, Spectrogram, Waveform;"
-        )
+        self.assertRegex(fault, "x.type: unknown spectrogram 'LFCC'.*known: MFCC, MelSpectrogram, Spectrogram[;,]")
         self.assertRegex(fault, r"cannot import torchaudio.transforms, .*pip install 'hw_asr\[torchaudio\]'$")
 
     @unittest.skipIf(MISSING, MISSING)
