@@ -11,9 +11,15 @@ from hw_asr.types import Utterance
 
 
 def entry_of(utterance: Utterance, result: Result) -> dict[str, Any]:
-    """Return the entry of a transcribed utterance, with error rates if it has a reference."""
+    """Return the entry of a transcribed utterance, with error rates if it has a reference.
+
+    The times in a piece of a recording are those of the whole recording.
+    """
     texts = {name: found[0].text if found else "" for name, found in result.by_decoder.items()}
     entry: dict[str, Any] = {"audio_path": utterance.audio_path, "duration": round(result.duration, 3)}
+    start = utterance.offset or 0.0
+    if utterance.offset is not None:
+        entry["offset"] = utterance.offset
     if utterance.speaker is not None:
         entry["speaker"] = utterance.speaker
     if utterance.text is not None:
@@ -22,12 +28,12 @@ def entry_of(utterance: Utterance, result: Result) -> dict[str, Any]:
         beam = [[alternative.text, math.exp(alternative.log_prob)] for alternative in found]
         entry[f"pred_text_{name}"] = texts[name] if name == "argmax" else beam
     entry["words"] = [
-        {"word": word.word, "start": round(word.start, 3), "end": round(word.end, 3),
+        {"word": word.word, "start": round(start + word.start, 3), "end": round(start + word.end, 3),
          "confidence": round(word.confidence, 4)}
         for word in result.words
     ]  # fmt: skip
     entry["segments"] = [
-        {"start": round(segment.start, 3), "end": round(segment.end, 3), "text": segment.text,
+        {"start": round(start + segment.start, 3), "end": round(start + segment.end, 3), "text": segment.text,
          "log_prob": segment.log_prob}
         for segment in result.segments
     ]  # fmt: skip
@@ -43,6 +49,8 @@ def entry_of(utterance: Utterance, result: Result) -> dict[str, Any]:
 def failed_entry(utterance: Utterance, reason: str) -> dict[str, Any]:
     """Return the entry of an utterance that could not be read."""
     entry: dict[str, Any] = {"audio_path": utterance.audio_path, "duration": None}
+    if utterance.offset is not None:
+        entry["offset"] = utterance.offset
     if utterance.text is not None:
         entry["ground_truth"] = utterance.text
     return {**entry, "error": reason}

@@ -66,7 +66,9 @@ def run(options: argparse.Namespace) -> int:
     set_threads(None, max(source.num_workers for source in sources))
     phrases = [phrase.strip() for phrase in (options.hotwords or "").split(",") if phrase.strip()]
     specs = loading.decoder_specs(config, model.text_encoder, phrases)
-    settings = Settings(options.chunk_seconds, skip_silence=not options.keep_silence)
+    settings = Settings(
+        options.chunk_seconds, not options.keep_silence, max_audio_hours=config.preprocessing.max_audio_hours
+    )
     recogniser = Recogniser(model, loading.make_decoders(specs, model.text_encoder), settings)
     partial = PartialResults(options.output, _key(options, config, specs), options.overwrite)
     if len(partial):
@@ -154,7 +156,9 @@ class _Run:
         if not short:
             return
         tolerated = Damage.NONE if self._strict else Damage.CERTAIN
-        dataset = SpeechDataset(short, self._model.text_encoder, self._model.sample_rate, tolerated)
+        dataset = SpeechDataset(
+            short, self._model.text_encoder, self._model.sample_rate, tolerated, self._settings.max_audio_hours
+        )
         sampler = SequentialBatchSampler(source.batch_size, dataset.durations.tolist())
         for batch in make_loader(dataset, sampler, min(source.num_workers, len(sampler))):
             for failure in batch.failures:

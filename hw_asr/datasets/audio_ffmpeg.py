@@ -14,7 +14,7 @@ from hw_asr.datasets.audio_clock import MAX_GAP_SECONDS, Clock
 from hw_asr.datasets.audio_damage import PacketReader, Verdict, mp3_verdict
 from hw_asr.datasets.audio_file import BoundedFile
 from hw_asr.datasets.audio_mono import MonoSignal
-from hw_asr.datasets.recording import Decoded, DecodingError, Samples, Target
+from hw_asr.datasets.recording import INT16_SCALE, Decoded, DecodingError, Samples, Target
 
 CONTAINERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,ircam,loas,matroska,mlp,"
@@ -69,7 +69,9 @@ def decode_with_ffmpeg(file: BinaryIO, target: Target) -> Decoded:
 
 
 def _is_silent(decoded: Decoded) -> bool:
-    return bool(np.abs(decoded.samples).max(initial=0.0) < SILENT_PEAK)
+    samples = decoded.samples
+    peak = max(float(samples.max(initial=0)), -float(samples.min(initial=0)))
+    return peak < (SILENT_PEAK * INT16_SCALE if samples.dtype == np.int16 else SILENT_PEAK)
 
 
 def packet_duration(file: BinaryIO) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_asr.datasets.recording import Recording, Samples, as_floats
+from hw_asr.datasets.recording import MAX_AUDIO_HOURS, Recording, Samples, as_floats
 from hw_asr.errors import UserError
 
 Audio = str | Path | NDArray[Any]
@@ -19,17 +19,23 @@ class SamplesError(UserError):
     """Samples that are not a mono recording."""
 
 
-def read(audio: Audio, sample_rate: int, own_rate: int | None, compact_seconds: float) -> Recording:
+def read(
+    audio: Audio,
+    sample_rate: int,
+    own_rate: int | None,
+    compact_seconds: float,
+    max_audio_hours: float = MAX_AUDIO_HOURS,
+) -> Recording:
     """Return a recording at `sample_rate` Hz; `own_rate` is that of samples.
 
-    Files that are longer than `compact_seconds` give 16-bit integers.
+    Files that are longer than `compact_seconds` give 16-bit integers, those over `max_audio_hours` are refused.
 
     Raises AudioError for a file that cannot be read and SamplesError for samples that are not a mono recording.
     """
     if isinstance(audio, (str, Path)):
         from hw_asr.datasets.audio import read_recording
 
-        return read_recording(Path(audio), sample_rate, compact_seconds=compact_seconds)
+        return read_recording(Path(audio), sample_rate, None, max_audio_hours, compact_seconds)
     samples = _checked(audio, own_rate)
     if own_rate != sample_rate:
         import soxr

@@ -59,7 +59,8 @@ def load(
         raise ConfigError([f"chunk_seconds: expected more than {MIN_CHUNK_SECONDS}, got {chunk_seconds}"], "load")
     model = make_waveform_model(path, state, config, None if device == "auto" else device)
     specs = _chosen(decoder_specs(config, model.text_encoder, hotwords), decoder, language_model)
-    return Recogniser(model, make_decoders(specs, model.text_encoder), Settings(chunk_seconds, skip_silence))
+    settings = Settings(chunk_seconds, skip_silence, max_audio_hours=config.preprocessing.max_audio_hours)
+    return Recogniser(model, make_decoders(specs, model.text_encoder), settings)
 
 
 MIN_CHUNK_SECONDS = 12

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from hw_asr.datasets.recording import Integers, Recording, Samples, as_floats
+from hw_asr.datasets.recording import MAX_AUDIO_HOURS, Integers, Recording, Samples, as_floats
 from hw_asr.decoders.alignment import words
 from hw_asr.errors import UserError
 from hw_asr.recognition.audio_input import Audio, read
@@ -38,6 +38,8 @@ class Settings(NamedTuple):
     """Take no text from parts that do not rise above the recording's background noise."""
     batch_size: int = 8
     """Short recordings of a list that go through the network together."""
+    max_audio_hours: float = MAX_AUDIO_HOURS
+    """Longer recordings are refused."""
 
 
 class Recogniser:
@@ -79,7 +81,7 @@ class Recogniser:
 
     def read(self, audio: Audio, sample_rate: int | None = None) -> Recording:
         """Read a recording at the model's sample rate; `sample_rate` is that of samples. Raises hw_asr.Error."""
-        return read(audio, self.sample_rate, sample_rate, self._settings.chunk_seconds)
+        return read(audio, self.sample_rate, sample_rate, self._settings.chunk_seconds, self._settings.max_audio_hours)
 
     def recognise(
         self, recording: Recording, spent: Seconds | None = None, progress: Callable[[float], None] | None = None

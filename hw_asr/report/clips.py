@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from hw_asr.datasets.audio import read_audio
+from hw_asr.datasets.audio import read_recording
 from hw_asr.datasets.recording import AudioError
 
 SAMPLE_RATE = 16000
@@ -83,7 +83,7 @@ def _mp3(path: Path) -> bytes:
     import soundfile
 
     buffer = io.BytesIO()
-    samples = read_audio(path, SAMPLE_RATE)
+    samples = read_recording(path, SAMPLE_RATE).samples
     soundfile.write(
         buffer, samples, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III",
         bitrate_mode="VARIABLE", compression_level=0.5,

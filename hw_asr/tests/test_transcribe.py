@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import unittest
 from pathlib import Path
@@ -124,6 +125,25 @@ class TranscribeTest(TranscribeCase):
 
         texts = whole[0]["pred_text_argmax"], pieces[0]["pred_text_argmax"]
         self.assertLess(Levenshtein.distance(*texts), 0.01 * len(texts[0]))
+
+    def test_pieces_of_a_recording_are_on_its_clock(self) -> None:
+        parts = [read_audio(self.audio / f"{number:02d}.opus", 16000) for number in range(2)]
+        folder = self.folder / "pieces"
+        folder.mkdir()
+        soundfile.write(folder / "both.wav", np.concatenate(parts), 16000, subtype="FLOAT")
+        offset, rest = len(parts[0]) / 16000, len(parts[1]) / 16000
+        rows = [{"audio_filepath": "both.wav", "offset": offset, "duration": rest}]
+        soundfile.write(folder / "second.wav", parts[1], 16000, subtype="FLOAT")
+        rows += [{"audio_filepath": "second.wav"}, {"audio_filepath": "both.wav", "offset": 99.0, "duration": 1.0}]
+        (folder / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        (piece, alone, beyond), _ = self.run_test("-t", str(folder / "m.jsonl"), code=3)
+        self.assertEqual(piece["pred_text_beam_search"], alone["pred_text_beam_search"])
+        self.assertEqual((piece["offset"], "offset" in alone), (offset, False))
+        self.assertGreater(len(alone["words"]), 0)
+        for word, expected in zip(piece["words"], alone["words"], strict=True):
+            self.assertAlmostEqual(word["start"], offset + expected["start"], places=2)
+            self.assertAlmostEqual(word["end"], offset + expected["end"], places=2)
+        self.assertIn("ends before the piece at 99 s", beyond["error"])
 
     def test_subtitles(self) -> None:
         self.run_test("-t", str(self.audio / "03.opus"), "--srt", str(self.folder / "srt"))
