@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     span = ("FIRST", "LAST", "STEP")
     add("-r", "--resume", type=Path, metavar="CKPT", help="the checkpoint; its run's config.json defines the split")
     add("-c", "--config", type=config_path, metavar="PATH", help="overlay on that config, for example with a dev set")
-    add("--split", default="val", help="the split to tune on (default: val)")
+    add("--split", help="the split to tune on (default: the config's only split besides train and test)")
     add("--lm", required=True, help="ARPA file, .gz too, or the name of a LibriSpeech model")
     add("--lm-dir", type=Path, default=Path("lms"), help="directory of models given by name (default: lms)")
     add("-o", "--output", type=Path, required=True, metavar="PATH", help="the overlay for test -c")

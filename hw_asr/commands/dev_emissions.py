@@ -43,6 +43,20 @@ def origin(config: ExperimentConfig, split: str) -> tuple[str, ...]:
     return (split, *(str(arguments[key]) for arguments in args for key in ("part", "split") if key in arguments))
 
 
+def is_dev(split: str) -> bool:
+    """Whether a split is neither for training nor for testing, by its name."""
+    return split != "train" and "test" not in split.lower()
+
+
+def dev_split(config: ExperimentConfig) -> str:
+    """Return the only dev split. Raises ConfigError when there is none or more than one."""
+    names = [name for name in config.data if is_dev(name)]
+    if len(names) != 1:
+        splits = ", ".join(names) or f"none of {', '.join(config.data)}"
+        raise ConfigError([f"which split is the dev set? candidates: {splits}; give --split"], "--split")
+    return names[0]
+
+
 def fingerprint(checkpoint_path: Path) -> str:
     """Return a text that identifies a checkpoint, without reading all of it: its run, name, size and time."""
     status = checkpoint_path.stat()
@@ -87,12 +101,15 @@ def load_or_compute(args: argparse.Namespace) -> CachedEmissions:
         return _load(path, args)
     state = load_checkpoint(args.resume)
     named = Named(args.config, trust=Trust(frozenset(args.allowed_modules), args.trust_config))
-    config = for_evaluation(args.resume, named, lambda name: name == args.split, state).config
-    refuse_test(origin(config, args.split), args.i_know)
+    config = for_evaluation(
+        args.resume, named, lambda name: name != "train" and args.split in (None, name), state
+    ).config
+    split = args.split or dev_split(config)
+    refuse_test(origin(config, split), args.i_know)
     device = choose_device(args.device, config.n_gpu)
     set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
     network = load_network(config, device, state["state_dict"], args.resume)
-    cached = compute(Model(network, config, fingerprint(args.resume)), args.split, args.batch_size)
+    cached = compute(Model(network, config, fingerprint(args.resume)), split, args.batch_size)
     if path is not None:
         cached.save(path)
     return cached
@@ -107,7 +124,7 @@ def _load(path: Path, args: argparse.Namespace) -> CachedEmissions:
             f"{path}: holds log-probabilities of another checkpoint, {cached.checkpoint.split(' ')[0]!r}; "
             "delete it to compute it again, name another file, or omit -r to use it as it is"
         )
-    if args.resume is not None and cached.origin[0] != args.split:
+    if args.resume is not None and args.split is not None and cached.origin[0] != args.split:
         raise UserError(f"{path}: holds the split {cached.origin[0]!r}, not {args.split!r}; name another file")
     return cached
 

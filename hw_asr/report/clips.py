@@ -17,6 +17,8 @@ from hw_asr.datasets.recording import AudioError
 SAMPLE_RATE = 16000
 MAX_AS_IS = 12_000
 """Bytes per second up to which a compressed file is embedded as it is; others become mp3, about 5 kB a second."""
+SMALLEST_AS_MP3, LONG_SECONDS = 2_000, 600
+"""Bytes per second that no clip is smaller than: a long recording that cannot fit is not converted."""
 _SIGNATURES = {
     b"OggS": (0, "audio/ogg"),
     b"ID3": (0, "audio/mpeg"),
@@ -42,7 +44,8 @@ def embed(paths: Iterable[Path], durations: Iterable[float | None], limit_mb: fl
     left = limit_mb * 1e6
     pairs = list(zip(paths, durations, strict=True))
     for path, seconds in tqdm(pairs, desc="audio for the report", leave=False, disable=None):
-        clip = clip_of(path, seconds) if left > 0 else None
+        too_long = (seconds or 0.0) > LONG_SECONDS and (seconds or 0.0) * SMALLEST_AS_MP3 > left
+        clip = clip_of(path, seconds) if left > 0 and not too_long else None
         if clip is not None:
             left -= clip.num_bytes
         clips.append(clip if left >= 0 else None)

@@ -9,7 +9,7 @@ import numpy as np
 
 from hw_asr.report.evaluation import evaluation_data
 from hw_asr.report.results import LABELS, PREFIX, ReportError, Result, best_text, decoders_of
-from hw_asr.report.statistics import Difference, compare
+from hw_asr.report.statistics import MIN_COMPARED, Difference, compare
 
 
 def comparison_data(
@@ -58,7 +58,7 @@ def comparison_data(
 
 
 def summary(data: dict[str, Any]) -> str:
-    """Say in a few lines what a comparison found."""
+    """Return the outcome of a comparison in a few lines."""
     found = data["comparison"]
     lines = []
     for line in data["headline"]:
@@ -66,6 +66,10 @@ def summary(data: dict[str, Any]) -> str:
     for unit, name in (("words", "WER"), ("characters", "CER")):
         if unit in found["differences"]:
             lines.append(f"{name} {_sentence(found['differences'][unit])}")
+    if 0 < data["num_scored"] < MIN_COMPARED:
+        lines.append(
+            f"too few recordings to tell: {data['num_scored']} with a reference, at least {MIN_COMPARED} needed"
+        )
     lines.append(
         f"{data['num_scored']} recordings with a reference: {found['better']} better, {found['worse']} worse, "
         f"{found['same']} with as many errors in the second"
@@ -76,9 +80,10 @@ def summary(data: dict[str, Any]) -> str:
 
 def _sentence(difference: dict[str, Any]) -> str:
     text = f"{100 * difference['difference']:+.2f} points"
-    if difference["interval"] is not None:
-        low, high = difference["interval"]
-        text += f" [{100 * low:+.2f}, {100 * high:+.2f}], paired bootstrap p = {difference['bootstrap_p']:.3g}"
+    if difference["interval"] is None:
+        return text
+    low, high = difference["interval"]
+    text += f" [{100 * low:+.2f}, {100 * high:+.2f}], paired bootstrap p = {difference['bootstrap_p']:.3g}"
     return f"{text}, matched pairs p = {difference['matched_pairs_p']:.3g}"
 
 

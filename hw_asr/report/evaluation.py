@@ -66,6 +66,8 @@ def _utterance(result: Result, decoders: Sequence[str], by_word: bool) -> dict[s
         "speaker": result.get("speaker"),
         "duration": result.get("duration"),
         "error": result.get("error"),
+        "warning": result.get("warning"),
+        "segments": [[part["start"], part["end"], part["text"]] for part in result.get("segments") or ()],
         "reference": None if reference is None else _shown(reference, by_word),
         "hypotheses": hypotheses,
         "words": [[word["word"], word["start"], word["end"], word["confidence"]] for word in result.get("words") or ()],

@@ -22,9 +22,10 @@ function differences() {
   const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(100 * value).toFixed(2)}`;
   const rows = Object.entries(found).map(([unit, each]) => [unit === "words" ? "WER" : "CER", `${signed(each.difference)} points`,
     each.interval ? `${signed(each.interval[0])} to ${signed(each.interval[1])}` : "–", number(each.bootstrap_p), number(each.matched_pairs_p)]);
+  const few = Object.values(found).some((each) => each.interval === null) ? "Too few recordings to tell: at least 20 with a reference are needed. " : "";
   const counts = [["better in the second", better], ["worse", worse], ["as many errors", same], ...Object.entries(leftOut).filter(([, count]) => count)];
-  return section("Difference", "Second minus first; below zero the second is better. p: how likely such a difference is when there is none " +
-    "(paired bootstrap over utterances; matched pairs after Gillick and Cox). Below 0.05 is what is usually called significant.",
+  return section("Difference", few + "Second minus first; below zero the second is better. p: how likely such a difference is by chance " +
+    "(paired bootstrap over utterances; matched pairs after Gillick and Cox). Values below 0.05 are usually called significant.",
     element("div", { class: "scroll" }, table(["", "difference", "95 % interval", "p, bootstrap", "p, matched pairs"], rows, { id: "differences" })), facts(counts));
 }
 

@@ -71,7 +71,9 @@ def _counts(results: Sequence[Result]) -> list[tuple[str, Any]]:
     seconds = sum(result.get("duration") or 0.0 for result in results)
     failed = sum(bool(result.get("error")) for result in results)
     unscored = sum(result.get("ground_truth") is None and not result.get("error") for result in results)
-    counts = [("utterances", len(results)), ("audio", _clock(seconds)), ("failed", failed), ("no reference", unscored)]
+    warnings = sum(bool(result.get("warning")) for result in results)
+    counts = [("utterances", len(results)), ("audio", _clock(seconds)), ("failed", failed), ("warnings", warnings)]
+    counts.append(("no reference", unscored))
     return [(name, value) for name, value in counts if value or name in ("utterances", "audio")]
 
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 MIN_UTTERANCES = 5
-"""Below this the percentiles of a bootstrap say nothing."""
+"""Below this the percentiles of a bootstrap are meaningless."""
+MIN_COMPARED = 20
+"""Below this neither the bootstrap nor the normal approximation can tell two systems apart."""
 
 
 def resampled_rates(errors: Array, lengths: Array, resamples: int, seed: int = 0) -> Array:
@@ -44,10 +46,10 @@ class Difference(NamedTuple):
     difference: float
     """Of the corpus rates."""
     interval: list[float] | None
-    """Its 95 % interval by paired bootstrap."""
+    """Its 95 % interval by paired bootstrap; None, as the others, for less than MIN_COMPARED utterances."""
     bootstrap_p: float | None
     """Share of resamples on the other side of zero, two-sided."""
-    matched_pairs_p: float
+    matched_pairs_p: float | None
     """Two-sided, from the mean of the differences per utterance (Gillick and Cox 1989)."""
 
     def to_json(self) -> dict[str, Any]:
@@ -61,9 +63,9 @@ def compare(errors_a: Array, errors_b: Array, lengths: Array, resamples: int = 1
     both_lengths = np.stack([lengths, lengths], axis=1)
     total = max(float(lengths.sum()), 1.0)
     difference = float((errors_b - errors_a).sum()) / total
+    if len(errors) < MIN_COMPARED:
+        return Difference(difference, None, None, None)
     matched = _matched_pairs(errors_b - errors_a)
-    if len(errors) < MIN_UTTERANCES:
-        return Difference(difference, None, None, matched)
     rates = resampled_rates(errors, both_lengths, resamples)
     changes = rates[:, 1] - rates[:, 0]
     low, high = np.percentile(changes, [2.5, 97.5])
@@ -73,8 +75,6 @@ def compare(errors_a: Array, errors_b: Array, lengths: Array, resamples: int = 1
 
 
 def _matched_pairs(differences: Array) -> float:
-    if len(differences) < 2:
-        return 1.0
     deviation = float(differences.std(ddof=1))
     if deviation == 0.0:
         return 1.0 if differences[0] == 0 else 0.0

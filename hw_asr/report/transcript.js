@@ -63,6 +63,22 @@ function wordChips(row, audio) {
   }));
 }
 
+// A long recording by its segments: play from the start of each.
+function segmentLines(row, audio) {
+  const lines = row.segments.map(([start, end, text]) => {
+    const play = () => { if (audio) { audio.currentTime = start; audio.play(); } };
+    const time = element("button", { type: "button", class: "time", title: "play from here", onclick: play }, `${clock(start)}–${clock(end)}`);
+    return [element("td", {}, time), element("td", { class: "text transcript", dir: "auto", style: "white-space:normal" }, text)];
+  });
+  return element("div", { class: "tall scroll" }, table(["time", element("th", { class: "text" }, "segment")], lines, { class: "segments" }));
+}
+
+function clock(time) {
+  const whole = Math.floor(time);
+  const two = (value) => String(value).padStart(2, "0");
+  return `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
+}
+
 function moreAbout(row, decoders, audio) {
   const lists = row.hypotheses.map((hypothesis, index) => [decoders[index], hypothesis ? hypothesis.alternatives : []]).filter(([, list]) => list.length > 1);
   if (!row.words.length && !lists.length) return null;
@@ -85,6 +101,7 @@ function errors(count) {
 function badge(row, decoder) {
   const hypothesis = row.hypotheses[decoder];
   if (row.error) return element("span", { class: "badge bad" }, "failed");
+  if (row.warning && row.reference === null) return element("span", { class: "badge bad" }, "warning");
   if (row.reference === null || !hypothesis) return element("span", { class: "badge" }, "no reference");
   const text = `WER ${percent(hypothesis.wer, 0)} · CER ${percent(hypothesis.cer, 0)} · ${errors(hypothesis.errors)}`;
   return element("span", { class: `badge ${hypothesis.errors ? "bad" : "good"}` }, text);
@@ -95,6 +112,7 @@ function utteranceCard(row, rank, report, decoder) {
   const texts = element("div", { class: "texts" });
   const line = (who, content) => texts.append(element("div", { class: "who" }, who), content);
   if (row.error) line("error", plain(row.error));
+  if (row.warning) line("warning", plain(row.warning));
   if (row.reference !== null) line("reference", plain(row.reference));
   row.hypotheses.forEach((hypothesis, index) => {
     if (!hypothesis) return;
@@ -106,5 +124,5 @@ function utteranceCard(row, rank, report, decoder) {
   return element("article", { class: "utterance", "data-path": row.path },
     element("header", {}, element("span", {}, `${rank}.`), name, row.speaker === null ? null : element("span", { dir: "auto" }, `speaker ${row.speaker}`),
       element("span", {}, seconds(row.duration)), badge(row, decoder), change),
-    audio, texts, moreAbout(row, report.decoders, audio));
+    audio, texts, row.segments.length > 1 ? segmentLines(row, audio) : null, moreAbout(row, report.decoders, audio));
 }

@@ -35,6 +35,7 @@ function filters(report) {
     disagree: ["decoders disagree", (row) => new Set(texts(row)).size > 1],
     unknown: ["without a reference", (row) => row.reference === null && !row.error],
     failed: ["failed", (row) => Boolean(row.error)],
+    warning: ["with a warning", (row) => Boolean(row.warning)],
   };
   if (!report.comparison) return known;
   return {
@@ -85,7 +86,7 @@ class UtteranceList {
       if (!confusionsOf(row.reference, hypothesis, this.report.unit).some((each) => each.join("\t") === confusion.join("\t"))) return false;
     }
     if (!search.trim()) return true;
-    row.haystack ??= [row.path, row.speaker ?? "", row.reference ?? "", row.error ?? "", ...row.hypotheses.map((hypothesis) => hypothesis?.text ?? "")].join("\n").toLowerCase();
+    row.haystack ??= [row.path, row.speaker ?? "", row.reference ?? "", row.error ?? "", row.warning ?? "", ...row.hypotheses.map((hypothesis) => hypothesis?.text ?? "")].join("\n").toLowerCase();
     return row.haystack.includes(search.trim().toLowerCase());
   }
 
@@ -106,7 +107,7 @@ class UtteranceList {
       this.list.append(block);
       this.observer.observe(block);
     }
-    if (!this.rows.length) this.list.append(element("p", { class: "muted" }, "no utterance is like that"));
+    if (!this.rows.length) this.list.append(element("p", { class: "muted" }, "no utterance matches"));
   }
 
   draw(block, visible) {

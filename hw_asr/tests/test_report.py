@@ -96,8 +96,8 @@ class StatisticsTest(unittest.TestCase):
         self.assertAlmostEqual(float(differences.sum()) / 10_000, found.difference)
 
     def test_equal_systems_do_not_differ(self) -> None:
-        errors = np.arange(10.0)
-        found = compare(errors, errors, np.full(10, 10.0))
+        errors = np.arange(20.0)
+        found = compare(errors, errors, np.full(20, 10.0))
         self.assertEqual((0.0, 1.0, 1.0), (found.difference, found.bootstrap_p, found.matched_pairs_p))
 
 
@@ -165,6 +165,14 @@ class ComparisonTest(unittest.TestCase):
         self.assertAlmostEqual(-10 / 80, found["differences"]["words"]["difference"])
         self.assertLess(found["differences"]["words"]["bootstrap_p"], 0.01)
         self.assertIn("WER -12.50 points", summary(data))
+
+    def test_six_recordings_are_too_few(self) -> None:
+        data = comparison_data(self.first[:6], self.second[:6])
+        for difference in data["comparison"]["differences"].values():
+            self.assertEqual([None] * 3, [difference[key] for key in ("interval", "bootstrap_p", "matched_pairs_p")])
+        self.assertIn("too few recordings to tell: 6 with a reference, at least 20 needed", summary(data))
+        self.assertNotIn("p =", summary(data))
+        self.assertNotIn("too few", summary(comparison_data(self.first, self.second)))
 
     def test_what_cannot_be_paired_is_counted(self) -> None:
         second = [*self.second[1:], result("new", "a", "a")]

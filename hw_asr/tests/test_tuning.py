@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hw_asr.commands.dev_emissions import dev_split
 from hw_asr.commands.lm_tune import decoder_factory
+from hw_asr.config import ConfigError, parse
 from hw_asr.lm.estimation.pipeline import NgramOptions, build_language_model
 from hw_asr.lm.tuning.cached_emissions import CachedEmissions, CachedEmissionsError
 from hw_asr.lm.tuning.search import Setting, Trial, evaluate, overlay, table, tune
+from hw_asr.tests.transcribe_case import CONFIG
 from hw_asr.types import CTCDecoder, Hypothesis
 from scripts.language_model import tune as command
 
@@ -151,6 +154,24 @@ class TestCache(unittest.TestCase):
         np.savez(self.path, other=np.zeros(3))
         with self.assertRaisesRegex(CachedEmissionsError, "holds no log-probabilities"):
             CachedEmissions.load(self.path)
+
+
+class TestDevSplit(unittest.TestCase):
+    def test_the_only_split_besides_train_and_test(self) -> None:
+        split = {"batch_size": 1, "datasets": [{"type": "CustomAudioDataset", "args": {"data": []}}]}
+        for names, expected in (
+            (["train", "dev"], "dev"),
+            (["train", "val", "test", "test-other"], "val"),
+            (["train", "test"], None),
+            (["train", "dev", "val"], None),
+        ):
+            config = parse({**CONFIG, "data": dict.fromkeys(names, split)})
+            with self.subTest(names):
+                if expected is None:
+                    with self.assertRaisesRegex(ConfigError, "which split is the dev set.*give --split"):
+                        dev_split(config)
+                else:
+                    self.assertEqual(dev_split(config), expected)
 
 
 class TestCommand(unittest.TestCase):
