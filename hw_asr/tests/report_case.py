@@ -37,6 +37,18 @@ def results(folder: Path, num: int, num_recordings: int = 0) -> list[dict[str, A
     return entries
 
 
+def result(path: str, reference: str | None, *texts: str, **more: Any) -> dict[str, Any]:
+    """An entry of output.json with up to two decoders."""
+    entry: dict[str, Any] = {"audio_path": path, "duration": 3.0}
+    if reference is not None:
+        entry["ground_truth"] = reference
+    if texts:
+        entry["pred_text_argmax"] = texts[0]
+    if len(texts) > 1:
+        entry["pred_text_beam_search"] = [[texts[1], 0.5], ["other", 0.1]]
+    return entry | more
+
+
 class PageCase(unittest.TestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
