@@ -6,10 +6,10 @@ Recurrent layers and batch normalisation run over the padding, and every utteran
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torchaudio
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -81,12 +81,19 @@ class PublishedStep:
         self._n_mels = n_mels
         self._device = device
 
-    def features(self, batch: Batch) -> PublishedFeatures:
-        """Compute the features one by one, as the published workers did."""
+    def features(self, batch: Batch, make_mel: Callable[..., nn.Module] | None = None) -> PublishedFeatures:
+        """Compute the features one by one, as the published workers did, each with a transform of torchaudio's.
+
+        Where their time does not count, `make_mel` may be another class with its arguments and results.
+        """
+        if make_mel is None:
+            import torchaudio
+
+            make_mel = torchaudio.transforms.MelSpectrogram
         spectrograms = []
         for samples, length in zip(batch.samples, batch.sample_lengths.tolist(), strict=True):
-            mel = torchaudio.transforms.MelSpectrogram(sample_rate=16_000, n_mels=self._n_mels)
-            spectrograms.append(torch.log(mel(samples[:length]) + 1e-5).T)
+            mel = make_mel(sample_rate=16_000, n_mels=self._n_mels)
+            spectrograms.append(torch.log(mel(samples[None, :length])[0] + 1e-5).T)
         lengths = torch.tensor([len(each) for each in spectrograms])
         padded = pad_sequence(spectrograms, batch_first=True).transpose(1, 2)
         return PublishedFeatures(padded, lengths, batch.targets, batch.target_lengths)

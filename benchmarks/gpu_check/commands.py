@@ -97,9 +97,11 @@ class _Commands:
                 if last.is_file() and last.stat().st_mtime_ns > before and "step " in log.read_text("utf-8"):
                     break
                 time.sleep(0.05)
-            if process.pid is not None:
+            if process.is_alive() and process.pid is not None:
                 os.kill(process.pid, number)
             self._end(name, code, process, log)
+        if not last.is_file():
+            return  # reported above
         ended = ["trainer.epochs=1", *endless[1:]]
         step = int(torch.load(last, weights_only=True)["progress"]["step"])
         ended[2] = f"trainer.len_epoch={step + 1}"

@@ -25,6 +25,7 @@ from hw_asr.models.forward import run_model
 from hw_asr.models.gru import FrameGRU
 from hw_asr.models.packing import Packing
 from hw_asr.runtime.devices import DeviceError, check_precision, set_numerics, synchronize
+from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.training.step import TrainingStep
 from hw_asr.types import Batch
 
@@ -58,7 +59,7 @@ def _published_rate(options: Options, batches: list[Batch]) -> float:
     """Return the rate of the published step, its features computed beforehand, with torch's default numerics."""
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
     published = make_sides(model_name(options), options.device, "fp32").published
-    prepared = [published.features(batch) for batch in batches]
+    prepared = [published.features(batch, MelSpectrogram) for batch in batches]
     return _rate(options, batches, lambda index: published.run(prepared[index]))
 
 

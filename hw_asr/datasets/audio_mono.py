@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from hw_asr.datasets.recording import DecodingError, Integers, Samples, Target, as_integers
+
+if TYPE_CHECKING:
+    import soxr
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 MAX_CHANNELS = 256
@@ -95,6 +99,8 @@ class MonoSignal:
             self._flush()
             self._rate = sample_rate
             if sample_rate != self._target.sample_rate:
+                import soxr  # only where it is needed, so that recordings of the target's rate do without
+
                 self._resampler = soxr.ResampleStream(
                     sample_rate, self._target.sample_rate, 1, dtype="float32", quality="HQ"
                 )
