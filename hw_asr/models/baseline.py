@@ -9,7 +9,7 @@ from hw_asr.config.registry import MODELS
 
 @MODELS.register()
 class BaselineModel(nn.Module):
-    """Two hidden layers over each frame by itself, so neither padding nor neighbours can matter.
+    """Two hidden layers over each frame by itself, so neither padding nor other frames affect the result.
 
     Args:
         n_feats: features of a frame.

@@ -21,7 +21,7 @@ from hw_asr.models.packing import Packing
 
 @MODELS.register()
 class DeepSpeech2(nn.Module):
-    """Logits from spectrograms; what an utterance gets does not depend on the padding or the company it has.
+    """Logits from spectrograms; the result of an utterance does not depend on padding or on the rest of the batch.
 
     Frames are packed: convolutions are followed by zeroing what lies beyond an utterance's end, and everything after
     them works on rows of real frames only.

@@ -1,4 +1,4 @@
-"""The parts of DeepSpeech 2 as they are written in a config; scalars stand for every layer."""
+"""The parts of DeepSpeech 2 as written in a config; a scalar applies to every layer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CNNConfig:
     stride: tuple[int, int] | list[tuple[int, int]] = (1, 1)
 
     def layers(self) -> list[ConvSpec]:
-        """Return one entry per layer; raises ValueError for values no network can be made of."""
+        """Return one entry per layer; raises ValueError for invalid values."""
         values: dict[str, Any] = {
             "output_channels": self.output_channels,
             "filters": self.filters,
@@ -53,7 +53,7 @@ class GRUConfig:
 
     Args:
         hidden_dims: hidden units of each layer, per direction: one value for all or a list.
-        num_of_layers: how many; may be left out where `hidden_dims` is a list.
+        num_of_layers: how many; may be omitted if `hidden_dims` is a list.
         bidirectional: whether each layer also runs from the end.
         use_batch_norm: whether each layer's output is batch-normalised.
         dropout: probability of zeroing an activation between two recurrent layers.
@@ -66,7 +66,7 @@ class GRUConfig:
     dropout: float = 0.0
 
     def layers(self) -> list[int]:
-        """Return the hidden units of each layer; raises ValueError for values no network can be made of."""
+        """Return the hidden units of each layer; raises ValueError for invalid values."""
         dims = (
             self.hidden_dims if isinstance(self.hidden_dims, list) else [self.hidden_dims] * (self.num_of_layers or 1)
         )
@@ -95,7 +95,7 @@ class LookaheadConfig:
 
 
 def _broadcast(path: str, values: dict[str, Any]) -> dict[str, list[Any]]:
-    """Make a list of one entry per layer from each value; the lists among them say how many layers there are."""
+    """Make a list of one entry per layer from each value; the lists determine the number of layers."""
     given = {name: len(value) for name, value in values.items() if isinstance(value, list)}
     num_layers = max(given.values(), default=1)
     for name, length in given.items():

@@ -12,8 +12,8 @@ import torch
 from hw_asr.errors import UserError
 
 _VERSION = torch.__version__.split("+")[0]
-OLD_BUILD = f"pip install torch=={_VERSION} torchaudio=={_VERSION} --index-url https://download.pytorch.org/whl/cu126"
-"""A build with CUDA 12.6: compute capabilities 5.0 to 9.0, and drivers from 525 on."""
+OLD_BUILD = f"pip install torch=={_VERSION} --index-url https://download.pytorch.org/whl/cu126; see docs/install.md"
+"""A build with CUDA 12.6, for older drivers and for compute capabilities 5.0 to 9.0."""
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "alloc_failed", "allocation_failed", "unable to find an engine")
 """From torch's allocators, the CUDA runtime, cuBLAS and cuDNN; the last when no workspace can be allocated."""
 

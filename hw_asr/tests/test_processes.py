@@ -1,4 +1,4 @@
-"""Two processes train like one with twice the batch, fail together and speak once."""
+"""Two processes train like one with twice the batch, fail together and print one message."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ BASELINE = {"type": "BaselineModel", "args": {"fc_hidden": 16}}
 
 
 def faulty(**args: Any) -> dict[str, Any]:
-    """Return the spec of a model with batch normalisation that fails as told."""
+    """Return the spec of a model with batch normalisation that fails as specified."""
     return {"type": "FaultyModel", "module": "hw_asr.tests.faulty_model", "args": args}
 
 
@@ -46,7 +46,7 @@ class ProcessesCase(TrainingCase):
         return {**config, "lr_scheduler": None}
 
     def start_two(self, place: Path, *arguments: str) -> list[int]:
-        """Start two processes that meet, as torchrun would."""
+        """Start two connected processes, as torchrun would."""
         port = free_port()
         common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         return [
@@ -58,7 +58,7 @@ class ProcessesCase(TrainingCase):
         ]  # fmt: skip
 
     def end_two(self, place: Path, processes: list[int]) -> tuple[list[int], list[str]]:
-        """Return the exit codes and what each has said."""
+        """Return the exit codes and the outputs."""
         codes = [self.server.wait(process) for process in processes]
         return codes, [(place / f"{rank}.txt").read_text(encoding="utf-8") for rank in range(2)]
 

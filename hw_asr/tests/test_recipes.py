@@ -21,11 +21,12 @@ from hw_asr.training.monitor import Monitor
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PUBLISHED = "1+6/kaggle_deepspeech2_1+6_bidir_gru"
+T4 = "1+6/t4"
 FINETUNING = "1+6/kaggle_deepspeech2_1+6_other_finetuning"
 OVERLAYS = {
     "demo_test": ["demo"],
-    "eval_metrics_configs/test-clean": [PUBLISHED, FINETUNING],
-    "eval_metrics_configs/test-other": [PUBLISHED, FINETUNING],
+    "eval_metrics_configs/test-clean": [PUBLISHED, FINETUNING, T4],
+    "eval_metrics_configs/test-other": [PUBLISHED, FINETUNING, T4],
     "librispeech_test": ["librispeech_100", "librispeech_960", "mini_librispeech"],
 }
 
@@ -130,6 +131,24 @@ def alphabet(config: dict[str, Any]) -> str:
 
 class PublishedRecipesTest(unittest.TestCase):
     """What the published experiments were: facts, written down apart from the files."""
+
+    def test_the_recipe_for_a_t4_differs_in_batches_precision_and_where_it_logs(self) -> None:
+        published, own = read(PUBLISHED), read(T4)
+        for config in (published, own):
+            for key in ("name", "batch_size", "batch_sampler"):
+                config.pop(key, None)
+                for split in ("train", "val"):
+                    config["data"][split].pop(key, None)
+            for key in ("precision", "visualize", "wandb_project", "external_storage"):
+                config["trainer"].pop(key, None)
+        self.assertEqual(own, published)
+        self.assertEqual(read(T4)["trainer"]["precision"], "fp16")
+        sampler = {"type": "GroupLengthBatchSampler", "args": {"batch_size": 20}}
+        self.assertEqual(read(T4)["data"]["train"]["batch_sampler"], sampler)
+
+    def test_recipes_for_one_gpu_run_on_a_t4(self) -> None:
+        for name in (T4, "librispeech_100"):  # bf16 needs Ampere
+            self.assertEqual(read(name)["trainer"]["precision"], "fp16", name)
 
     def test_first_training(self) -> None:
         config = read(PUBLISHED)

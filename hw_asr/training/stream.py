@@ -1,4 +1,4 @@
-"""The endless stream of training batches and its place, which costs nothing to restore."""
+"""The endless stream of training batches, and its position, which is restored without reading data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hw_asr.types import Batch
 
 
 class DataExhaustedError(UserError):
-    """A whole pass over the training data gave not one utterance."""
+    """A whole pass over the training data yielded no utterance."""
 
 
 class EpochSampler(Protocol):
@@ -25,7 +25,7 @@ class EpochSampler(Protocol):
 
 
 class Placed(NamedTuple):
-    """A batch, with its pass and its place there, from 0."""
+    """A batch, its pass over the data, and its position in that pass, from 0."""
 
     batch: Batch
     data_pass: int
@@ -33,7 +33,7 @@ class Placed(NamedTuple):
 
 
 class BatchStream:
-    """Batches from `loader` (a DataLoader over `sampler`), pass after pass, from wherever `progress` says."""
+    """Batches from `loader` (a DataLoader over `sampler`), pass after pass, starting at the position in `progress`."""
 
     def __init__(self, loader: Any, sampler: EpochSampler, progress: Progress) -> None:
         self._loader = loader
@@ -46,7 +46,7 @@ class BatchStream:
         return len(self._sampler)
 
     def take(self, number: int) -> list[Placed]:
-        """Return the next batches and move the place behind them."""
+        """Return the next batches and advance `progress` past them."""
         group = [next(self._batches) for _ in range(number)]
         last = group[-1]
         if last.position + 1 < len(self._sampler):
