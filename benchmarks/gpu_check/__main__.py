@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu_check [--device cuda] [--minutes 8] [-o gpu.json] [--only PART ...] [--quick]
 
-Each part runs in a process of its own: one that fails, hangs or breaks the device ends alone and says why. Needs no
+Each part runs in a process of its own: one that fails, hangs or breaks the device ends alone, with its reason. Needs no
 network and no data but `demo/`. With --device cpu every part runs on the CPU, to see that the check itself works.
 """
 

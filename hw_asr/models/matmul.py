@@ -1,4 +1,4 @@
-"""Matrix products on the CPU through oneDNN where there is AVX-512, which MKL does not use on AMD processors, for float32.
+"""Float32 matrix products on the CPU through oneDNN where there is AVX-512, which MKL does not use on AMD processors.
 
 The operators are the ones torch.compile calls for a linear layer. Other types, devices, processors and builds of torch
 without oneDNN take torch's own product, and so do products too small to pay for oneDNN's preparations.
