@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_asr.checkpoints.reading import CheckpointError
+from hw_asr.checkpoints.errors import CheckpointError
+from hw_asr.checkpoints.tensors import check_tensors
 
 
 def load_weights(model: torch.nn.Module, state_dict: Mapping[str, Any], source: Path) -> None:
@@ -36,14 +37,3 @@ def check_weights(model: torch.nn.Module, state_dict: Mapping[str, Any], source:
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
         raise CheckpointError(f"{source}: weights of another architecture or alphabet: {'; '.join(faults[:3])}{more}")
     return weights
-
-
-def check_tensors(state_dict: object, source: Path) -> None:
-    """Raise CheckpointError unless `state_dict` maps names to dense tensors of real numbers."""
-    if not isinstance(state_dict, Mapping):
-        raise CheckpointError(f"{source}: its weights are not a mapping of names to tensors")
-    for name, value in state_dict.items():
-        if not isinstance(name, str):
-            raise CheckpointError(f"{source}: a weight is named {name!r:.60}, expected a string")
-        if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_complex():
-            raise CheckpointError(f"{source}: weight {name!r:.60} is not a dense tensor of real numbers")

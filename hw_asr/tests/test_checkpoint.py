@@ -131,7 +131,7 @@ class CheckpointTest(unittest.TestCase):
         for mark, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
             damaged[damaged.find(mark) + flags] |= 1
         self.path.write_bytes(damaged)
-        with self.assertRaisesRegex(CheckpointError, "damaged, or no checkpoint: .* is encrypted"):
+        with self.assertRaisesRegex(CheckpointError, "damaged: .* is encrypted"):
             load_checkpoint(self.path)
 
     def test_foreign_files(self) -> None:
@@ -141,7 +141,7 @@ class CheckpointTest(unittest.TestCase):
                 load_checkpoint(self.path)
         with zipfile.ZipFile(self.path, "w") as archive:
             archive.writestr("readme.txt", "hello")
-        with self.assertRaisesRegex(CheckpointError, "cannot be read as a checkpoint"):
+        with self.assertRaisesRegex(CheckpointError, "not a checkpoint"):
             load_checkpoint(self.path)
 
     def test_a_missing_file_names_its_neighbours(self) -> None:
