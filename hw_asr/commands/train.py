@@ -30,7 +30,7 @@ from hw_asr.runtime.processes import Processes, join_processes, one_message
 from hw_asr.storage.external import StorageUnavailable
 from hw_asr.storage.runs import LOG_NAME, Run, RunError, RunId, Runs
 from hw_asr.training.monitor import Monitor
-from hw_asr.training.snapshots import LAST, load_newest_whole
+from hw_asr.training.snapshots import LAST, load_newest_whole, num_steps
 from hw_asr.types import PretrainedModel
 from hw_asr.writers.base import Writer
 
@@ -74,7 +74,7 @@ def train(request: Request) -> int:
             if resumed is not None and start.state is None:
                 start = read_start(request)
             if start.state is not None:
-                compare(config, start.state.get("config"), start.source, step_of(start.state))
+                compare(config, start.state.get("config"), start.source, num_steps(start.state))
             return _fit(config, run, start, processes)
 
 
@@ -85,11 +85,6 @@ def read_start(request: Request) -> Start:
     if request.config is not None:
         return Start(weights=Weights(load_checkpoint(request.resume)["state_dict"], request.resume))
     return Start(*load_newest_whole(request.resume))
-
-
-def step_of(state: dict[str, Any]) -> int:
-    """Return how many steps a checkpoint's run had taken."""
-    return int((state.get("progress") or {}).get("step", 0))
 
 
 def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes) -> int:

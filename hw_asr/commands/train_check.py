@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hw_asr.commands.train import Start, check_exports_writable, read_start, step_of
+from hw_asr.commands.train import Start, check_exports_writable, read_start
 from hw_asr.commands.train_request import Request, rate_assignments, read_request
 from hw_asr.config import ConfigError, ExperimentConfig, override, read_json
 from hw_asr.config.partial import is_sound
@@ -25,6 +25,7 @@ from hw_asr.experiment.validation import examine
 from hw_asr.runtime.devices import check_precision, choose_device, set_numerics, set_threads, synchronize
 from hw_asr.runtime.processes import Processes
 from hw_asr.storage.runs import Run, RunError, Runs
+from hw_asr.training.snapshots import num_steps
 from hw_asr.training.step import OUT_OF_MEMORY, SCALE_LOWERED
 from hw_asr.training.stream import Placed
 from hw_asr.training.trainer import TrainingFailedError
@@ -193,7 +194,7 @@ class _Check:
         """Make the objects of the run, with the real length of its schedule and the real weights."""
         state = self._start.state
         if state is not None:
-            compare(config, state.get("config"), self._start.source, step_of(state))
+            compare(config, state.get("config"), self._start.source, num_steps(state))
         processes = Processes(device=self._device)
         experiment = Experiment(config, network, TrainingData(train, {}), processes, self._start.weights)
         if state is not None:

@@ -11,6 +11,9 @@ from typing import Any
 from hw_asr.config.arguments import nearest
 from hw_asr.errors import ConfigError
 
+MAX_DEPTH = 100
+"""Levels of lists and objects in a config."""
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
@@ -18,7 +21,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises ConfigError naming the file, and the line and column where it is not JSON.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise ConfigError([f"{path}: no such file"]) from None
     except OSError as error:
@@ -27,9 +32,28 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: not UTF-8 text: {error}"]) from error
     except json.JSONDecodeError as error:
         raise ConfigError([f"{path}: line {error.lineno} column {error.colno}: not JSON: {error.msg}"]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{path}: nested deeper than {MAX_DEPTH} levels"]) from error
+    except UnicodeEncodeError as error:
+        raise ConfigError([f"{path}: a string holds half of a surrogate pair: {error.reason}"]) from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise ConfigError([f"{path}: {error}"]) from error
     if not isinstance(value, dict):
         raise ConfigError([f"{path}: expected an object {{...}}, got {type(value).__name__}"])
+    if _is_deeper(value, MAX_DEPTH):
+        raise ConfigError([f"{path}: nested deeper than {MAX_DEPTH} levels"])
     return value
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether lists and objects are nested in each other more than `limit` times."""
+    level = [value]
+    for _ in range(limit + 1):
+        containers = [item for item in level if isinstance(item, (dict, list))]
+        if not containers:
+            return False
+        level = [part for item in containers for part in (item.values() if isinstance(item, dict) else item)]
+    return True
 
 
 def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,14 +64,14 @@ def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
 def override(raw: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """Return `raw` with each `KEY=VALUE` applied: a dotted path, list items by index, values JSON where they parse.
 
-    Raises ConfigError for an assignment that is none, or whose path runs through a value that has no keys.
+    Raises ConfigError for text that is not KEY=VALUE, and for a path through a value that has no keys.
     """
     result = copy.deepcopy(dict(raw))
     faults = []
     for assignment in assignments:
         path, separator, text = assignment.partition("=")
         if not separator or not path:
-            faults.append(f"--set {assignment}: expected KEY=VALUE, for one trainer.epochs=3")
+            faults.append(f"--set {assignment}: expected KEY=VALUE, such as trainer.epochs=3")
             continue
         try:
             _assign(result, path.split("."), _json_or_text(text))
@@ -61,7 +85,7 @@ def override(raw: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, An
 def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -70,7 +94,7 @@ def _assign(node: Any, keys: list[str], value: Any) -> None:
         last = depth == len(keys) - 1
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
-                raise LookupError(f"{'.'.join(keys[:depth])} is a list of {len(node)}; {key!r} is no index into it")
+                raise LookupError(f"{'.'.join(keys[:depth])} is a list of {len(node)}; {key!r} is not a valid index")
             index: Any = int(key)
         elif isinstance(node, dict):
             index = key

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hw_asr.checkpoints.reading import CheckpointError
+from hw_asr.checkpoints.errors import CheckpointError
+from hw_asr.checkpoints.restoring import check_optimizer, matching, restoring
 from hw_asr.checkpoints.weights import load_weights
 from hw_asr.config import ExperimentConfig
 from hw_asr.config.registry import WRITERS
@@ -39,6 +40,7 @@ from hw_asr.writers.multi import MultiWriter
 from hw_asr.writers.null import NullWriter
 
 logger = logging.getLogger(__name__)
+_WRITER_STATE = {"metrics_bytes": 0, "tensorboard_step": 0, "wandb_id": ""}
 
 
 class Weights(NamedTuple):
@@ -97,14 +99,27 @@ class Experiment:
             )
         fresh = self.learner.schedule.state_dict()
         progress, optimizer, saved = self.learner.progress, self.learner.step.optimizer, state.get("config")
-        self.learner.load_state_dict({**state, "optimizer": _on_this_device(state["optimizer"], optimizer)}, source)
-        progress.share_among(self._processes.size, whole_passes=self._config.trainer.len_epoch is None)
-        rate = optimizer.param_groups[0]["lr"]
-        apply_changes(self._config, saved, optimizer, self._options)
-        forget_best(self._config, saved, progress)
+        with restoring(source):
+            state = self._checked(state, source)
+            self.learner.load_state_dict({**state, "optimizer": _on_this_device(state["optimizer"], optimizer)}, source)
+            progress.share_among(self._processes.size, whole_passes=self._config.trainer.len_epoch is None)
+            rate = optimizer.param_groups[0]["lr"]
+            apply_changes(self._config, saved, optimizer, self._options)
+            forget_best(self._config, saved, progress)
         if schedule_changed(self._config, saved, fresh, state.get("lr_scheduler")):
             self._derive_schedule(rate)
         self._writer_state = state.get("writers") or {}
+
+    def _checked(self, state: Mapping[str, Any], source: Path) -> dict[str, Any]:
+        """Return a checkpoint whose training states fit the objects of this run; raises CheckpointError."""
+        parts = self.learner.parts()
+        check_optimizer(state["optimizer"], self.learner.step.optimizer, source)
+        checked = {
+            name: matching(state[name], own, name, source) if state[name] and own else None
+            for name, own in ((name, part.state_dict()) for name, part in parts.items() if name != "optimizer")
+        }
+        matching(state.get("writers") or {}, _WRITER_STATE, "writers", source)
+        return {**state, **checked}
 
     def _derive_schedule(self, rate: float) -> None:
         """Make the schedule for the run as it is now, at the place where the run is; `rate` was the last one used."""

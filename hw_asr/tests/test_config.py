@@ -65,6 +65,17 @@ class ReadingTest(unittest.TestCase):
         with self.assertRaisesRegex(ConfigError, "no such file"):
             read_json(self.path.with_name("other.json"))
 
+    def test_json_that_no_config_holds(self) -> None:
+        for text, words in (
+            ("[" * 100_000, "nested deeper than 100 levels"),
+            ('{"a": ' * 150 + "1" + "}" * 150, "nested deeper than 100 levels"),
+            ('{"a": ' + "9" * 5000 + "}", "digits"),
+            ('{"a": "\\ud800"}', "half of a surrogate pair"),
+        ):
+            self.path.write_text(text)
+            with self.assertRaisesRegex(ConfigError, words):
+                read_json(self.path)
+
     def test_overlay_replaces_whole_sections(self) -> None:
         base = {"name": "a", "data": {"train": 1, "val": 2}}
         self.assertEqual({"name": "a", "data": {"test": 3}, "x": 1}, overlay(base, {"data": {"test": 3}, "x": 1}))

@@ -129,7 +129,13 @@ def load_newest_whole(path: Path) -> tuple[dict[str, Any], Path]:
                 state = load_checkpoint(other)
             except CheckpointError:
                 continue
-            step = (state.get("progress") or {}).get("step", "unknown")
-            logger.warning("%s; continuing from %s instead (step %s)", error, other, step)
+            logger.warning("%s; continuing from %s instead (step %s)", error, other, num_steps(state))
             return state, other
         raise
+
+
+def num_steps(state: Mapping[str, Any]) -> int:
+    """Return the optimiser steps of a loaded checkpoint; 0 if it does not say."""
+    progress = state.get("progress")
+    steps = progress.get("step") if isinstance(progress, Mapping) else None
+    return steps if isinstance(steps, int) else 0
