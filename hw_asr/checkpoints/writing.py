@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from hw_asr.checkpoints.reading import CheckpointError
-from hw_asr.runtime.atomic_files import sync_directory, write_and_rename
+from hw_asr.checkpoints.errors import CheckpointError
+from hw_asr.runtime.atomic_files import sync_directory, temporary_path, write_and_rename
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path, *copies: Path) -> None:
@@ -29,12 +29,13 @@ def save_checkpoint(state: Mapping[str, Any], path: Path, *copies: Path) -> None
 
 
 def link_checkpoint(source: Path, target: Path) -> None:
-    """Give a checkpoint a further name, in place of what has it now; a copy where the system knows no hard links."""
-    part = target.with_name(f".{target.name}.part")
-    part.unlink(missing_ok=True)
+    """Give a checkpoint a further name, replacing the file of that name; a copy where there are no hard links."""
+    part = temporary_path(target)
     try:
         part.hardlink_to(source)
     except OSError:  # a file system without hard links
-        shutil.copyfile(source, part)
+        with source.open("rb") as file, write_and_rename(target) as copy:
+            shutil.copyfileobj(file, copy)
+        return
     part.replace(target)
     sync_directory(target.parent)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_asr.commands.output_files import writing
+from hw_asr.runtime.atomic_files import open_regular
 from hw_asr.types import Utterance
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class PartialResults:
         self._last_sync = 0.0
         with writing(self.path, "--output"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("ab" if self._entries else "wb", buffering=0)
+            self._file = open_regular(self.path, "ab" if self._entries else "wb", buffering=0)
             if not self._entries:
                 self._append({"key": key})
 
@@ -78,7 +79,7 @@ class PartialResults:
         try:
             header, *lines = [json.loads(line) for line in whole.split(b"\n")] or [{}]
             found, entries = header["key"], {line["recording"]: line["entry"] for line in lines}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             logger.warning("%s: damaged (%s); starting from the beginning", self.path, error)
             return {}
         if found != key:
@@ -87,8 +88,8 @@ class PartialResults:
             )
             return {}
         if rest and entries:
-            with writing(self.path, "--output"):
-                os.truncate(self.path, len(whole) + 1)
+            with writing(self.path, "--output"), open_regular(self.path, "r+b") as file:
+                file.truncate(len(whole) + 1)
         return entries
 
 

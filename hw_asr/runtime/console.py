@@ -6,8 +6,11 @@ import logging
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
+
+from hw_asr.runtime.atomic_files import open_regular
 
 LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
@@ -39,10 +42,17 @@ def set_up_logging(verbosity: int, log_path: Path | None = None) -> None:
     warnings.handlers = [terminal]
     warnings.propagate = False
     if log_path is not None:
-        file = logging.FileHandler(log_path, encoding="utf-8")
+        file = _LogFile(log_path, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
         warnings.addHandler(file)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that is not written through a link."""
+
+    def _open(self) -> Any:
+        return open_regular(Path(self.baseFilename), "a", encoding="utf-8")
 
 
 class _LineFormatter(logging.Formatter):

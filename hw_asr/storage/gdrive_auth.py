@@ -13,7 +13,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.atomic_files import OWNER_ONLY, write_and_rename
 from hw_asr.runtime.optional import optional_import
 from hw_asr.storage.external import StorageError
 from hw_asr.storage.gdrive_errors import translated
@@ -172,8 +172,7 @@ def _token_store(path: Path) -> Any:
         def locked_put(self, credentials: Any) -> None:
             """Store credentials; where the place is read-only they last as long as the process."""
             try:
-                with write_and_rename(path, "w") as file:
-                    Path(file.name).chmod(0o600)
+                with write_and_rename(path, "w", OWNER_ONLY) as file:
                     file.write(credentials.to_json())
             except OSError as error:
                 logger.info("%s: the refreshed login is not kept (%s)", path, type(error).__name__)

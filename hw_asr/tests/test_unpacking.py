@@ -109,16 +109,44 @@ class TestUnpack(unittest.TestCase):
     def test_interrupted_or_full_leaves_nothing(self) -> None:
         archive = self.tar()
         for error, expected in ((KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left"), UnpackError)):
-            with mock.patch.object(module.shutil, "copyfileobj", side_effect=error), self.assertRaises(expected):
+            with mock.patch.object(module, "_copy", side_effect=error), self.assertRaises(expected):
                 unpack(archive, self.target)
             self.assertEqual(list(self.target.parent.iterdir()), [])
 
     def test_what_a_killed_process_left_is_replaced(self) -> None:
-        left = self.target.with_name(".corpus.unpacking")
+        left = self.target.with_name(".corpus.0123.unpacking")
         left.mkdir(parents=True)
         (left / "old.txt").write_text("old")
         unpack(self.tar(), self.target)
         self.assertEqual(sorted(path.name for path in self.target.iterdir()), ["c.txt", "top"])
+        self.assertEqual([self.target], list(self.target.parent.iterdir()))
+
+    def test_a_link_in_the_place_of_the_hidden_directory_is_not_followed(self) -> None:
+        elsewhere = self.directory / "elsewhere"
+        elsewhere.mkdir()
+        self.target.parent.mkdir()
+        for name in (".corpus.unpacking", ".corpus.0123.unpacking"):
+            self.target.with_name(name).symlink_to(elsewhere)
+        unpack(self.tar(), self.target)
+        self.assertEqual([], list(elsewhere.iterdir()))
+        self.assertFalse(self.target.is_symlink())
+
+    def test_archives_that_unpack_to_far_more_than_their_size(self) -> None:
+        patch = mock.patch.object(module, "_MIN_ROOM", 1 << 20)
+        patch.start()
+        self.addCleanup(patch.stop)
+        large = tarfile.TarInfo("large")
+        large.size = 8 << 20
+        self.refused(self.tar(extra=large), "200 times")
+        (self.directory / "archive.tar").unlink()
+        with zipfile.ZipFile(self.directory / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("large", bytes(64 << 20))
+        self.refused(self.directory / "archive.zip", "200 times")
+        (self.directory / "archive.zip").unlink()
+        with tarfile.open(self.directory / "archive.tar", "w:xz") as archive:
+            for number in range(4000):
+                archive.addfile(tarfile.TarInfo(f"empty{number}"))
+        self.refused(self.directory / "archive.tar", "200 times")
 
 
 if __name__ == "__main__":

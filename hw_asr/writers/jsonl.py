@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.atomic_files import open_regular, write_and_rename
 from hw_asr.writers.null import NullWriter
 
 
@@ -26,9 +26,10 @@ class JsonlWriter(NullWriter):
 
     def __init__(self, path: Path, state: Mapping[str, Any] | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
+        open_regular(path, "a").close()  # refuses a link before anything is read through it
+        if path.stat().st_size:
             _drop_lines(path, (state or {}).get("metrics_bytes"))
-        self._file = path.open("a", buffering=1, encoding="utf-8")
+        self._file = open_regular(path, "a", encoding="utf-8", buffering=1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Append a line; `time` is in seconds since 1970."""
