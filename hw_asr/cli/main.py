@@ -12,6 +12,7 @@ from typing import NamedTuple, NoReturn
 from hw_asr.cli.errors import UsageError
 from hw_asr.errors import ConfigError, UserError
 from hw_asr.runtime.entry_point import run_command
+from hw_asr.runtime.printable import printable, printable_line
 
 FAILED, BAD_CONFIG = 1, 2
 
@@ -56,14 +57,14 @@ def run(name: str, arguments: Sequence[str] | None = None, program: str | None =
     except UsageError as error:
         parser.error(str(error))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return BAD_CONFIG if isinstance(error, ConfigError) else FAILED
     except BrokenPipeError:
         raise
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {printable_line(str(error.filename))}: {error.strerror}", file=sys.stderr)
         return FAILED
     return code
 

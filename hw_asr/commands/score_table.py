@@ -10,6 +10,7 @@ from hw_asr.metrics import ErrorRate, text_errors
 from hw_asr.recognition.recogniser import BEST_FIRST
 from hw_asr.recognition.timing import Seconds
 from hw_asr.runtime.console import aligned
+from hw_asr.runtime.printable import printable_line
 
 PREFIX = "pred_text_"
 MOST_SHOWN = 20
@@ -51,7 +52,8 @@ def summary(entries: Sequence[Mapping[str, Any]], seconds: Seconds) -> str:
     if scores:
         lines.append(_table(scores, seconds))
     elif len(entries) <= MOST_SHOWN:
-        lines += [f"{Path(entry['audio_path']).name}: {shown_text(entry)}" for entry in entries if "error" not in entry]
+        shown = [entry for entry in entries if "error" not in entry]
+        lines += [printable_line(f"{Path(entry['audio_path']).name}: {shown_text(entry)}") for entry in shown]
     else:
         lines.append("no references: transcripts only")
     lines.append(_time(seconds))
@@ -107,4 +109,8 @@ def _damaged(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _listed(title: str, lines: list[str]) -> list[str]:
-    return [title, *(f"  {line}" for line in lines[:MOST_LISTED]), *["  ..."] * (len(lines) > MOST_LISTED)]
+    return [
+        title,
+        *(f"  {printable_line(line)}" for line in lines[:MOST_LISTED]),
+        *["  ..."] * (len(lines) > MOST_LISTED),
+    ]

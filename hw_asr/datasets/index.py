@@ -20,6 +20,7 @@ from hw_asr.datasets.manifest import UNREADABLE
 from hw_asr.datasets.recording import AudioError
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.download import waiting_lock
+from hw_asr.runtime.printable import printable_line
 from hw_asr.types import Selection, Utterance
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,9 @@ def measure(utterances: Sequence[Utterance], source: str) -> list[Utterance]:
     """Fill in durations from the recordings; what cannot be opened is logged and becomes UNREADABLE."""
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         durations = pool.map(_duration, utterances)
-        results = list(tqdm(durations, source, len(utterances), unit=" recordings", delay=2, disable=None))
+        results = list(
+            tqdm(durations, printable_line(source), len(utterances), unit=" recordings", delay=2, disable=None)
+        )
     for result in results:
         if isinstance(result, AudioError):
             logger.warning("%s: %s", source, result)

@@ -114,10 +114,11 @@ class Experiment:
         """Return a checkpoint whose training states fit the objects of this run; raises CheckpointError."""
         parts = self.learner.parts()
         check_optimizer(state["optimizer"], self.learner.step.optimizer, source)
-        checked = {
-            name: matching(state[name], own, name, source) if state[name] and own else None
-            for name, own in ((name, part.state_dict()) for name, part in parts.items() if name != "optimizer")
-        }
+        checked: dict[str, Any] = {}
+        for name, part in parts.items():
+            # Empty for a part that was not in use: no schedule, no loss scaler.
+            if name != "optimizer" and (state[name] or name == "progress"):
+                checked[name] = matching(state[name], part.state_dict() or {}, name, source)
         matching(state.get("writers") or {}, _WRITER_STATE, "writers", source)
         return {**state, **checked}
 

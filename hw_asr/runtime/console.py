@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hw_asr.runtime.atomic_files import open_regular
+from hw_asr.runtime.printable import printable, printable_line
 
 LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
@@ -18,7 +20,7 @@ LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 class _BarFriendlyHandler(logging.Handler):
     """Writes above progress bars instead of through them.
 
-    Without a word where that fails: a run does not end because its terminal is gone or `| head` has seen enough.
+    Errors of the stream are ignored: a run does not end because its terminal is gone or `| head` has exited.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -43,7 +45,7 @@ def set_up_logging(verbosity: int, log_path: Path | None = None) -> None:
     warnings.propagate = False
     if log_path is not None:
         file = _LogFile(log_path, encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file.setFormatter(_SafeFormatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
         warnings.addHandler(file)
 
@@ -55,7 +57,20 @@ class _LogFile(logging.FileHandler):
         return open_regular(Path(self.baseFilename), "a", encoding="utf-8")
 
 
-class _LineFormatter(logging.Formatter):
+class _SafeFormatter(logging.Formatter):
+    """Escapes control characters; in arguments newlines too, so that a file name cannot forge a log line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.args, tuple):
+            record = copy.copy(record)
+            record.args = tuple(
+                printable_line(str(argument)) if isinstance(argument, (str, Path)) else argument
+                for argument in record.args or ()
+            )
+        return printable(super().format(record))
+
+
+class _LineFormatter(_SafeFormatter):
     """Bare messages, warnings and errors marked as such."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -64,7 +79,8 @@ class _LineFormatter(logging.Formatter):
 
 
 def aligned(rows: list[list[str]]) -> str:
-    """Lay rows of cells out in columns: the first one left, the others right-aligned."""
+    """Lay rows of cells out in columns: the first one left-, the others right-aligned; control characters escaped."""
+    rows = [[printable_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from hw_asr.errors import UserError
 from hw_asr.runtime.atomic_files import sync_directory
 from hw_asr.runtime.file_lock import hold
+from hw_asr.runtime.printable import printable_line
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +180,9 @@ def _remember_version(part: Path, headers: Any) -> None:
 
 def _receive(response: Any, part: Path, start: int, total: int | None, description: str) -> int:
     """Append the body to `part`, cut to `start` bytes before; return how many bytes it then has."""
-    bar = tqdm(desc=description, initial=start, total=total, unit="B", unit_scale=True, delay=2, disable=None)
+    bar = tqdm(
+        desc=printable_line(description), initial=start, total=total, unit="B", unit_scale=True, delay=2, disable=None
+    )
     with part.open("r+b" if part.exists() else "wb") as file, bar:
         file.truncate(start)
         file.seek(start)

@@ -7,7 +7,9 @@ import os
 import select
 import sys
 from collections.abc import Callable
-from typing import IO, NoReturn
+from typing import IO, NoReturn, TextIO, cast
+
+from hw_asr.runtime.printable import PrintableStream
 
 INTERRUPTED = 130
 OUTPUT_CLOSED = 141
@@ -20,15 +22,21 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     `command | head` closes the pipe early. The command then exits with 141 and prints nothing, where Python would print
     a traceback or a warning about unwritten output. A broken pipe to anything else, such as a data worker, is an error.
 
-    Characters that the terminal cannot show, and bytes of file names that are not text, are printed as escapes.
+    Characters that the terminal cannot show, control characters of file names and messages, and bytes of file names
+    that are not text, are printed as escapes.
     """
+    streams = sys.stdout, sys.stderr
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stdout is not None:  # it is None when the command was started with it closed
+        sys.stdout = cast(TextIO, PrintableStream(sys.stdout))
+    if sys.stderr is not None:
+        sys.stderr = cast(TextIO, PrintableStream(sys.stderr, bars=True))
     try:
         try:
             code = main()
         finally:
-            if sys.stdout is not None:  # None if the command was started with it closed
+            if sys.stdout is not None:
                 sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -39,6 +47,7 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         for stream in closed:  # the interpreter flushes its buffer again on exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         code = OUTPUT_CLOSED
+    sys.stdout, sys.stderr = streams
     sys.exit(code)
 
 

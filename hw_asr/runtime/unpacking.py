@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from hw_asr.errors import UserError
 from hw_asr.runtime.atomic_files import sync_directory
+from hw_asr.runtime.printable import printable_line
 
 _SUFFIX = ".unpacking"
 _HEADER_BYTES = 512
@@ -65,7 +66,7 @@ def unpack(archive: Path, directory: Path, *, inside: str = "") -> None:
     room = _Room(archive)
     try:
         members = _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
-        bar = tqdm(members, f"unpacking {archive.name}", unit=" files", delay=2, disable=None)
+        bar = tqdm(members, printable_line(f"unpacking {archive.name}"), unit=" files", delay=2, disable=None)
         for name, source in bar:
             room.take(_HEADER_BYTES)
             _write(archive, target, name, source, room)

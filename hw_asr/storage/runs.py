@@ -20,13 +20,14 @@ from typing import NamedTuple
 from hw_asr.config.arguments import nearest
 from hw_asr.errors import UserError
 from hw_asr.runtime.file_lock import LOCK_NAME, hold
+from hw_asr.runtime.printable import has_control_characters
 
 CONFIG_NAME = "config.json"
 METRICS_NAME = "metrics.jsonl"
 CHECKPOINT_SUFFIX = ".pth"
 LOG_NAME = "train.log"
 _FILES_OF_A_START = {LOCK_NAME, CONFIG_NAME, LOG_NAME, ".allowed"}
-_UNSAFE = re.compile(r"[/\\:\x00-\x1f\x7f]")
+_UNSAFE = re.compile(r"[/\\:]")
 
 
 class RunError(UserError):
@@ -207,7 +208,9 @@ def checkpoint_file(name: str) -> str:
 
 def is_safe_name(name: str) -> bool:
     """Whether a name can be that of a directory or file on every system, and of one only."""
-    return bool(name) and not _UNSAFE.search(name) and not name.startswith(".") and name == name.rstrip(". ")
+    if not name or _UNSAFE.search(name) or has_control_characters(name):
+        return False
+    return not name.startswith(".") and name == name.rstrip(". ")
 
 
 def _directories(path: Path) -> list[str]:

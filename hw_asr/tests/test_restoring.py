@@ -77,7 +77,7 @@ class ResumeTest(TrainingCase):
             path.unlink()
         for changed in (
             {"progress": {**state["progress"], "counts": 5}}, {"optimizer": {}}, {"lr_scheduler": {"_last_lr": "x"}},
-            {"scaler": []}, {"writers": {"metrics_bytes": "x"}}, {"config": 5, "progress": None},
+            {"scaler": [1]}, {"writers": {"metrics_bytes": "x"}}, {"config": 5, "progress": None},
             {"alphabet": 5, "optimizer": 5}, {"progress": [1]},
         ):  # fmt: skip
             with self.subTest(list(changed)):
