@@ -127,11 +127,11 @@ class DirectoryCase(unittest.TestCase):
         record = self.models.parent / "log" / "exp" / "two" / "metrics.jsonl"
         self.assertEqual(record.read_text(), '{"step": 1}\n')
 
-    def test_what_is_here_is_verified_and_not_fetched(self) -> None:
+    def test_existing_files_are_verified_and_not_downloaded_again(self) -> None:
         path = Path(self.loader("download", "best")[1].strip())
         stamp = path.stat().st_mtime_ns
-        _, _, said = self.loader("download", "best")
-        self.assertEqual(said.count("already downloaded and verified"), 2)
+        _, _, errors = self.loader("download", "best")
+        self.assertEqual(errors.count("already downloaded and verified"), 2)
         self.assertEqual(path.stat().st_mtime_ns, stamp)
         content = path.read_text()
         path.write_text(content.replace("finetuned", "finetunex"))  # of the same size
@@ -145,19 +145,19 @@ class DirectoryCase(unittest.TestCase):
                 file.writestr("data", path.stem * 1000)
         half = local / "half.pth"
         half.write_bytes((local / "a.pth").read_bytes()[:-30])
-        status, _, said = self.loader("upload", "--run", "exp:new", "a", "half")
+        status, _, errors = self.loader("upload", "--run", "exp:new", "a", "half")
         self.assertEqual(status, 1)
-        self.assertIn("half.pth: not a whole checkpoint; nothing was uploaded", said)
+        self.assertIn("half.pth: not a whole checkpoint; nothing was uploaded", errors)
         self.assertEqual(DirectoryStorage(self.remote).files(RunId("exp", "new")), [])
         half.unlink()
-        status, _, said = self.loader("upload", "--run", "exp:new", "a", "best", "latest")
-        self.assertEqual((status, said), (0, ""))
+        status, _, errors = self.loader("upload", "--run", "exp:new", "a", "best", "latest")
+        self.assertEqual((status, errors), (0, ""))
         stored = DirectoryStorage(self.remote).files(RunId("exp", "new"))
         self.assertEqual([file.name for file in stored], ["a.pth", "config.json", "model_best.pth", "z.pth"])
         self.assertTrue(all(file.is_copied_to(local / file.name) for file in stored))
         self.assertIn("already on the storage, identical", self.loader("upload", "--run", "exp:new", "a")[2])
 
-    def test_errors_are_one_line_and_name_the_nearest(self) -> None:
+    def test_errors_are_one_line_with_the_nearest_names(self) -> None:
         self.add(self.models, "exp:local", ["model_best"])
         cases = {
             ("download", "--run", "exp:tow"): r"run exp:tow: not on the storage; there are: exp:one, exp:two, ",
@@ -169,15 +169,15 @@ class DirectoryCase(unittest.TestCase):
         }
         for arguments, message in cases.items():
             with self.subTest(arguments):
-                status, out, said = self.loader(*arguments)
+                status, out, errors = self.loader(*arguments)
                 self.assertEqual((status, out), (1, ""))
-                self.assertRegex(said, f"^error: .*{message}")
-                self.assertEqual(said.count("\n"), 1)
+                self.assertRegex(errors, f"^error: .*{message}")
+                self.assertEqual(errors.count("\n"), 1)
         for number in range(50):
             self.add(self.remote, f"many:run{number}", ["a"])
         self.assertRegex(self.loader("download", "--run", "many:rum7")[2], "; nearest of 53: many:run7, ")
 
-    def test_faults_of_the_storage_config(self) -> None:
+    def test_faulty_storage_configs(self) -> None:
         for spec, message in (
             ({"type": "DirectoryStorge", "args": {}}, "storage.type: unknown .* did you mean 'DirectoryStorage'"),
             ({"type": "DirectoryStorage", "args": {"pth": 1}}, "storage.args.pth: unknown key"),
@@ -234,11 +234,11 @@ class DriveLoaderTest(DriveCase):
 
     def test_no_network(self) -> None:
         self.drive.close()
-        status, _, said = call("list", "-c", self.config)
-        self.assertEqual((status, said.count("\n")), (1, 1))
-        self.assertRegex(said, "^error: Google Drive: no connection .* network")
+        status, _, errors = call("list", "-c", self.config)
+        self.assertEqual((status, errors.count("\n")), (1, 1))
+        self.assertRegex(errors, "^error: Google Drive: no connection .* network")
 
-    def test_login_says_whether_uploads_are_possible(self) -> None:
+    def test_login_reports_whether_uploads_are_possible(self) -> None:
         self.assertRegex(call("login", "-c", self.config)[2], "is a service account")
         self.drive.items[ROOT]["driveId"] = "shared drive"
         self.assertEqual(call("login", "-c", self.config)[:2], (0, "Uploads to this storage are possible.\n"))
@@ -246,7 +246,7 @@ class DriveLoaderTest(DriveCase):
         self.assertRegex(call("login", "-c", self.config)[2], "may only read it")
 
     @unittest.skipUnless(os.name == "posix", "needs SIGINT")
-    def test_interrupt_leaves_no_half_file(self) -> None:
+    def test_an_interrupt_leaves_no_partial_file(self) -> None:
         self.put_best(self.file(100), self.file(9 << 20, seed=1))
         self.drive.slow_seconds = DEADLINE
         self.drive.fail("slow", "GET", r"/files/id\d+$", times=100)
@@ -255,14 +255,14 @@ class DriveLoaderTest(DriveCase):
         loader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
         wait_until(lambda: list(self.models.rglob("*.part")))
         loader.send_signal(signal.SIGINT)
-        _, said = loader.communicate(timeout=DEADLINE)
+        _, errors = loader.communicate(timeout=DEADLINE)
         self.assertEqual(loader.returncode, 130)
-        self.assertIn("interrupted", said)
+        self.assertIn("interrupted", errors)
         self.assertEqual([path for path in self.models.rglob("*") if path.is_file()], [])
 
 
 class ShippedConfigTest(unittest.TestCase):
-    def test_shipped_config_is_valid_and_names_the_published_best(self) -> None:
+    def test_the_shipped_config_is_valid_and_names_the_published_best(self) -> None:
         catalogue = Catalogue.read(REPOSITORY / "gdrive_storage" / "external_storage.json")
         self.assertEqual((str(catalogue.best_run), catalogue.best_checkpoint), (BEST_RUN, "model_best"))
         self.assertIn("1XmURU5KBdxDcP_zFHbe06FSThHYqVy_S", repr(catalogue.storage))
