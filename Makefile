@@ -13,7 +13,7 @@ demo: .venv/installed ## train a small recogniser on the speech in demo/ and eva
 	$(BIN)/python test.py -r saved/models/demo/$(RUN)/model_best.pth -c hw_asr/configs/demo_test.json -o $(DEMO)/output.json --report $(DEMO)/report.html
 
 test: .venv/installed-dev ## run all tests
-	$(BIN)/python -m unittest discover
+	$(BIN)/python -m hw_asr.tests.parallel
 
 lint: .venv/installed-dev ## check style, spelling and types
 	$(BIN)/ruff check .
