@@ -2,10 +2,10 @@
 
     python -m benchmarks.data [--manifest corpus.jsonl] [--num 200] [--repeat 3] [--epoch 100000]
 
-The peer is how it is commonly done: each item is decoded, resampled by torchaudio and transformed in the worker, the
-transform made anew for each as the published pipeline does, or once ("kept"); the collate function pads spectrograms.
-Batches of 20 for all, one worker. Then: the share of a training step that waits for data, with two workers, on the
-manifest's recordings; and memory over an epoch of `--epoch` items.
+The baseline is the common way: each item is decoded, resampled by torchaudio and transformed in the worker, with a new
+transform for each item as in the published pipeline, or one for all ("kept"); the collate function pads spectrograms.
+Batches of 20, one worker. Then: the share of training time spent waiting for data, with two workers, on the manifest's
+recordings; and memory over an epoch of `--epoch` items.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ KINDS = (("wav", RATE), ("flac", RATE), ("wav", 44_100), ("flac", 48_000))
 
 
 class PerItem(Dataset[Tensor]):
-    """Decodes, resamples and transforms one utterance at a time; `kept` makes the transform once."""
+    """Decodes, resamples and transforms one utterance at a time; with `kept`, one transform serves all."""
 
     def __init__(self, utterances: Sequence[Utterance], kept: bool) -> None:
         self._paths = [str(utterance.audio_path) for utterance in utterances]
@@ -77,7 +77,7 @@ def features_of_ours() -> FeatureExtractor:
 
 
 def ours(utterances: Sequence[Utterance], num_workers: int, device: torch.device | None) -> Iterator[int]:
-    """Yield the size of each batch when its features are on `device`; without one, when its samples are padded."""
+    """Yield the size of each batch after its features are on `device`, or without one, after its samples are padded."""
     dataset = SpeechDataset(utterances, ENCODER, RATE)
     sampler = GroupLengthBatchSampler(BATCH_SIZE, dataset.durations, seed=0)
     features = features_of_ours().to(device)
@@ -91,14 +91,14 @@ def ours(utterances: Sequence[Utterance], num_workers: int, device: torch.device
 
 
 def per_item(utterances: Sequence[Utterance], num_workers: int, kept: bool) -> Iterator[int]:
-    """Yield the size of each batch when its features are there."""
+    """Yield the size of each batch after its features are computed."""
     dataset = PerItem(utterances, kept)
     for batch in DataLoader(dataset, BATCH_SIZE, shuffle=True, num_workers=num_workers, collate_fn=pad):
         yield len(batch)
 
 
 def rate_of(run: Callable[[], Iterator[int]]) -> float:
-    """Return utterances per second, from the first batch on: starting the worker is not counted."""
+    """Return utterances per second after the first batch, without the start of the worker."""
     batches = run()
     next(batches)
     start = time.perf_counter()
@@ -120,8 +120,8 @@ def recordings(source: Sequence[Utterance], num: int, directory: Path, kind: str
 
 
 def compare(source: Sequence[Utterance], num: int, repeat: int, device: torch.device) -> None:
-    """Print utterances per second of all ways, for each kind of recording."""
-    print(f"utterances/s; ours to features on {device}, or to padded samples only: what a worker process gives")
+    """Print utterances per second of each pipeline, for each kind of recording."""
+    print(f"utterances/s; ours: to features on {device}, or to padded samples only (the part of a worker process)")
     print(f"{'recordings':14}{'per item':>10}{'kept':>10}{'ours':>10}{'ratios':>16}{'samples':>10}{'ratios':>16}")
     for kind, rate in KINDS:
         with tempfile.TemporaryDirectory() as directory:
@@ -129,7 +129,7 @@ def compare(source: Sequence[Utterance], num: int, repeat: int, device: torch.de
             ways: dict[str, Callable[[], Iterator[int]]] = {
                 "ours": partial(ours, utterances, 1, device),
                 "samples": partial(ours, utterances, 1, None),
-                "anew": partial(per_item, utterances, 1, False),
+                "new": partial(per_item, utterances, 1, False),
                 "kept": partial(per_item, utterances, 1, True),
             }
             rates: dict[str, list[float]] = {name: [] for name in ways}
@@ -137,15 +137,15 @@ def compare(source: Sequence[Utterance], num: int, repeat: int, device: torch.de
                 for name, run in ways.items():
                     rates[name].append(rate_of(run))
         median = {name: statistics.median(found) for name, found in rates.items()}
-        line = f"{kind} {rate / 1000:g} kHz".ljust(14) + f"{median['anew']:10.0f}{median['kept']:10.0f}"
+        line = f"{kind} {rate / 1000:g} kHz".ljust(14) + f"{median['new']:10.0f}{median['kept']:10.0f}"
         for name in ("ours", "samples"):
-            ratios = [f"{median[name] / median[peer]:.1f}x" for peer in ("anew", "kept")]
+            ratios = [f"{median[name] / median[peer]:.1f}x" for peer in ("new", "kept")]
             line += f"{median[name]:10.0f}{', '.join(ratios):>16}"
         print(line)
 
 
 def waiting_share(utterances: Sequence[Utterance], num_workers: int, num_steps: int) -> None:
-    """Print which share of training steps of a small DeepSpeech 2 waits for data."""
+    """Print the share of training time of a small DeepSpeech 2 spent waiting for data."""
     features = features_of_ours()
     sizes = {
         "n_feats": features.n_feats,
@@ -181,7 +181,7 @@ def waiting_share(utterances: Sequence[Utterance], num_workers: int, num_steps: 
 
 
 def memory_over_an_epoch(num_items: int, num_workers: int) -> None:
-    """Print the memory of all processes, pages they share counted once, along one epoch."""
+    """Print the memory of all processes during one epoch; shared pages count once."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "a.wav"
         soundfile.write(path, np.zeros(RATE // 4), RATE)
@@ -221,7 +221,7 @@ def main() -> None:
     if source:
         waiting_share(source, 2, options.steps)
     else:
-        print("\nwithout --manifest there are no real recordings to train on: the waiting share is skipped")
+        print("\nno --manifest: the share of waiting needs real recordings, skipped")
     if Path("/proc/self/smaps_rollup").exists():
         memory_over_an_epoch(options.epoch, 2)
 

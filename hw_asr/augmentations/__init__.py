@@ -1,4 +1,4 @@
-"""Changes to training examples; importing this package makes their names known."""
+"""Augmentations of training examples; importing this package registers them."""
 
 from hw_asr.augmentations.noise import RandomNoise
 from hw_asr.augmentations.reverberation import RoomImpulseResponse

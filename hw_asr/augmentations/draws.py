@@ -1,4 +1,4 @@
-"""What augmentations draw for each utterance, and the checks of what they are configured with."""
+"""Random draws of augmentations for each utterance, and checks of their arguments."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def draw_uniform(low: float, high: float, num_rows: int, generator: torch.Genera
 
 
 def draw_seeds(num_rows: int, generator: torch.Generator) -> list[int]:
-    """Draw a seed for each row, for noise that is made where the samples are."""
+    """Draw a seed for each row, for noise generated on the device of the samples."""
     seeds: list[int] = torch.randint(2**62, (num_rows,), generator=generator).tolist()
     return seeds
 
 
 def white_noise(size: int, seed: int, device: torch.device) -> Tensor:
-    """Make (size,) normal noise on `device`, the same for the same seed."""
+    """Return (size,) normal noise on `device`, the same for the same seed."""
     return torch.randn(size, generator=torch.Generator(device).manual_seed(seed), device=device)
 
 

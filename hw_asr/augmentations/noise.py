@@ -24,11 +24,11 @@ from hw_asr.runtime.transfers import send
 
 @WAVE_AUGMENTATIONS.register()
 class RandomNoise:
-    """Adds noise whose loudness goes by the utterance's own: silence stays silent, nothing is clipped.
+    """Adds noise relative to the loudness of the utterance: silence stays silent, nothing is clipped.
 
     The signal-to-noise ratio, of mean powers over the whole utterance, is drawn between `min_snr_in_db` and
-    `max_snr_in_db`; or `amplitude` is the noise's root mean square as a share of the signal's (0.1 is 20 dB).
-    The noise is white, or a random stretch of a random recording under `noise_dir`, repeated where it is too short.
+    `max_snr_in_db`; or `amplitude` is the ratio of the root mean squares of noise and signal (0.1 is 20 dB).
+    The noise is white, or a random section of a random recording under `noise_dir`, repeated if it is too short.
     """
 
     def __init__(
@@ -44,7 +44,9 @@ class RandomNoise:
         check_range("snr_in_db", min_snr_in_db, max_snr_in_db, -60, 120)
         if amplitude is not None:
             if not 0 < amplitude <= 1000:
-                raise ValueError(f"amplitude: expected a share of the signal's, above 0, got {amplitude}")
+                raise ValueError(
+                    f"amplitude: expected a ratio to the signal's amplitude, above 0 and at most 1000, got {amplitude}"
+                )
             min_snr_in_db = max_snr_in_db = -20 * math.log10(amplitude)
         self.p = p
         self._snrs = (min_snr_in_db, max_snr_in_db)

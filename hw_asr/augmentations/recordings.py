@@ -19,14 +19,14 @@ _log = logging.getLogger(__name__)
 
 
 class RecordingsError(UserError):
-    """A directory of recordings holds none that can be decoded."""
+    """No recording of a directory can be decoded."""
 
 
 class Recordings:
-    """The recordings under a directory, decoded when they are first asked for.
+    """The recordings under a directory, decoded on first use.
 
-    Raises ValueError, which starts with the `argument` that the directory was given for, when there are none; a
-    broken one is named in the log once and passed over.
+    Raises ValueError, which starts with `argument`, the name of the setting, when there are none. A recording that
+    cannot be decoded is named in the log once and skipped.
     """
 
     def __init__(self, argument: str, directory: Path, sample_rate: int) -> None:
@@ -38,18 +38,18 @@ class Recordings:
         self._broken: set[Path] = set()
         if not self._paths:
             raise ValueError(
-                f"{argument}: expected a directory with recordings (wav, flac, ...), found none in {directory}"
+                f"{argument}: expected a directory with recordings (wav, flac, ...), but {directory} has none"
             )
 
     def pick(self, position: float) -> Tensor:
-        """Return the (T,) samples of the recording at `position` in [0, 1) of the list, or the next that is whole."""
+        """Return the (T,) samples of the recording at `position` in [0, 1) of the list, or of the next readable one."""
         first = int(position * len(self._paths))
         for path in (*self._paths[first:], *self._paths[:first]):
             if path not in self._broken:
                 try:
                     return self._read(path)
                 except AudioError as error:
-                    _log.warning("passed over: %s", error)
+                    _log.warning("skipped: %s", error)
                     self._broken.add(path)
         raise RecordingsError(f"{self._directory}: none of its recordings can be decoded")
 

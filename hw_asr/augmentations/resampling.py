@@ -1,4 +1,4 @@
-"""Resampling by a ratio of small whole numbers, band limited, in one pair of Fourier transforms."""
+"""Band-limited resampling by a ratio of small integers, with one pair of Fourier transforms."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 MARGIN = 1024
-"""Zeros after the samples, so that the end does not ring into the beginning."""
+"""Zeros after the samples, so that the end does not wrap around to the beginning."""
 
 
 def resample(samples: Tensor, ratio: Fraction) -> Tensor:
     """Return (T * ratio,) samples, rounded, of the same signal as (T,) samples.
 
-    The spectrum is cut off, or filled up with zeros, at the lower of the two Nyquist frequencies: nothing aliases.
-    Numerator and denominator should be small, for then the transforms' sizes have small factors.
+    The spectrum is truncated, or zero-padded, at the lower of the two Nyquist frequencies, so nothing aliases.
+    Numerator and denominator should be small, so that the sizes of the transforms have small factors.
     """
     blocks = smooth_number_from((len(samples) + MARGIN) // ratio.denominator + 1)
     spectrum = torch.fft.rfft(samples, n=blocks * ratio.denominator)
@@ -36,7 +36,7 @@ def resample_to(samples: Tensor, size: int, new_size: int) -> Tensor:
 def coarse_size(lowest: int) -> int:
     """Return the least of 4, 5, 6 and 7 times a power of two from `lowest` on.
 
-    cuFFT prepares itself for every new size, so few sizes are better than fitting ones.
+    cuFFT makes a plan for every new size, so a few sizes are better than exact ones.
     """
     power = 1 << max(0, (lowest - 1).bit_length() - 3)
     return next(power * factor for factor in (4, 5, 6, 7, 8) if power * factor >= lowest)

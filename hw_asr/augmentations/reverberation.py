@@ -1,4 +1,4 @@
-"""Reverberation of waveforms by impulse responses of rooms, recorded or made up."""
+"""Reverberation of waveforms by impulse responses of rooms, recorded or synthetic."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ MAX_RESPONSE_SECONDS = 2.0
 
 @WAVE_AUGMENTATIONS.register()
 class RoomImpulseResponse:
-    """Puts an utterance into a room; its length, its loudness and the time of its direct sound stay.
+    """Adds the reverberation of a room; length, loudness and the time of the direct sound do not change.
 
-    Without `ir_dir` the room is made up: a direct sound, then white noise that decays by 60 dB in a reverberation
+    Without `ir_dir` the response is synthetic: a direct sound, then white noise that decays by 60 dB in a reverberation
     time drawn between `min_rt60` and `max_rt60` seconds (Polack's model), softer than the direct sound by a number of
     decibels drawn between `min_drr_in_db` and `max_drr_in_db`. With it, a random recording under `ir_dir` is taken,
     from its loudest sample on, at most 2 s of it.
@@ -74,14 +74,14 @@ class RoomImpulseResponse:
 
     def _response(self, rt60: float, drr: float, seed: int, device: torch.device) -> Tensor:
         if self._recordings is None:
-            return made_up_response(rt60, drr, seed, self._sample_rate, device)
+            return synthetic_response(rt60, drr, seed, self._sample_rate, device)
         position = torch.rand((), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         recording = self._recordings.pick(float(position))
         begin = int(recording.abs().argmax())
         return send(recording[begin : begin + int(MAX_RESPONSE_SECONDS * self._sample_rate)], device)
 
 
-def made_up_response(rt60: float, drr: float, seed: int, sample_rate: int, device: torch.device) -> Tensor:
+def synthetic_response(rt60: float, drr: float, seed: int, sample_rate: int, device: torch.device) -> Tensor:
     """Return a response of `rt60` seconds whose first sample, the direct sound, is 1; the rest has -`drr` dB of it."""
     time = torch.arange(int(rt60 * sample_rate) + 2, device=device) / sample_rate
     tail = white_noise(len(time), seed, device) * 10 ** (-3 * time / rt60) * (time >= PREDELAY_SECONDS)

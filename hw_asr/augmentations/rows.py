@@ -1,4 +1,4 @@
-"""Rows of padded batches: masks of their lengths (which are on the CPU), their energy, replacing some of them."""
+"""Rows of padded batches: their energy, and replacing some of them; lengths are on the CPU."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Augmentations of spectrograms: masks over frequency and time (Park et al. 2019 and 2020).
 
-What is masked becomes the mean of its frequency bin over the utterance, for power spectra and their logarithms alike.
-In features that are centred later, over the utterance, that is zero, as in the paper; in plain logarithms a zero
-would be a loud sound, since that of silence is far below zero.
+Masked values become the mean of their frequency bin over the utterance, in power spectra and in their logarithms.
+After normalisation per utterance that is zero, as in the paper; in plain logarithms a zero would be a loud sound.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from hw_asr.features import length_mask
 from hw_asr.runtime.transfers import send
 
 MAX_MASKED_TIME = 0.5
-"""Share of an utterance that a single `TimeMasking` may hide."""
+"""Largest part of an utterance that `TimeMasking` masks."""
 
 
 @SPECTROGRAM_AUGMENTATIONS.register()
 class FrequencyMasking:
-    """Masks 0 to `freq_mask_param` adjacent frequency bins; each width and place is equally likely."""
+    """Masks 0 to `freq_mask_param` adjacent frequency bins; widths and positions are uniform."""
 
     def __init__(self, p: float = 0.5, freq_mask_param: int = 27) -> None:
         check_probability("p", p)
@@ -117,7 +116,7 @@ def _spans(sizes: Tensor, width: int, num_spans: int, max_widths: Tensor, genera
 
 
 def _filled(spectrogram: Tensor, lengths: Tensor, hidden: Tensor) -> Tensor:
-    """Put each bin's mean over the utterance where `hidden`, which broadcasts to (B, F, T); padding becomes zero."""
+    """Replace values where `hidden`, broadcast to (B, F, T), by their bin's mean; set padding to zero."""
     inside = length_mask(lengths, spectrogram.shape[2], spectrogram.device)[:, None, :]
     kept = spectrogram.masked_fill(~inside, 0.0)
     mean = kept.sum(dim=2, keepdim=True) / send(lengths.clamp(min=1), spectrogram.device)[:, None, None]

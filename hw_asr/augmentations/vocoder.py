@@ -1,4 +1,4 @@
-"""The phase vocoder: longer or shorter speech at the same pitch, for whole batches."""
+"""A phase vocoder: longer or shorter speech at the same pitch, for whole batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hw_asr.runtime.transfers import send
 WINDOW_SECONDS = 0.032
 """Rounded to a power of two samples: 512 at 16 kHz; more than two periods of the lowest voices."""
 TURN = 1 << 32
-"""Phases are added up as whole numbers, of which this is a full turn: such sums do not depend on their order."""
+"""A full turn: phases are summed as integers, so that sums do not depend on their order."""
 
 
 def window_size(sample_rate: int) -> int:
@@ -65,7 +65,7 @@ def _overlap_added(frames: Tensor, window: Tensor, size: int) -> Tensor:
 
 
 def _summed(quarters: Tensor) -> Tensor:
-    """Add up frames cut into quarters (B, N, 4, Q), each a quarter after the one before it; return (B, (N + 3) * Q)."""
+    """Overlap and add frames in quarters (B, N, 4, Q), with a hop of one quarter; return (B, (N + 3) * Q)."""
     num_rows, num_frames, _, quarter = quarters.shape
     result = quarters.new_zeros(num_rows, num_frames + 3, quarter)
     for number in range(4):

@@ -17,7 +17,7 @@ from hw_asr.config.registry import WAVE_AUGMENTATIONS
 from hw_asr.runtime.transfers import send
 
 MAX_DENOMINATOR = 100
-"""Of the ratios that `SpeedPerturbation` resamples by."""
+"""Largest denominator of the ratios of `SpeedPerturbation`."""
 
 
 @WAVE_AUGMENTATIONS.register()
@@ -66,10 +66,10 @@ class TimeStretching:
 
 @WAVE_AUGMENTATIONS.register()
 class PitchShift:
-    """Raises or lowers the pitch, formants included, by a number of semitones; the duration stays.
+    """Raises or lowers the pitch, formants included, by a number of semitones; the duration does not change.
 
-    The utterance is stretched by the ratio of the frequencies and then played faster by it. Pitches are within a tenth
-    of a semitone of what is drawn: only sizes that are quick to transform are used.
+    The utterance is stretched by the ratio of the frequencies and then resampled by it. Pitches are within a tenth of a
+    semitone of the drawn value, because only sizes with fast Fourier transforms are used.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class PitchShift:
 class _Plan(NamedTuple):
     """How the pitch of a row is shifted: stretched to `longer_length`, then resampled from `size` to `new_size`.
 
-    Both sizes include the zeros that follow; the pitch goes up by size / new_size.
+    Both sizes include trailing zeros; the pitch changes by the ratio size / new_size.
     """
 
     row: int
@@ -119,7 +119,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(row: int, length: int, semitones: float) -> _Plan:
-    """Choose the sizes of the Fourier transforms; over all rows and semitones there are a few hundred."""
+    """Choose the sizes of the Fourier transforms; there are a few hundred over all lengths and semitones."""
     ratio = 2 ** (semitones / 12)
     size = coarse_size(math.ceil(length * ratio * 1.01) + MARGIN)
     new_size = nearest_smooth(size / ratio)

@@ -1,4 +1,4 @@
-"""Corpora that come as an archive from the web: present, or downloaded and unpacked once."""
+"""Corpora that are an archive on the web, downloaded and unpacked once."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from hw_asr.runtime.unpacking import unpack
 
 
 class Archive(NamedTuple):
-    """An archive on the web; what it holds under `inside` is the corpus."""
+    """An archive on the web; its directory `inside` is the corpus."""
 
     url: str
     inside: str
     gigabytes: float
-    """About how much is downloaded; the unpacked files take about as much again."""
+    """Approximate size of the download; the unpacked files need about the same space."""
     md5: str | None = None
     sha256: str | None = None
 
 
 def is_present(directory: Path) -> bool:
-    """Whether a directory has anything in it; unpacked ones appear only when they are whole."""
+    """Whether a directory is not empty; unpacked directories appear only when they are complete."""
     return directory.is_dir() and any(not path.name.startswith(".") for path in directory.iterdir())
 
 
 def ensure(directory: Path, archive: Archive) -> Path:
-    """Return the directory, downloaded and unpacked if there is nothing; several processes do it once.
+    """Return the directory, downloaded and unpacked if it is missing; several processes do it only once.
 
     The archive is removed afterwards. Raises DownloadError, UnpackError.
     """
@@ -43,14 +43,14 @@ def ensure(directory: Path, archive: Archive) -> Path:
 
 
 def describe(name: str, directory: Path, archive: Archive) -> str:
-    """Say in one line where a corpus is, or from where to where it would be downloaded."""
+    """Return one line: where a corpus is, or from where to where it would be downloaded."""
     if is_present(directory):
         return f"{name}: in {directory}"
     return f"{name}: would be downloaded from {archive.url} to {directory}, about {archive.gigabytes:g} GB"
 
 
 class ArchiveCorpus(FilteredCorpus):
-    """A corpus that is one archive, unpacked in `directory`; its index is kept in `index_dir`, by default there too."""
+    """A corpus of one archive, unpacked in `directory`; its index is in `index_dir`, by default in `directory`."""
 
     can_download = True
 
@@ -70,7 +70,7 @@ class ArchiveCorpus(FilteredCorpus):
 
     @property
     def name(self) -> str:
-        """What messages call this corpus."""
+        """The name of this corpus in messages."""
         return self._name
 
     def is_here(self) -> bool:
@@ -78,7 +78,7 @@ class ArchiveCorpus(FilteredCorpus):
         return is_present(self._directory)
 
     def status(self) -> str:
-        """Say where it is, or from where it would be downloaded."""
+        """Return one line: where it is, or from where it would be downloaded."""
         return describe(self._name, self._directory, self._archive)
 
     def _fetched(self) -> Path:

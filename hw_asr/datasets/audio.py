@@ -36,7 +36,7 @@ EXTENSIONS = frozenset(
     )
     for name in names.split()
 )
-"""What a folder is searched for; decoding itself goes by content."""
+"""Extensions that a folder is searched for; decoding depends on the content only."""
 
 _RATE_TO_MEASURE = 8000
 
@@ -51,7 +51,7 @@ def read_recording(
     """Decode a recording, or a piece of it, to mono at `sample_rate` Hz, as far as it goes.
 
     Channels are averaged, or the loudest one is taken where they cancel out; resampling is soxr's HQ; what overshoots
-    full scale is clipped; gaps in the time stamps are silent. The format is found by content, whatever the extension.
+    full scale is clipped; gaps in the time stamps are silent. The format is detected by content.
     A recording over `compact_seconds` is returned as 16-bit integers, in half of the memory.
     Raises AudioError for a file that is missing, empty, over the limits, or holds no audio.
     """

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 GAP_SECONDS = 0.1
-"""A time stamp that is so far behind the end of what was decoded begins after a gap; less is jitter."""
+"""A time stamp at least this far after the end of the previous audio means a gap; less is jitter."""
 MAX_GAP_SECONDS = 3600.0
 JUMP_BACK_SECONDS = 1.0
-"""A time stamp that is so far back begins another stream, with a clock of its own."""
+"""A time stamp this far back starts another stream with its own clock."""
 
 
 class Clock:

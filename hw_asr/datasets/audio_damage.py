@@ -71,7 +71,7 @@ class PacketReader:
         self._error = "the demuxer does not reach the end"
 
     def frames(self) -> Iterator[Any]:
-        """Yield the decoded frames; what cannot be decoded is left out and counted."""
+        """Yield the decoded frames; packets that cannot be decoded are skipped and counted."""
         for packet in self.packets():
             self._num_packets += bool(packet.size)
             try:
@@ -88,7 +88,7 @@ class PacketReader:
             yield from frames
 
     def _add_bad(self, packet: Any) -> None:
-        """Count a packet, unless it is a tag; at the end of a file, what does not begin as frames do is no frame."""
+        """Count a packet unless it is a tag; at the end of a file, it must also begin like a frame."""
         if bytes(memoryview(packet)[:3]) in _TAGS:
             return
         self._num_bad_at_end += 1
@@ -96,14 +96,14 @@ class PacketReader:
         self._is_incomplete = self._is_incomplete or packet.is_corrupt or starts_like_a_frame
 
     def forget(self) -> None:
-        """Forget what was wrong so far: after seeking, decoders lack what came before."""
+        """Reset the counts: after seeking, decoders lack the preceding packets."""
         self._num_packets = self._num_bad = self._num_bad_at_end = 0
 
     def verdict(self, seconds: float, declared: float | None, decoded: float | None = None) -> Verdict:
         """Return what is wrong with a track of `seconds` in all.
 
-        `declared` is its length according to the file, None when it does not say; `decoded` is the part that could be
-        decoded, if anything less than what is declared is damage.
+        `declared` is its length according to the file, if known. `decoded` is the length of what could be decoded,
+        given only where less than `declared` means damage.
         """
         if self._error:
             return Verdict(f"cut off after {seconds:.1f} s: {self._error}", Damage.CERTAIN)
@@ -149,7 +149,7 @@ class _Mp3Header(NamedTuple):
 
     @classmethod
     def parse(cls, header: bytes) -> _Mp3Header | None:
-        """Return what four bytes say, None for what is no such header."""
+        """Parse four bytes; return None if they are not such a header."""
         if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
             return None
         version = {3: 1, 2: 2, 0: 4}.get(header[1] >> 3 & 3, 0)  # 4 stands for 2.5, whose rates are a quarter of 1's
@@ -162,7 +162,7 @@ class _Mp3Header(NamedTuple):
 
 
 def _mp3_tag_seconds(file: BinaryIO) -> float | None:
-    """Return the length by the Xing or Info tag, which stands in the first frame instead of audio; None without one."""
+    """Return the length according to the Xing or Info tag in the first frame; None without one."""
     file.seek(0)
     head = file.read(10)
     start = 0

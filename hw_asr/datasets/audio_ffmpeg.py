@@ -1,4 +1,4 @@
-"""Decoding through PyAV, which carries FFmpeg: every format that libsndfile does not read whole."""
+"""Decoding through PyAV, which includes FFmpeg: every format that libsndfile does not read completely."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ CONTAINERS = (
     "mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,paf,qcp,rm,shn,sox,tak,truehd,tta,voc,w64,wav,"
     "webm,wsd,wtv,wv,xwma,3gp,3g2,m4a,mj2"
 )
-"""FFmpeg would also take pictures, raw video, text art, and playlists that reach out to other files and hosts."""
+"""Without this list FFmpeg would also open images, raw video, and playlists that refer to other files and hosts."""
 
 _MP3, _MATROSKA = frozenset(["mp3"]), frozenset(["matroska"])
 _COUNTED = frozenset(["aiff", "ape", "au", "caf", "flac", "nistsphere", "tta", "w64", "wav", "wv"])
 """Formats whose header holds the number of samples; that of others is an estimate."""
 _CLOCK_FROM_ZERO = frozenset(["matroska", "mov"])
 _CLOCKED = _CLOCK_FROM_ZERO | frozenset(["asf", "flac", "flv", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv"])
-"""Formats whose time stamps are a clock; elsewhere FFmpeg makes them up from sizes or counts."""
+"""Formats with real time stamps; elsewhere FFmpeg derives them from sizes or counts."""
 _SEEKABLE = _CLOCK_FROM_ZERO | _COUNTED | frozenset(["aac", "amr", "mp3"])
-"""Formats in which the time stamps after seeking can be relied on."""
+"""Formats with reliable time stamps after seeking."""
 
 _UNTIMED = frozenset(["aac", "loas"])
-"""Formats in which FFmpeg takes the first packet's rate for that of all."""
+"""Formats in which FFmpeg assumes that all packets have the rate of the first."""
 
 PREROLL_SECONDS = 1.0
 """Decoded before a piece and dropped: decoders need what came before, MP3 half a second."""
@@ -77,7 +77,7 @@ def _is_silent(decoded: Decoded) -> bool:
 def packet_duration(file: BinaryIO) -> float:
     """Return the length of the best audio track in seconds, from its packets, without decoding them.
 
-    0 when they do not say. Raises DecodingError.
+    Returns 0 when they have no durations. Raises DecodingError.
     """
     with _open(file) as container:
         stream = container.streams.best("audio")
@@ -153,7 +153,7 @@ class _TrackDecoder:
         self._is_clocked = _has_format(container, _CLOCKED)
 
     def run(self, seeks: bool = False) -> Decoded | None:
-        """Decode up to the end of the piece; None when, after seeking, nothing says where the first frame belongs."""
+        """Decode up to the end of the piece; return None when the position after seeking is unknown."""
         for frame in self._reader.frames():
             if seeks:
                 assert self._target.piece is not None
@@ -191,7 +191,7 @@ class _TrackDecoder:
 
 
 class _Blocks:
-    """Joins the small frames of a track to blocks of one rate and layout, which a signal takes faster."""
+    """Joins the small frames of a track into larger blocks of one rate and layout."""
 
     def __init__(self, signal: MonoSignal) -> None:
         self._signal = signal
@@ -213,7 +213,7 @@ class _Blocks:
         self._num_frames += values.shape[1]
 
     def flush(self) -> None:
-        """Give the signal what has been collected."""
+        """Append the collected frames to the signal."""
         if self._parts and self._key is not None:
             values = np.concatenate(self._parts, axis=1)
             self._signal.append(_to_float(values).T, self._key[0])

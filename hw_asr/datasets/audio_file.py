@@ -11,14 +11,14 @@ from hw_asr.datasets.recording import AudioError
 
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)
 MAX_READS_OF_A_FILE = 100
-"""How often a demuxer may read a file; 64 kB for each of many small, scattered packets is the worst honest case."""
+"""How often a demuxer may read a file: each of many small, scattered packets may need a read of 64 kB."""
 MIN_READ_LIMIT = 64 << 20
 
 
 def open_recording(path: Path) -> BinaryIO:
     """Open a regular file, unbuffered; a FIFO or a device is not waited for.
 
-    Raises AudioError for what is missing, empty, not a regular file or cannot be read.
+    Raises AudioError for a file that is missing, empty, not regular or not readable.
     """
     try:
         file = open(path, "rb", buffering=0, opener=_open)  # noqa: SIM115  # the caller closes it
@@ -65,7 +65,7 @@ class BoundedFile:
             return b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to another position; return it, or -1 when there is none such."""
+        """Move to another position; return it, or -1 for an invalid one."""
         try:
             return self._file.seek(offset, whence)
         except (OSError, ValueError):

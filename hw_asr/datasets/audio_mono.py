@@ -16,14 +16,14 @@ MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 MAX_CHANNELS = 256
 MAX_AMPLITUDE = 10.0
 CANCELLATION = 0.2
-"""Channels cancel out when their mean has less than this share of the energy that unrelated channels would leave."""
+"""Channels cancel out when their mean has less than this share of the energy of the mean of unrelated channels."""
 _SILENT_BLOCK = 1 << 20
 
 
 class MonoSignal:
     """Collects the mean of the channels, or one of them, resampled to the target's rate by soxr (HQ).
 
-    Blocks follow each other on the recording's clock; what lies outside of the target's piece is dropped. The rate and
+    Blocks are consecutive on the recording's clock; samples outside of the target's piece are dropped. The rate and
     the number of channels may change between blocks. Memory grows with the result only; a result that is longer than
     the target's `compact_seconds` is kept as 16-bit integers.
     """
@@ -56,7 +56,7 @@ class MonoSignal:
         return int(self._channel_energy.argmax())
 
     def append(self, block: Samples, sample_rate: int) -> None:
-        """Add (T, C) samples at a rate in Hz. Raises DecodingError for what is over the limits."""
+        """Add (T, C) samples at a rate in Hz. Raises DecodingError beyond the limits."""
         check_format(sample_rate, block.shape[1])
         start = self.position
         self.position += len(block) / sample_rate
@@ -68,7 +68,7 @@ class MonoSignal:
             self._resample(self._mixed(block), sample_rate)
 
     def append_silence(self, seconds: float) -> None:
-        """Add silence, as long as a gap. Raises DecodingError for what is over the limits."""
+        """Add silence, as long as a gap. Raises DecodingError beyond the limits."""
         rate = self._rate or self._target.sample_rate
         remaining = round(seconds * rate)
         while remaining > 0 and not self.is_complete:

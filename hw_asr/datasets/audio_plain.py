@@ -1,4 +1,4 @@
-"""Decoding through libsndfile: what it reads whole, faster than FFmpeg, and with exact seeking."""
+"""Decoding through libsndfile, for formats that it reads completely: faster than FFmpeg, with exact seeking."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hw_asr.datasets.recording import Decoded, Target
 
 BLOCK_FRAMES = 1 << 18
 MAX_FRAMES_PER_BYTE = 8192
-"""Above what any codec reaches (digital silence in FLAC); a header that claims more lies."""
+"""More than any codec reaches (digital silence in FLAC); a header with more is wrong."""
 
 
 def decode_plain(file: BinaryIO, starts: Sequence[int], target: Target) -> Decoded | None:
@@ -54,7 +54,7 @@ def header_duration(file: BinaryIO, starts: Sequence[int]) -> float | None:
 
 
 def _streams(file: BinaryIO, starts: Sequence[int]) -> Iterator[int | io.BytesIO]:
-    """Yield what soundfile opens: the descriptor of a single stream, or the bytes of each of several."""
+    """Yield what soundfile opens: the descriptor of a file of one stream, or the bytes of each stream."""
     if len(starts) == 1:
         file.seek(0)
         yield file.fileno()
@@ -73,7 +73,7 @@ def _append(sound: soundfile.SoundFile, signal: MonoSignal, target: Target) -> b
         sound.seek(skipped)
         signal.position += skipped / sound.samplerate
         remaining -= skipped
-    while remaining > 0 and not signal.is_complete:  # in blocks: a header may claim more than there is memory
+    while remaining > 0 and not signal.is_complete:  # in blocks: a header may declare more than fits into memory
         block = sound.read(min(BLOCK_FRAMES, remaining), dtype="float32", always_2d=True)
         if len(block) == 0:
             return False

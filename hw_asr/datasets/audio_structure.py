@@ -1,4 +1,4 @@
-"""What the bytes of a file say about it: whether libsndfile reads all of it, and whether the end is missing."""
+"""The structure of a file: whether libsndfile reads all of it, and whether its end is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 _BLOCK = 1 << 20
 _STREAMED = 0x7FFF0000
-"""Sizes of 0 and of 2 GB or more are what streaming writers put into 32 bits."""
+"""Streaming writers declare sizes of 0, or of 2 GB and more, in 32 bits."""
 
 _PCM_TAGS = frozenset([1, 3, 6, 7, 0xFFFE])
 """Integers, floats, A-law, µ-law, extensible."""
@@ -41,7 +41,7 @@ class Structure(NamedTuple):
     """What is known of a file before it is decoded."""
 
     is_plain: bool
-    """A wav, FLAC or Ogg file, which libsndfile reads whole, quickly, and with exact seeking."""
+    """A wav, FLAC or Ogg file that libsndfile reads completely."""
     declared_share: float = 1.0
     """The bytes of audio that its header declares, divided by those that are there."""
     starts: tuple[int, ...] = (0,)
@@ -58,7 +58,7 @@ class Structure(NamedTuple):
 
 
 def examine(file: BinaryIO) -> Structure:
-    """Look at a file whose format can be told by its first bytes."""
+    """Return the structure of a file, as far as it is known for its format."""
     file.seek(0)
     head = file.read(64)
     if head[:4] == b"fLaC":
@@ -127,7 +127,7 @@ def _chunks(file: BinaryIO, layout: _Chunks, end: int) -> Iterator[tuple[bytes, 
 
 
 def _is_pcm(content: bytes) -> bool:
-    """Whether a wav's format is one whose every field makes sense: libsndfile divides by some of them."""
+    """Whether the fields of a wav's format are valid: libsndfile divides by some of them."""
     tag, bits = int.from_bytes(content[:2], "little"), int.from_bytes(content[14:16], "little")
     return tag in _PCM_TAGS and bits in (8, 16, 24, 32, 64)
 
@@ -147,7 +147,7 @@ def _read(file: BinaryIO, position: int, size: int) -> bytes:
 
 
 def _occurrences(file: BinaryIO, mark: re.Pattern[bytes]) -> list[int]:
-    """Return where a mark of up to 8 bytes occurs behind the first bytes; audio may happen to read so, too."""
+    """Return the positions of a mark of up to 8 bytes after the first 4; encoded audio may contain it by chance."""
     position, before = 4, b""
     file.seek(position)
     found: list[int] = []
@@ -160,20 +160,20 @@ def _occurrences(file: BinaryIO, mark: re.Pattern[bytes]) -> list[int]:
 
 
 def _ogg_is_cut_off(file: BinaryIO) -> bool:
-    """Whether an Ogg file ends in the middle of a page; decoders silently leave that page out.
+    """Whether an Ogg file ends in the middle of a page; decoders skip that page silently.
 
-    A last page without the end-of-stream flag proves nothing: Android's own writer, and the voice messages made with
-    it, never set it. Bytes behind the last page that begin no other, such as tags, are no cut.
+    A missing end-of-stream flag proves nothing: Android's writer never sets it. Bytes after the last page, such as
+    tags, are not a cut unless another page begins there.
     """
     tail = _read(file, max(0, _size(file) - LARGEST_OGG_PAGE), LARGEST_OGG_PAGE)
     ends = [_end_of_ogg_page(tail, mark.start()) for mark in re.finditer(b"OggS", tail)]
-    if not ends or len(tail) in ends:  # among all: a mark may also be audio that happens to read so
+    if not ends or len(tail) in ends:  # any of them: encoded audio may contain the mark by chance
         return False
     return ends[-1] > len(tail) or b"OggS".startswith(tail[ends[-1] :])
 
 
 def _end_of_ogg_page(data: bytes, start: int) -> int:
-    """Return where the page at `start` ends; behind the end of the data where its header is incomplete."""
+    """Return where the page at `start` ends: after the end of the data if its header is incomplete."""
     segments = start + OGG_HEADER
     table = data[segments : segments + data[segments - 1]] if segments <= len(data) else b""
     is_whole = segments <= len(data) and len(table) == data[segments - 1]

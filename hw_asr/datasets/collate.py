@@ -11,7 +11,7 @@ from hw_asr.types import Batch, Example, Failure
 
 
 def collate(items: Sequence[Example | Failure]) -> Batch:
-    """Pad with zeros to the longest; failures are carried along, and a batch of nothing else has 0 utterances."""
+    """Pad with zeros to the longest; failures are kept apart, so a batch may have 0 utterances."""
     examples = [item for item in items if isinstance(item, Example)]
     samples, sample_lengths = _padded([example.samples for example in examples], torch.float32)
     targets, target_lengths = _padded([example.targets for example in examples], torch.int64)

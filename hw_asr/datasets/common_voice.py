@@ -50,7 +50,7 @@ class CommonVoiceDataset(FilteredCorpus):
 
     @property
     def name(self) -> str:
-        """What messages call this corpus."""
+        """The name of this corpus in messages."""
         return f"Common Voice {self._split}"
 
     def is_here(self) -> bool:
@@ -58,7 +58,7 @@ class CommonVoiceDataset(FilteredCorpus):
         return self._data_dir.exists()
 
     def status(self) -> str:
-        """Say whether it is there."""
+        """Return one line: whether it is there."""
         return f"{self.name}: {self._data_dir}{'' if self._data_dir.exists() else ' (missing)'}"
 
     def utterances(self) -> Selection:

@@ -34,15 +34,15 @@ class FilteredCorpus(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What messages call this corpus."""
+        """The name of this corpus in messages."""
 
     @abstractmethod
     def is_here(self) -> bool:
-        """Whether `select` finds everything in its place and downloads nothing."""
+        """Whether `select` needs no download."""
 
     @abstractmethod
     def status(self) -> str:
-        """Return one line: what is there, or what would be downloaded, from where to where, and how large it is."""
+        """Return one line: where it is, or what would be downloaded, from where to where, and its size."""
 
     @abstractmethod
     def utterances(self) -> Selection:
@@ -54,7 +54,7 @@ class FilteredCorpus(ABC):
     def select(self, normalize: Callable[[str], str]) -> Selection:
         """Download and index what is missing, then return the utterances, filtered, their texts normalised.
 
-        Raises DataError when the corpus is not there or nothing of it is left, DownloadError when the download fails.
+        Raises DataError when the corpus is missing or no utterance is left, DownloadError when the download fails.
         """
         utterances, dropped = self.utterances()
         if utterances and all(utterance.duration == UNREADABLE for utterance in utterances):

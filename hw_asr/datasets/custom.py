@@ -53,7 +53,7 @@ class CustomAudioDataset(FilteredCorpus):
 
     @property
     def name(self) -> str:
-        """What messages call this corpus."""
+        """The name of this corpus in messages."""
         return str(self._manifest or "CustomAudioDataset")
 
     def is_here(self) -> bool:
@@ -61,14 +61,14 @@ class CustomAudioDataset(FilteredCorpus):
         return self._manifest is None or self._manifest.is_file()
 
     def status(self) -> str:
-        """Say whether the manifest is there."""
+        """Return one line: whether the manifest is there."""
         if isinstance(self._data, list):
             return f"CustomAudioDataset: {len(self._data)} recordings listed in the config"
         assert self._manifest is not None
         return f"CustomAudioDataset: {self._manifest}{'' if self._manifest.is_file() else ' (missing)'}"
 
     def utterances(self) -> Selection:
-        """Return what is listed; malformed entries are counted."""
+        """Return the listed utterances; malformed entries are counted."""
         manifest = self._manifest
         directory = self._data_dir or (manifest.parent if manifest is not None else Path())
         utterances, left_out = parse_entries(self._entries(), directory, self.name)
@@ -101,7 +101,7 @@ class CustomDirAudioDataset(FilteredCorpus):
 
     @property
     def name(self) -> str:
-        """What messages call this corpus."""
+        """The name of this corpus in messages."""
         return str(self._audio_dir)
 
     def is_here(self) -> bool:
@@ -109,11 +109,11 @@ class CustomDirAudioDataset(FilteredCorpus):
         return self._audio_dir.is_dir()
 
     def status(self) -> str:
-        """Say whether the directory is there."""
+        """Return one line: whether the directory is there."""
         return f"CustomDirAudioDataset: {self._audio_dir}{'' if self._audio_dir.is_dir() else ' (missing)'}"
 
     def utterances(self) -> Selection:
-        """Return the recordings found."""
+        """Return the recordings under `audio_dir`."""
         directory = existing_directory(self._audio_dir, "a directory of recordings")
         texts = self._transcription_dir
         if texts is not None:

@@ -29,7 +29,7 @@ class FSDDDataset(ArchiveCorpus):
 
     By the published convention `test` is each speaker's first five recordings of each digit, and `train` the others.
     With `held_out_speaker`, `test` is all of that speaker and `train` all of the others. `data_dir` is the repository
-    or its recordings/, by default `root_dir/fsdd`; what is not there is downloaded.
+    or its recordings/, by default `root_dir/fsdd`; it is downloaded if it is missing.
     """
 
     def __init__(

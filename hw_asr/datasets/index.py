@@ -55,7 +55,7 @@ def indexed(
         try:
             with write_and_rename(index_path, "w") as file:
                 file.write(json.dumps({"index": VERSION, "files": state, "left_out": left_out}) + "\n")
-                file.writelines(json.dumps(_entry(each, directory)) + "\n" for each in utterances)
+                file.writelines(json.dumps(_entry(utterance, directory)) + "\n" for utterance in utterances)
         except OSError as error:
             reason = f"{index_path} cannot be written: {error.strerror}"
             logger.warning("%s: the index is not kept, %s; set index_dir", source, reason)
@@ -153,7 +153,7 @@ def _duration(utterance: Utterance) -> float | AudioError:
 
 
 def _load(index_path: Path, state: str, directory: Path) -> Selection | None:
-    """Return the content of an index, None where there is none, it is out of date, or damaged."""
+    """Return the content of an index, None if it is missing, out of date or damaged."""
     try:
         with index_path.open(encoding="utf-8") as file, _no_collections():
             header = json.loads(next(file))

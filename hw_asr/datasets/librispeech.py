@@ -74,7 +74,7 @@ class LibrispeechDataset(FilteredCorpus):
 
     @property
     def name(self) -> str:
-        """What messages call this corpus."""
+        """The name of this corpus in messages."""
         return f"LibriSpeech {self._part}"
 
     def is_here(self) -> bool:
@@ -82,13 +82,13 @@ class LibrispeechDataset(FilteredCorpus):
         return all(is_present(self._directory(part)) for part in self._parts)
 
     def status(self) -> str:
-        """Say where each part is, or from where it would be downloaded."""
+        """Return one line: where each part is, or from where it would be downloaded."""
         return "; ".join(
             describe(f"LibriSpeech {part}", self._directory(part), self._archive(part)) for part in self._parts
         )
 
     def utterances(self) -> Selection:
-        """Download what is missing and return the utterances of all parts."""
+        """Download missing parts and return the utterances of all parts."""
         utterances: list[Utterance] = []
         for part in self._parts:
             directory = ensure(self._directory(part), self._archive(part))

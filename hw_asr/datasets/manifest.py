@@ -1,4 +1,4 @@
-"""Lists of utterances: reading JSON, JSONL and CSV, filtering, dropping what CTC cannot align; nothing is decoded."""
+"""Lists of utterances: parsing the rows of manifests, filtering, dropping what CTC cannot align."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hw_asr.types import Selection, TextEncoder, Utterance
 logger = logging.getLogger(__name__)
 
 UNREADABLE = 0.0
-"""Duration of an utterance whose recording could not be opened; decoding it gives a Failure with the reason."""
+"""Duration of an utterance whose recording cannot be opened; decoding it gives a Failure with the reason."""
 
 MAX_MALFORMED = 0.1
 
@@ -34,11 +34,11 @@ _KEYS = {
 
 
 class DataError(UserError):
-    """Data that is not there or not usable."""
+    """Data that is missing or not usable."""
 
 
 class Entry(NamedTuple):
-    """A row of a manifest, or what is wrong with it."""
+    """A row of a manifest: its content, or a description of the fault in it."""
 
     place: str
     """Such as `line 7`."""
@@ -125,10 +125,10 @@ def select(
     max_text_length: int | None = None,
     dropped: Mapping[str, int] | None = None,
 ) -> Selection:
-    """Normalise the texts and leave out what is too long (seconds, characters), doubled or has nothing to learn from.
+    """Normalise the texts; leave out utterances that are too long (seconds, characters), duplicate or without text.
 
-    `limit` keeps a sample that is the same every time, in the order given. `dropped` counts what was left out before.
-    Raises DataError when nothing remains.
+    `limit` keeps the same sample every time, in the order given. `dropped` holds earlier counts, which are added to.
+    Raises DataError when no utterance is left.
     """
     counts = Counter(dropped or {})
     kept: list[Utterance] = []
@@ -183,7 +183,7 @@ def split_alignable(
 
 
 def _fits(labels: Sequence[int], num_frames: int) -> bool:
-    """Whether labels can be aligned with so many frames; only few texts are so near the border that repeats decide."""
+    """Whether labels can be aligned with this number of frames; repeats matter only for texts near the limit."""
     if 2 * len(labels) - 1 <= num_frames:
         return True
     num_repeated: int = sum(map(operator.eq, labels, islice(labels, 1, None)))

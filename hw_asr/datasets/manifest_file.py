@@ -1,4 +1,4 @@
-"""Manifest files: JSON, JSONL, CSV and TSV to entries, one for each row, whatever is wrong with the others."""
+"""Reading manifest files (JSON, JSONL, CSV, TSV) row by row, so that a malformed row does not affect others."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_manifest(path: Path) -> list[Entry]:
 def parse_table(
     text: str, delimiter: str, source: str, quoted: bool = True, needed: Collection[str] = ()
 ) -> Iterator[Entry]:
-    """Yield the rows below the header as mappings; a row that has not one value for each column is malformed.
+    """Yield the rows below the header as mappings; a row needs one value for each column.
 
     With `quoted`, a value in quotation marks may hold delimiters and line breaks. In a CSV file, a mark that is not
     closed makes its row malformed; in a TSV file it is a character like any other. Raises DataError without a header
@@ -78,7 +78,7 @@ class _Table:
             place = f"line {position + 1}"
             values, num_lines = self._read(position)
             if values is None:
-                yield Entry(place, problem="a quotation mark that is not closed, or stands inside a value")
+                yield Entry(place, problem="an unmatched quotation mark")
             elif len(values) != len(self._columns):
                 yield Entry(place, problem=f"expected {len(self._columns)} values, got {len(values)}")
             else:

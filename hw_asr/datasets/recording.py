@@ -1,4 +1,4 @@
-"""What reading a recording needs and gives: the samples asked for, what is wrong with them, or an error."""
+"""The data types of reading recordings: what is requested, samples with their warnings, and errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Target:
-    """What to decode to: mono at `sample_rate` Hz, the whole recording or a piece of it."""
+    """The requested result: mono at `sample_rate` Hz, the whole recording or a piece of it."""
 
     sample_rate: int
     piece: Piece | None = None
@@ -49,13 +49,13 @@ class Target:
 
 
 class Damage(IntEnum):
-    """How sure it is that a part of a recording is missing."""
+    """Whether part of a recording is missing."""
 
     NONE = 0
     POSSIBLE = 1
-    """Some data are unreadable, or less was decoded than an estimate promises."""
+    """Some data are unreadable, or less was decoded than a tag declares."""
     CERTAIN = 2
-    """The file breaks off: it ends before the data its own structure declares."""
+    """The file is cut off: it ends before the data that its structure declares."""
 
 
 def as_floats(samples: Samples | Integers) -> Samples:

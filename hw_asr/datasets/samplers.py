@@ -1,4 +1,4 @@
-"""Batches of indices: a function of seed and epoch alone, the same on any number of workers and processes."""
+"""Batches of indices: they depend on seed and epoch only, not on the number of workers or processes."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class BatchSampler(ABC):
 
 
 class TrainingBatchSampler(BatchSampler):
-    """Deals one list of batches out to the processes, a batch at a time, so that each gets as many.
+    """Distributes one list of batches over the processes in turn, so that each gets the same number.
 
-    A list that does not divide evenly is filled up with its own first batches.
+    A list that does not divide evenly is padded with its first batches.
     """
 
     @abstractmethod
@@ -84,7 +84,7 @@ class TrainingBatchSampler(BatchSampler):
 
 
 class RandomBatchSampler(TrainingBatchSampler):
-    """Utterances in random order, or as they come, `batch_size` at a time; the last batch may be smaller."""
+    """Utterances in random order, or in the given one, `batch_size` at a time; the last batch may be smaller."""
 
     def __init__(
         self,
@@ -150,9 +150,9 @@ class GroupLengthBatchSampler(TrainingBatchSampler):
 class DurationBatchSampler(TrainingBatchSampler):
     """Batches of at most `max_seconds` of audio, padding included, whatever the number of utterances.
 
-    Utterances are put in `num_buckets` buckets of similar duration and equal total duration; each bucket has a batch
-    size of its own, at most `max_batch_size`. What is left over in a bucket goes to the next longer one. An utterance
-    longer than `max_seconds` makes a batch by itself. `short_first` gives the first epoch from short to long.
+    Utterances are put in `num_buckets` buckets of similar duration and equal total duration; each bucket has its
+    own batch size, at most `max_batch_size`. The rest of a bucket moves to the next longer one. An utterance longer
+    than `max_seconds` is a batch of its own. `short_first` gives the first epoch from short to long.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class DurationBatchSampler(TrainingBatchSampler):
 class SequentialBatchSampler(BatchSampler):
     """For evaluation: every utterance exactly once over all processes, the longest first, similar ones together.
 
-    The sorted utterances are dealt out to the processes one by one, so their shares differ by one at most.
+    The sorted utterances are distributed over the processes one by one, so their shares differ by at most one.
     """
 
     def __init__(
@@ -209,15 +209,15 @@ class SequentialBatchSampler(BatchSampler):
         self._batch_size = positive("batch_size", batch_size)
 
         order = by_duration(np.arange(len(self.durations)), self.durations)[::-1]
-        self._dealt = cut(order[rank::world_size], batch_size)
+        self._own_batches = cut(order[rank::world_size], batch_size)
 
     @property
     def num_batches(self) -> int:
         """Number of batches this process has; others may have one more or less."""
-        return len(self._dealt)
+        return len(self._own_batches)
 
     def _batches(self) -> list[Indices]:
-        return self._dealt
+        return self._own_batches
 
 
 def cut(order: Indices, size: int) -> list[Indices]:

@@ -1,4 +1,4 @@
-"""The map dataset: an index to a decoded utterance, or to the reason why it could not be decoded."""
+"""The dataset of PyTorch: from an index to a decoded utterance, or to the reason why it cannot be decoded."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from hw_asr.types import Example, Failure, TextEncoder, Utterance
 class SpeechDataset(Dataset[Example | Failure]):
     """Decodes utterances and encodes their texts; a recording that cannot be decoded is a Failure, never an exception.
 
-    So is a recording with more damage than `tolerated`: training leaves out what is certainly incomplete, recognition
-    tolerates everything unless it is strict. Recordings over `max_audio_hours` are Failures, too.
+    A recording with more damage than `tolerated`, or longer than `max_audio_hours`, is a Failure, too. Training leaves
+    out what is certainly incomplete; recognition tolerates all damage unless it is strict.
 
-    The utterances are kept as one block of JSON: reading Python objects writes to their reference counts, so every
-    worker process would end with a copy of the whole list.
+    The utterances are kept as one block of JSON: reading Python objects changes their reference counts, so that every
+    worker process would copy the whole list.
     """
 
     def __init__(
@@ -37,7 +37,9 @@ class SpeechDataset(Dataset[Example | Failure]):
         rows = [_pack(utterance) for utterance in utterances]
         self._rows: NDArray[np.uint8] = np.frombuffer(b"".join(rows), dtype=np.uint8)
         self._ends: NDArray[np.int64] = np.cumsum([len(row) for row in rows], dtype=np.int64)
-        self.durations: NDArray[np.float64] = np.array([each.duration for each in utterances], dtype=np.float64)
+        self.durations: NDArray[np.float64] = np.array(
+            [utterance.duration for utterance in utterances], dtype=np.float64
+        )
         self.text_encoder = text_encoder
         self.sample_rate = sample_rate
         self._tolerated = tolerated
@@ -47,7 +49,7 @@ class SpeechDataset(Dataset[Example | Failure]):
         return len(self._ends)
 
     def utterance(self, index: int) -> Utterance:
-        """Return what is known of an utterance without decoding it."""
+        """Return an utterance without decoding it."""
         start = int(self._ends[index - 1]) if index else 0
         return _unpack(self._rows[start : int(self._ends[index])].tobytes())
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hw_asr.augmentations import RandomNoise, RoomImpulseResponse
 from hw_asr.augmentations.recordings import RecordingsError
-from hw_asr.augmentations.reverberation import convolve, made_up_response
+from hw_asr.augmentations.reverberation import convolve, synthetic_response
 
 CPU = torch.device("cpu")
 
@@ -97,9 +97,9 @@ class RecordedNoiseTest(unittest.TestCase):
         self.assertIn("a.wav", log.output[0])
 
     def test_no_recordings_is_an_error(self) -> None:
-        with self.assertRaisesRegex(ValueError, "^noise_dir: expected .* found none in .*missing"):
+        with self.assertRaisesRegex(ValueError, "^noise_dir: expected .* but .*missing has none"):
             RandomNoise(noise_dir=self.directory / "missing")
-        with self.assertRaisesRegex(ValueError, "^ir_dir: expected .* found none"):
+        with self.assertRaisesRegex(ValueError, "^ir_dir: expected .* has none"):
             RoomImpulseResponse(ir_dir=self.directory)
         (self.directory / "a.wav").write_bytes(b"no audio")
         with self.assertRaisesRegex(RecordingsError, "can be decoded"), self.assertLogs("hw_asr"):
@@ -130,7 +130,7 @@ class RoomTest(unittest.TestCase):
 
     def test_made_up_room_decays_as_asked(self) -> None:
         for rt60 in (0.2, 0.6):
-            response = made_up_response(rt60, 6.0, 1, 16_000, CPU)
+            response = synthetic_response(rt60, 6.0, 1, 16_000, CPU)
             self.assertEqual(float(response[0]), 1.0)
             tail = response[40:]
             self.assertAlmostEqual(float(10 * torch.log10(tail.square().sum())), -6.0, delta=0.05)
