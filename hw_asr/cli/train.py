@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="report every fault that would stop training, print what would run, and exit",
     )
     add("--check-batch", action="store_true",
-        help="as --check, and take one step on the longest batch of the training data")  # fmt: skip
+        help="as --check, and take two steps on the longest batch of the training data")  # fmt: skip
     add_trust_arguments(parser)
 
 

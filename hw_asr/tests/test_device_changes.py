@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import unittest
 from argparse import Namespace
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 
-from hw_asr.commands import dev_emissions
+from hw_asr.commands import dev_emissions, train_check
 from hw_asr.config import parse
+from hw_asr.experiment.network import make_network
+from hw_asr.experiment.training_data import BatchedSplit, TrainingData
 from hw_asr.experiment.training_run import Experiment
 from hw_asr.recognition import loading
+from hw_asr.runtime.devices import MemoryExhaustedError
 from hw_asr.runtime.processes import Processes
 from hw_asr.tests.training_case import make_config
+from hw_asr.training.step import SCALE_LOWERED
 from hw_asr.writers.null import NullWriter
 
 
 def experiment(checkpoint: Any = None, **changes: Any) -> Experiment:
-    """Return an experiment on the CPU; `changes` are arguments of the optimiser, or `precision`."""
+    """Return an experiment on the CPU without data; `changes` are arguments of the optimiser, or `precision`."""
     raw = make_config(Path(), precision=changes.pop("precision", "fp32"))
     raw["optimizer"]["args"] |= changes
-    return Experiment(parse(raw), None, Processes(), checkpoint)
+    raw["lr_scheduler"] = None
+    config = parse(raw)
+    data = TrainingData(BatchedSplit(mock.Mock(), mock.Mock()), {})
+    made = Experiment(config, make_network(config, torch.device("cpu")), data, Processes())
+    if checkpoint is not None:
+        made.restore(checkpoint, Path("last.pth"))
+    return made
 
 
 class DeviceChangesTest(unittest.TestCase):
@@ -37,7 +49,7 @@ class DeviceChangesTest(unittest.TestCase):
     def test_the_device_decides_whether_the_optimiser_is_fused(self) -> None:
         for before, after in ((None, True), (True, None)):  # a CPU's run on a GPU, and back
             state = experiment(fused=before).state_dict(NullWriter())
-            resumed = experiment(state, fused=after)._optimizer
+            resumed = experiment(state, fused=after).learner.step.optimizer
             self.assertEqual([group["fused"] for group in resumed.param_groups], [after])
             self.assertEqual(resumed.param_groups[0]["lr"], state["optimizer"]["param_groups"][0]["lr"])
 
@@ -63,6 +75,51 @@ class DeviceChangesTest(unittest.TestCase):
             ):
                 self.assertRaises(StopError, run)
                 set_numerics.assert_called_once_with(tf32=False, deterministic=False)
+
+
+class CheckBatchTest(unittest.TestCase):
+    def test_memory_of_the_chosen_gpu_and_the_time_of_a_second_step(self) -> None:
+        config, batch = parse(make_config(Path())), mock.MagicMock(sample_lengths=torch.tensor([8000]))
+        batch.__len__.return_value = 3
+        problems = iter([SCALE_LOWERED, None])
+        seconds = iter([0.0, 100.0, 100.0, 102.0])
+        step = mock.Mock()
+        step.run.side_effect = lambda placed: mock.Mock(problem=next(problems))
+        fakes: dict[str, Any] = {
+            "check": mock.DEFAULT, "set_threads": mock.DEFAULT, "make_network": mock.DEFAULT,
+            "load_train_split": mock.DEFAULT, "set_numerics": mock.DEFAULT, "synchronize": mock.DEFAULT,
+            "read_request": mock.Mock(return_value=(config, None)),
+            "choose_device": mock.Mock(return_value=torch.device("cuda", 1)),
+            "TrainingData": mock.Mock(return_value=mock.Mock(longest_batch=lambda: batch)),
+            "Experiment": mock.Mock(return_value=mock.Mock(learner=mock.Mock(step=step))),
+        }  # fmt: skip
+        printed = StringIO()
+        with (
+            mock.patch.multiple(train_check, **fakes),
+            mock.patch.object(train_check.time, "perf_counter", lambda: next(seconds)),
+            mock.patch.object(torch.cuda, "set_device") as set_device,
+            mock.patch.object(torch.cuda, "max_memory_allocated", return_value=3 * 2**29) as memory,
+            redirect_stdout(printed),
+        ):
+            self.assertEqual(train_check.check_batch(mock.Mock()), 0)
+        for called in (set_device, memory):
+            called.assert_called_once_with(torch.device("cuda", 1))
+        self.assertEqual(step.run.call_count, 2)
+        self.assertIn("a step of 2.0 s, 1.5 GiB of GPU memory", printed.getvalue())
+
+
+class OutOfMemoryTest(unittest.TestCase):
+    def test_tuning_names_the_option(self) -> None:
+        def fail(*_: Any) -> Any:
+            raise torch.AcceleratorError("CUDA error: out of memory")
+
+        network = mock.Mock(**{"model.parameters": lambda: iter([torch.zeros(1)])})
+        model = dev_emissions.Model(network, parse(make_config(Path())), "x")
+        with (
+            mock.patch.multiple(dev_emissions, load_split=mock.MagicMock(), make_loader=mock.DEFAULT, emissions=fail),
+            self.assertRaisesRegex(MemoryExhaustedError, r"out of memory.*use a smaller batch \(-b\) or --device cpu"),
+        ):
+            dev_emissions.compute(model, "val", 1)
 
 
 class AverageTest(unittest.TestCase):
