@@ -18,6 +18,7 @@ from hw_asr.lm.librispeech import resolve
 from hw_asr.lm.tuning.heat_map import plot
 from hw_asr.lm.tuning.search import DecoderFactory, Setting, overlay, table, tune
 from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.optional import MissingPackageError
 from hw_asr.types import CTCDecoder
 
 
@@ -41,9 +42,14 @@ def run(options: argparse.Namespace) -> None:
     with write_and_rename(options.output, "w") as file:
         json.dump(overlay(tuning.best.setting, model_path), file, indent=2, ensure_ascii=False)
         file.write("\n")
+    print(f"overlay: {options.output} (python test.py -r CKPT -c {options.output})")
     picture = options.picture or options.output.with_suffix(".png")
-    plot(tuning, picture, f"{model_path.name} on {emissions.origin[0]}, {len(emissions.references)} utterances")
-    print(f"overlay: {options.output} (python test.py -r CKPT -c {options.output})\nheat map: {picture}")
+    try:
+        plot(tuning, picture, f"{model_path.name} on {emissions.origin[0]}, {len(emissions.references)} utterances")
+    except MissingPackageError as error:
+        print(f"no heat map: {error}")
+    else:
+        print(f"heat map: {picture}")
 
 
 def check(options: argparse.Namespace) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import sys
 import tempfile
 import unittest
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from hw_asr.lm.kenlm_binary import KenlmTable
 from hw_asr.lm.language_model import LanguageModel
 from hw_asr.lm.table_filling import score_words
 from hw_asr.tests.arpa_example import ArpaExample, all_words
+from hw_asr.tests.missing_packages import missing
 from hw_asr.tests.test_beam_search import random_log_probs
 from hw_asr.text.encoder import CTCCharTextEncoder
 
@@ -85,7 +84,7 @@ class BinaryTest(unittest.TestCase):
 class MissingPackageTest(unittest.TestCase):
     def test_the_message_names_the_package_and_the_alternative(self) -> None:
         with (
-            mock.patch.dict(sys.modules, {"kenlm": None}),
+            missing("kenlm"),
             self.assertRaisesRegex(LanguageModelError, "model.bin: .*pip install 'hw_asr\\[kenlm\\]'.*the ARPA file"),
         ):
             LanguageModel.load(BINARY, "^" + ALPHABET)

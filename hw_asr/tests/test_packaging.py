@@ -19,6 +19,7 @@ from unittest import mock
 from hw_asr.lm.tuning.heat_map import plot
 from hw_asr.runtime.optional import MissingPackageError, optional_import
 from hw_asr.storage.gdrive_auth import Login
+from hw_asr.tests.missing_packages import missing
 from hw_asr.writers.tensorboard import TensorboardWriter
 from hw_asr.writers.wandb import WandbWriter
 
@@ -102,9 +103,7 @@ class WheelTest(unittest.TestCase):
         extras = self.distribution.metadata.get_all("Provides-Extra") or []
         key = self.place / "key.json"
         key.write_text('{"type": "service_account"}', encoding="utf-8")
-        missing = ("wandb", "matplotlib", "matplotlib.backends.backend_agg", "pydrive2", "pydrive2.auth")
-        missing += ("torch.utils.tensorboard",)
-        with mock.patch.dict(sys.modules, dict.fromkeys(missing)):
+        with missing("wandb", "matplotlib.backends.backend_agg", "pydrive2.auth", "torch.utils.tensorboard"):
             for extra, make in {
                 "wandb": lambda: WandbWriter("project", "run", self.place),
                 "tensorboard": lambda: TensorboardWriter(self.place),

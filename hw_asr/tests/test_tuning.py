@@ -19,6 +19,7 @@ from hw_asr.config import ConfigError, parse
 from hw_asr.lm.estimation.pipeline import NgramOptions, build_language_model
 from hw_asr.lm.tuning.cached_emissions import CachedEmissions, CachedEmissionsError
 from hw_asr.lm.tuning.search import Setting, Trial, evaluate, overlay, table, tune
+from hw_asr.tests.missing_packages import missing
 from hw_asr.tests.transcribe_case import CONFIG
 from hw_asr.types import CTCDecoder, Hypothesis
 from scripts.language_model import tune as command
@@ -174,6 +175,9 @@ class TestDevSplit(unittest.TestCase):
                     self.assertEqual(dev_split(config), expected)
 
 
+QUICK = ("--alphas", "0", "1", "1", "--betas", "0", "0", "1", "--refinements", "0", "--beams", "5")
+
+
 class TestCommand(unittest.TestCase):
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory()
@@ -220,8 +224,16 @@ class TestCommand(unittest.TestCase):
             self.assertEqual(1, status)
             self.assertRegex(output, "is test data .*--i-know")
         self.assertFalse((self.directory / "best.json").exists())
-        quick = ("--alphas", "0", "1", "1", "--betas", "0", "0", "1", "--refinements", "0", "--beams", "5")
-        self.assertEqual(0, self.run_command("--log-probs", str(self.cache), "--i-know", *quick)[0])
+        self.assertEqual(0, self.run_command("--log-probs", str(self.cache), "--i-know", *QUICK)[0])
+
+    def test_without_matplotlib_there_is_an_overlay_and_no_heat_map(self) -> None:
+        made_emissions(2).save(self.cache)
+        with missing("matplotlib", "matplotlib.backends.backend_agg", "matplotlib.figure"):
+            status, output = self.run_command("--log-probs", str(self.cache), *QUICK)
+        self.assertEqual(0, status, output)
+        self.assertRegex(output, r"no heat map: .* pip install 'hw_asr\[plots\]'")
+        self.assertTrue((self.directory / "best.json").is_file())
+        self.assertFalse((self.directory / "best.png").exists())
 
     def test_faults_are_one_clear_line(self) -> None:
         made_emissions(2).save(self.cache)
