@@ -60,6 +60,8 @@ class PacketReader:
             except (av.FFmpegError, OSError) as error:
                 self._error = str(getattr(error, "strerror", None) or error)
                 return
+            except IndexError:  # PyAV, at the end of a file in which further tracks appeared on the way
+                return
             if packet is None:
                 return
             if packet.pts is not None:

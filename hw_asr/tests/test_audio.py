@@ -1,4 +1,4 @@
-"""Decoding: every format against what was written, resampling against the analytic signal, and every kind of damage."""
+"""Decoding: formats against the written samples, resampling against the analytic signal, damaged and invalid files."""
 
 import csv
 import re
@@ -59,7 +59,7 @@ class AudioCase(unittest.TestCase):
 
 
 class TestDecoding(AudioCase):
-    def test_lossless_formats_give_back_what_was_written(self) -> None:
+    def test_lossless_formats_return_the_written_samples(self) -> None:
         signal = sweep(RATE, 0.5)
         cases = [("wav", "PCM_U8", 35), ("wav", "PCM_16", 80), ("wav", "PCM_24", 120), ("wav", "PCM_32", 120),
                  ("wav", "FLOAT", 120), ("wav", "DOUBLE", 120), ("wav", "ULAW", 30), ("flac", "PCM_16", 80),
@@ -138,7 +138,7 @@ class TestDecoding(AudioCase):
             np.testing.assert_array_equal(read_audio(wav.rename(self.directory / name), RATE), expected)
             wav = self.directory / name
 
-    def test_what_overshoots_is_clipped(self) -> None:
+    def test_values_beyond_full_scale_are_clipped(self) -> None:
         samples = read_audio(self.write("a.wav", 3 * sweep(RATE, 0.3), subtype="FLOAT"), RATE)
         self.assertEqual(float(np.abs(samples).max()), 1.0)
 
@@ -149,7 +149,7 @@ class TestDamage(AudioCase):
         path.write_bytes(data)
         return path
 
-    def test_what_is_no_recording_is_refused_by_name(self) -> None:
+    def test_files_that_are_not_recordings_are_refused(self) -> None:
         self.refuses(self.directory / "gone.wav", "No such file")
         self.refuses(self.directory, "cannot be opened")
         self.refuses(self.damaged("empty.flac", b""), "empty")
@@ -177,7 +177,7 @@ class TestDamage(AudioCase):
                 with self.subTest(subtype=subtype, end=end, pages=pages):
                     self.refuses(self.damaged("b.ogg", whole[:end]), "cut off")
 
-    def test_ogg_files_that_are_whole_in_an_unusual_way_are_not_refused(self) -> None:
+    def test_unusual_but_complete_ogg_files_are_not_refused(self) -> None:
         signal = sweep(RATE, 1.0)
         whole = self.write("a.ogg", signal, format="OGG", subtype="OPUS").read_bytes()
         last = whole.rindex(b"OggS")
@@ -195,14 +195,14 @@ class TestDamage(AudioCase):
             with self.subTest(name):
                 self.assertGreaterEqual(len(read_audio(self.damaged("b.ogg", data), RATE)), seconds * RATE - 1)
 
-    def test_an_ogg_page_whose_audio_reads_like_a_mark(self) -> None:
+    def test_an_ogg_page_whose_audio_contains_the_mark(self) -> None:
         whole = self.write("a.ogg", sweep(RATE, 1.0), format="OGG", subtype="OPUS").read_bytes()
         marked = whole[:-20] + b"OggS" + whole[-16:]
         path = self.damaged("b.ogg", marked)
         with path.open("rb") as file:
             self.assertFalse(audio_structure.examine(file).ends_in_a_page)
 
-    def test_lying_headers(self) -> None:
+    def test_wrong_headers(self) -> None:
         whole = bytearray(self.write("a.wav", sweep(RATE, 0.5)).read_bytes())
         size = whole.index(b"data") + 4
         for claim, is_streamed in ((2_000_000_000, False), (0xFFFFFFFF, True), (0x7FFFFFFF, True), (0, True)):
@@ -215,14 +215,14 @@ class TestDamage(AudioCase):
                 else:
                     self.refuses(path, "cut off")
 
-    def test_a_flac_that_claims_a_year(self) -> None:
+    def test_a_flac_header_that_declares_a_year(self) -> None:
         whole = bytearray(self.write("a.flac", sweep(RATE, 0.5)).read_bytes())
         whole[21] |= 0x0F  # the low 36 bits of bytes 18..25 are the number of samples (RFC 9639, 8.2)
         whole[22:26] = b"\xff\xff\xff\xff"
         path = self.damaged("b.flac", bytes(whole))
         self.refuses(path)
 
-    def test_values_that_are_no_audio(self) -> None:
+    def test_invalid_values(self) -> None:
         signal = sweep(RATE, 0.2)
         self.refuses(self.write("big.wav", signal * 30000, subtype="FLOAT"), "full scale")
         signal[7] = np.nan
@@ -232,7 +232,7 @@ class TestDamage(AudioCase):
 
 @unittest.skipUnless(FORMATS.is_dir(), f"{FORMATS} is not here")
 class TestRealFormats(unittest.TestCase):
-    def test_good_ones_decode_and_broken_ones_say_so(self) -> None:
+    def test_good_files_decode_and_broken_files_are_refused(self) -> None:
         with (FORMATS / "MANIFEST.tsv").open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
         # Of no length, without a header, or of an impossible sampling rate.

@@ -160,14 +160,14 @@ class TestClock(ContainerCase):
                     path = write(self.path(name), [[Part(tones(1.0), 1.5)]], codec, video_seconds=video_seconds)
                     np.testing.assert_allclose(loud_seconds(self.lasts(path, 2.5).samples), [1.5, 2.5], atol=0.11)
 
-    def test_small_differences_are_no_gaps(self) -> None:
+    def test_jitter_is_not_a_gap(self) -> None:
         parts = [Part(tones(0.5), 0.52 * number) for number in range(4)]
         recording = self.lasts(write(self.path("a.mkv"), [parts], PCM), 2.0)
         self.assertEqual(len(loud_seconds(recording.samples)), 2)
 
 
 class TestPieces(ContainerCase):
-    def test_a_piece_is_what_the_whole_has_there(self) -> None:
+    def test_a_piece_equals_that_part_of_the_whole(self) -> None:
         signal = tones(6.0)
         paths = [self.path(name) for name in ("a.wav", "a.flac", "a.ogg", "a.mp3")]
         for path in paths:
@@ -212,7 +212,7 @@ class TestPieces(ContainerCase):
 
 
 class TestTracksAndChannels(ContainerCase):
-    def test_a_silent_track_is_passed_over(self) -> None:
+    def test_a_silent_track_is_skipped(self) -> None:
         for name, codec in (("a.mkv", OPUS), ("a.mp4", AAC)):
             with self.subTest(name):
                 path = write(self.path(name), [[Part(0 * tones(2.0))], [Part(tones(2.0))]], codec)

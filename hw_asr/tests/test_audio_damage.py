@@ -62,7 +62,7 @@ class DamageCase(unittest.TestCase):
 
 
 class TestCut(DamageCase):
-    def test_a_recording_that_breaks_off_is_read_up_to_there(self) -> None:
+    def test_a_cut_recording_is_read_to_its_end(self) -> None:
         kinds = [
             "wav",
             "rf64",
@@ -101,7 +101,7 @@ class TestCut(DamageCase):
                 recording = read_recording(self.written("a", data[: content + 4096 * 20]), RATE)
                 self.assertIs(recording.damage, Damage.CERTAIN)
 
-    def test_one_that_cannot_be_read_at_all_is_refused(self) -> None:
+    def test_a_header_alone_is_refused(self) -> None:
         for kind in ("m4a", "ogg", "mkv", "mp3"):
             with self.subTest(kind), self.assertRaisesRegex(AudioError, "b: "):
                 read_recording(self.written("b", self.whole(kind)[:40]), RATE)
@@ -121,7 +121,7 @@ class TestCut(DamageCase):
                     recording = read_recording(self.written("a", data + tail), RATE)
                     self.assertEqual((recording.warning, recording.damage), (None, Damage.NONE))
 
-    def test_damage_in_the_middle_is_passed(self) -> None:
+    def test_damage_in_the_middle_is_skipped(self) -> None:
         for kind, words in (("mp3", "packets are damaged"), ("aac", "packets are damaged"), ("flac", "not be decoded")):
             data = bytearray(self.whole(kind))
             middle = len(data) // 2
@@ -217,7 +217,7 @@ class TestHostile(DamageCase):
 
 
 class TestWarnings(DamageCase):
-    def test_they_travel_from_the_dataset_to_the_batch(self) -> None:
+    def test_warnings_reach_the_batch(self) -> None:
         whole, half = self.whole("wav"), self.whole("mp3")
         paths = [self.written("a.wav", whole), self.written("b.wav", whole[: len(whole) // 2])]
         middle = len(half) // 2

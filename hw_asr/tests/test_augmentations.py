@@ -1,4 +1,4 @@
-"""What all augmentations have in common: draws, padding, company, hard inputs, wrong arguments."""
+"""Properties of all augmentations: draws, padding, independence of the batch, difficult inputs, wrong arguments."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class CommonTest(unittest.TestCase):
                 results = [augment(*batch, seeded(seed))[0] for seed in range(12)]
                 self.assertFalse(all(torch.equal(results[0], result) for result in results))
 
-    def test_inputs_are_left_alone(self) -> None:
+    def test_inputs_are_not_modified(self) -> None:
         for name, inputs, augment in self.cases():
             with self.subTest(name):
                 batch = inputs([300, 200])
@@ -111,7 +111,7 @@ class CommonTest(unittest.TestCase):
                 size = int(tight_lengths.max())
                 torch.testing.assert_close(tight[..., :size], loose[..., :size], rtol=0, atol=2e-5)
 
-    def test_result_does_not_depend_on_company(self) -> None:
+    def test_result_does_not_depend_on_the_batch(self) -> None:
         for name in WAVE:
             with self.subTest(name):
                 augment = make(name, p=1.0, **FIXED[name])

@@ -1,4 +1,4 @@
-"""Corpora on faithfully laid-out trees, local and downloaded from a server on loopback."""
+"""Corpora in directory trees with their original layout, local and downloaded from a loopback server."""
 
 import hashlib
 import logging
@@ -45,7 +45,7 @@ class CorpusCase(unittest.TestCase):
 
 
 class TestLocalCorpora(CorpusCase):
-    def test_making_one_touches_nothing(self) -> None:
+    def test_constructing_a_corpus_reads_nothing(self) -> None:
         for kind, args in (
             ("LibrispeechDataset", {"part": "train_all"}), ("LJspeechDataset", {}), ("FSDDDataset", {"split": "test"}),
             ("CommonVoiceDataset", {"split": "dev"}), ("AN4Dataset", {"split": "test"}),
@@ -96,7 +96,7 @@ class TestLocalCorpora(CorpusCase):
         self.assertEqual(parts["train"] + parts["test"], parts["all"])
         self.assertEqual(parts["all"][3].text, "in number the doctor said")
 
-    def test_common_voice_in_all_the_places(self) -> None:
+    def test_common_voice_in_all_locations(self) -> None:
         tree = trees.common_voice(self.root / "cv-corpus-9")
         expected = self.select("CommonVoiceDataset", split="dev", data_dir=tree / "en").utterances
         self.assertEqual(expected[0].text, "quoted he said dev")
@@ -110,7 +110,7 @@ class TestLocalCorpora(CorpusCase):
             packed.write_bytes(packed.read_bytes()[:100])
         self.assertTrue(Path(unpacked[0].audio_path).is_relative_to(self.root / "common_voice" / "cv"))
 
-    def test_common_voice_says_what_it_misses(self) -> None:
+    def test_common_voice_reports_what_is_missing(self) -> None:
         with self.assertRaisesRegex(DataError, "test.tsv.*datacollective.mozillafoundation.org"):
             self.select("CommonVoiceDataset", split="test")
         tree = trees.common_voice(trees.common_voice(self.root / "common_voice"), language="de")
@@ -188,7 +188,7 @@ class TestLocalCorpora(CorpusCase):
 
 
 class TestRecordings(CorpusCase):
-    def test_every_form_of_folder(self) -> None:
+    def test_all_folder_layouts(self) -> None:
         good, bad = trees.noise(self.root / "audio" / "a.wav"), self.root / "audio" / "b.flac"
         bad.write_bytes(b"")
         plain = recordings(self.root / "audio")
@@ -202,7 +202,7 @@ class TestRecordings(CorpusCase):
         self.assertEqual(recordings(alone)[0].duration, 0.5)
         self.assertEqual(recordings(bad)[0].duration, 0.0)
 
-    def test_nothing_there(self) -> None:
+    def test_empty_folders(self) -> None:
         with self.assertRaisesRegex(DataError, "no such file or directory"):
             recordings(self.root / "gone")
         with self.assertRaisesRegex(DataError, "no recordings here or below"):
@@ -240,7 +240,7 @@ class TestDownloadedCorpora(CorpusCase):
             self.select("LibrispeechDataset", part="dev-clean", url=self.server.url)
         self.assertFalse(any(path.suffix != ".lock" for path in (self.root / "librispeech").iterdir()))
 
-    def test_the_others(self) -> None:
+    def test_other_corpora_are_downloaded(self) -> None:
         for module, kind, args, tree, name, number in (
             (ljspeech_module, "LJspeechDataset", {},
              trees.ljspeech(self.root / "m" / "LJSpeech-1.1"), "lj.tar.bz2", 20),

@@ -1,4 +1,4 @@
-"""The index: made once, true as long as nothing changes, movable, and never in the way."""
+"""The index: built once, rebuilt after changes, movable, optional."""
 
 import errno
 import json
@@ -52,7 +52,7 @@ class TestIndex(unittest.TestCase):
 
         return indexed(self.data, self.index_path, counted, "test", texts_in).utterances
 
-    def test_made_once_and_the_same_from_the_file(self) -> None:
+    def test_built_once_and_read_back_equal(self) -> None:
         first = self.indexed()
         self.assertEqual(self.indexed(), first)
         self.assertEqual(self.scans, 1)
@@ -116,7 +116,7 @@ class TestIndex(unittest.TestCase):
             self.assertEqual(len(files_under(self.data, ".wav")), 2)
         self.assertIn(f"{closed}: skipped, it cannot be opened: Permission denied", log.output[0])
 
-    def test_both_may_be_moved(self) -> None:
+    def test_index_and_data_can_be_moved(self) -> None:
         before = self.indexed()
         self.data = self.data.rename(self.root / "moved")
         self.index_path = self.index_path.rename(self.root / "index.jsonl")
@@ -131,7 +131,7 @@ class TestIndex(unittest.TestCase):
         self.indexed()
         self.assertEqual((self.index_path.parent, self.scans), (self.data, 1))
 
-    def test_damaged_ones_are_made_anew(self) -> None:
+    def test_damaged_indexes_are_rebuilt(self) -> None:
         whole = self.indexed() and self.index_path.read_bytes()
         other_version = whole.replace(b'{"index": ', b'{"index": 99')
         for number, damaged in enumerate((b"", b"{}", b"\xff", whole[:-20], other_version, whole + b"[]\n"), 2):
@@ -140,14 +140,14 @@ class TestIndex(unittest.TestCase):
             self.assertEqual(self.scans, number)
             self.assertEqual(self.index_path.read_bytes(), whole)
 
-    def test_where_nothing_can_be_written_it_is_made_each_time(self) -> None:
+    def test_an_unwritable_index_is_rebuilt_each_time(self) -> None:
         refused = mock.patch.object(module, "write_and_rename", side_effect=PermissionError(13, "Permission denied"))
         with refused, mock.patch.object(module.os, "access", return_value=False):
             self.indexed()
             self.indexed()
         self.assertEqual(self.scans, 2)
 
-    def test_of_several_processes_one_makes_it(self) -> None:
+    def test_one_of_several_processes_builds_it(self) -> None:
         context, calls = multiprocessing.get_context("fork"), self.root / "calls"
         processes = [
             context.Process(target=index_in_a_process, args=(self.data, self.index_path, calls)) for _ in range(4)

@@ -1,4 +1,4 @@
-"""Dataset, collate and loader: bad recordings cost themselves only, and workers change nothing."""
+"""Dataset, collate and loader: bad recordings become failures; results do not depend on the workers."""
 
 import gc
 import logging
@@ -100,7 +100,7 @@ class TestCollate(LoadingCase):
             self.assertGreater(row[:length].abs().min(), 0)
         np.testing.assert_array_equal(batch.samples[1, :400], dataset[0].samples)
 
-    def test_nothing_but_failures(self) -> None:
+    def test_a_batch_of_failures(self) -> None:
         dataset = self.corpus(2, broken=(0, 1))
         batch = collate([dataset[0], dataset[1]])
         self.assertEqual((len(batch), len(batch.failures)), (0, 2))
@@ -133,7 +133,7 @@ class TestLoader(LoadingCase):
         self.assert_same(runs[0], runs[2])
         self.assertEqual(sum(len(batch.failures) for batch in runs[0][:6]), 2)
 
-    def test_an_epoch_can_be_left_in_the_middle(self) -> None:
+    def test_an_epoch_can_be_abandoned(self) -> None:
         dataset = self.corpus(12)
         sampler = RandomBatchSampler(2, dataset.durations, seed=0)
         loader = make_loader(dataset, sampler, 2)

@@ -1,4 +1,4 @@
-"""Manifests: every form gives the same utterances, every bad entry costs itself only, every filter is counted."""
+"""Manifests: equivalent formats, malformed entries, filters and their counts."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ class TestReading(unittest.TestCase):
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
-    def test_all_forms_are_the_same(self) -> None:
+    def test_all_formats_are_equivalent(self) -> None:
         as_json = self.written("m.json", json.dumps(ENTRIES, indent=1))
         as_lines = self.written("m.jsonl", "\ufeff" + "\n\n".join(map(json.dumps, ENTRIES)) + "\r\n")
         paths = [as_json, as_lines]
@@ -56,7 +56,7 @@ class TestReading(unittest.TestCase):
                 self.assertEqual(utterances[1].audio_path, "/b/2.wav")
                 self.assertEqual(utterances[1].text, ENTRIES[1]["text"])
 
-    def test_other_peoples_keys(self) -> None:
+    def test_alternative_keys(self) -> None:
         objects = [{"audio_filepath": "x.wav", "audio_len": "3", "id": 7}, {"audio_path": "y.wav", "sentence": "t"}]
         utterances, _ = parse_entries(as_entries(objects), Path("d"), "")
         self.assertEqual(utterances[0], Utterance("7", "d/x.wav", None, 3.0))
@@ -93,7 +93,7 @@ class TestReading(unittest.TestCase):
         utterances, left_out = parse_entries(read_manifest(self.written(name, content)), Path(), name)
         return [(utterance.audio_path, utterance.text) for utterance in utterances], left_out
 
-    def test_a_bad_row_of_a_table_costs_itself_only(self) -> None:
+    def test_a_bad_row_of_a_table_affects_no_other(self) -> None:
         good = [(f"{number}.wav", f"text {number}") for number in range(40)]
         long = "the code " * 30_000
         cases = {
@@ -174,7 +174,7 @@ class TestSelecting(unittest.TestCase):
         self.assertEqual(ids, ["fits"])
         self.assertEqual(dropped, {"longer than 10 s": 1, "text longer than 4 characters": 1})
 
-    def test_doubles_and_foreign_texts_cost_a_line_and_a_count(self) -> None:
+    def test_duplicates_and_texts_outside_the_alphabet_are_logged_and_counted(self) -> None:
         utterances = [
             utterance("a"),
             utterance("a", "b"),

@@ -31,7 +31,7 @@ def snrs(samples: Tensor, noisy: Tensor) -> Tensor:
 
 
 class NoiseTest(unittest.TestCase):
-    def test_snr_is_the_one_asked_for_whatever_the_loudness(self) -> None:
+    def test_snr_is_as_configured_at_any_loudness(self) -> None:
         samples, lengths = speech_like(6, 4000), torch.tensor([4000, 3000, 2000, 1000, 500, 4000])
         samples *= torch.arange(4000) < lengths[:, None]
         noisy, _ = RandomNoise(1.0, min_snr_in_db=12, max_snr_in_db=12)(samples, lengths, seeded())
@@ -68,7 +68,7 @@ class RecordedNoiseTest(unittest.TestCase):
         path.parent.mkdir(exist_ok=True)
         soundfile.write(path, samples, sample_rate, subtype="FLOAT")
 
-    def test_a_stretch_of_the_recording_is_added(self) -> None:
+    def test_a_section_of_the_recording_is_added(self) -> None:
         ramp = np.arange(5000, dtype=np.float32) / 10000 + 0.1
         self.write("deep/ramp.wav", ramp)
         samples = speech_like(1, 2000)
@@ -85,7 +85,7 @@ class RecordedNoiseTest(unittest.TestCase):
         added = (noisy - samples)[0]
         torch.testing.assert_close(added[70:], added[:-70], rtol=0, atol=1e-6)
 
-    def test_broken_recordings_are_passed_over_and_named(self) -> None:
+    def test_broken_recordings_are_skipped_and_named(self) -> None:
         self.write("b.wav", np.full(100, 0.5, np.float32))
         (self.directory / "a.wav").write_bytes(b"no audio")
         noise = RandomNoise(1.0, noise_dir=self.directory)
@@ -128,7 +128,7 @@ class RoomTest(unittest.TestCase):
         expected = [np.convolve(x, h)[:40] for x, h in zip(samples.numpy(), responses.numpy(), strict=True)]
         torch.testing.assert_close(convolve(samples, responses), torch.from_numpy(np.stack(expected)))
 
-    def test_made_up_room_decays_as_asked(self) -> None:
+    def test_synthetic_room_has_the_given_decay(self) -> None:
         for rt60 in (0.2, 0.6):
             response = synthetic_response(rt60, 6.0, 1, 16_000, CPU)
             self.assertEqual(float(response[0]), 1.0)
@@ -139,7 +139,7 @@ class RoomTest(unittest.TestCase):
             fall = int((level < -5).nonzero()[0]), int((level < -25).nonzero()[0])
             self.assertAlmostEqual(3 * (fall[1] - fall[0]) / 16_000, rt60, delta=0.1 * rt60)
 
-    def test_length_loudness_and_place_stay(self) -> None:
+    def test_length_loudness_and_time_do_not_change(self) -> None:
         samples = speech_like(5, 8000) * (torch.arange(8000) > 1000)
         lengths = torch.tensor([8000, 7000, 6000, 5000, 4000])
         samples *= torch.arange(8000) < lengths[:, None]

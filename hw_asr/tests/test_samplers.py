@@ -1,4 +1,4 @@
-"""Batch samplers: each promise as a property over seeds, epochs and numbers of processes."""
+"""Batch samplers: properties over seeds, epochs and numbers of processes."""
 
 import itertools
 import unittest
@@ -57,7 +57,7 @@ class TestTrainingSamplers(unittest.TestCase):
                 self.assertNotEqual(epoch_of(used, 7), epoch_of(make(name, seed=1), 7))
                 self.assertEqual(len({len(epoch_of(used, epoch)) for epoch in range(5)}), 1)
 
-    def test_going_on_in_the_middle(self) -> None:
+    def test_continuing_in_the_middle(self) -> None:
         for name, world_size in itertools.product(TRAINING, (1, 3)):
             with self.subTest(name, world_size=world_size):
                 sampler = make(name, rank=world_size - 1, world_size=world_size)
@@ -110,7 +110,7 @@ class TestTrainingSamplers(unittest.TestCase):
     def test_without_shuffling_the_order_is_kept(self) -> None:
         self.assertEqual(list(RandomBatchSampler(2, [1.0] * 5, 0, shuffle=False)), [[0, 1], [2, 3], [4]])
 
-    def test_unknown_durations_do_no_harm(self) -> None:
+    def test_unknown_durations(self) -> None:
         for name in TRAINING:
             batches = epoch_of(make(name, durations=np.zeros(50)), 0)
             self.assertEqual(sorted(itertools.chain(*batches)), list(range(50)))

@@ -1,4 +1,4 @@
-"""Masks over spectrograms: how much they hide, where, and what they put there."""
+"""Masks over spectrograms: their sizes, positions and values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmentations of waveforms, each by the property it is made for."""
+"""Augmentations of waveforms: the property that each one changes."""
 
 from __future__ import annotations
 
