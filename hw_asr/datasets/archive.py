@@ -36,7 +36,8 @@ def ensure(directory: Path, archive: Archive) -> Path:
     with waiting_lock(directory):
         if not is_present(directory):
             path = directory.parent / archive.url.rsplit("/", 1)[-1]
-            download(archive.url, path, md5=archive.md5, sha256=archive.sha256)
+            limit = int(3e9 * archive.gigabytes) + 100_000_000
+            download(archive.url, path, md5=archive.md5, sha256=archive.sha256, limit=limit)
             unpack(path, directory, inside=archive.inside)
             path.unlink()
     return directory

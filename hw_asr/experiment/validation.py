@@ -13,6 +13,7 @@ from hw_asr.experiment import components
 from hw_asr.experiment.construction import construction_faults
 from hw_asr.experiment.optimizer_groups import check_groups
 from hw_asr.experiment.schedule_length import resolved
+from hw_asr.storage.secrets import secrets_in
 
 _SINGLE: dict[str, Registry[Any]] = {
     "arch": registry.MODELS,
@@ -77,6 +78,8 @@ def examine(raw: Mapping[str, Any], *, training: bool = True) -> Examination:
         if training and "train" not in config.data and is_sound("data.train", faults):
             faults.append(f"data.train: missing; splits given: {', '.join(config.data) or 'none'}")
         faults += construction_faults(config, faults, training=training)
+    if training:  # the config is copied into the run, its checkpoints and its exports
+        faults += [f'{fault}; put it into an environment variable and write "$NAME"' for fault in secrets_in(raw)]
     return Examination(config, faults)
 
 

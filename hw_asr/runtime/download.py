@@ -15,13 +15,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from hw_asr.errors import UserError
-from hw_asr.runtime.atomic_files import sync_directory
+from hw_asr.runtime.atomic_files import sync_directory, write_and_rename
 from hw_asr.runtime.file_lock import hold
-from hw_asr.runtime.printable import printable_line
+from hw_asr.runtime.receiving import CHUNK_BYTES, SLOW_BYTES, AttemptError, DownloadError, Source, receive
+from hw_asr.runtime.web import RedirectError, open_url
 
+__all__ = ["DownloadError", "download", "waiting_lock"]
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 6
@@ -29,21 +28,11 @@ ATTEMPTS = 6
 BACK_OFF_SECONDS = 1.0
 """Pause after the first failure; it doubles with each further one."""
 TIME_OUT_SECONDS = 30.0
-CHUNK_BYTES = 1 << 20
 _WORTH_A_RETRY = (408, 416, 425, 429, 500, 502, 503, 504)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class DownloadError(UserError):
-    """A file cannot be had; the message says from where, why and what to do."""
-
-
-class _AttemptError(Exception):
-    """An attempt failed; another one may not. `wait` is what the server asks for, seconds."""
-
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait = wait
+MAX_BYTES = 100_000_000_000
 
 
 def download(
@@ -53,25 +42,30 @@ def download(
     md5: str | None = None,
     sha256: str | None = None,
     size: int | None = None,
+    limit: int = MAX_BYTES,
     description: str = "",
 ) -> Path:
-    """Fetch `url` to `path` and return it; what is there already is not fetched again.
+    """Fetch `url` to `path` and return it; a file that is already there is not fetched again.
 
-    An interrupted transfer leaves `path.part` and is taken up where it broke off; dropped connections and busy servers
-    are tried again with growing pauses; the checksums and the size in bytes, where given, must agree. Of several
-    processes one fetches and the others wait.
-    Raises DownloadError; a transfer that Ctrl-C ends can be resumed.
+    An interrupted transfer leaves `path.part` and is resumed; dropped connections and busy servers are tried again with
+    growing pauses; the checksums and the size in bytes, where given, must agree. A body that is longer than announced,
+    or than `limit` bytes, is stopped. Redirects are followed to https only (`web`). Of several processes one fetches
+    and the others wait. Messages show neither passwords nor queries of an address.
+    Raises DownloadError; a transfer ended by Ctrl-C can be resumed.
     """
+    source = Source(url, size, limit, bool(md5 or sha256), description or path.name)
     if not url.startswith(("http://", "https://")):
-        raise DownloadError(f"{url}: only http and https addresses can be downloaded")
+        raise DownloadError(f"{source.shown}: only http and https addresses can be downloaded")
     with waiting_lock(path):
         if path.is_file() and (size is None or path.stat().st_size == size):
             return path
         part = path.with_name(path.name + ".part")
+        _remove_unless_regular(part)
+        _remove_unless_regular(_version_path(part))
         checks = {"md5": md5, "sha256": sha256}
         for is_last in (False, True):  # once more from the beginning: what was resumed may have been of another version
             try:
-                _fetch(url, part, size, bool(md5 or sha256), description or path.name)
+                _fetch(source, part)
             except OSError as error:
                 raise _disk_error(error, part) from error
             fault = _fault(part, checks, size)
@@ -84,8 +78,8 @@ def download(
                 page = (
                     "; it looks like a web page" if head.lstrip().lower().startswith((b"<!doctype", b"<html")) else ""
                 )
-                raise DownloadError(f"{url}: what arrives is not what is expected: {fault}{page}; nothing was kept")
-            logger.warning("%s: %s; fetching it afresh", url, fault)
+                raise DownloadError(f"{source.shown}: the content is not as expected: {fault}{page}; nothing was kept")
+            logger.warning("%s: %s; downloading it again", source.shown, fault)
         part.replace(path)
         _version_path(part).unlink(missing_ok=True)
         sync_directory(path.parent)
@@ -94,7 +88,7 @@ def download(
 
 @contextmanager
 def waiting_lock(path: Path) -> Iterator[None]:
-    """Hold `.NAME.lock` beside `path`, waiting for whoever has it."""
+    """Hold `.NAME.lock` beside `path`, waiting while another process has it."""
     announced = False
     with ExitStack() as stack:
         while True:
@@ -103,69 +97,75 @@ def waiting_lock(path: Path) -> Iterator[None]:
                 break
             except BlockingIOError as error:
                 if not announced:
-                    logger.warning("%s: waiting for %s, which is at it", path, error.strerror)
+                    logger.warning("%s: waiting: %s is already working on it", path, error.strerror)
                     announced = True
                 time.sleep(0.2)
             except OSError as error:
-                raise DownloadError(f"{path.parent}: cannot be written: {error.strerror}") from error
+                raise DownloadError(f"{error.filename or path.parent}: cannot be written: {error.strerror}") from error
         yield
 
 
-def _fetch(url: str, part: Path, size: int | None, is_checked: bool, description: str) -> None:
+def _fetch(source: Source, part: Path) -> None:
     """Bring `part` to its full length, in as many attempts as it takes."""
     failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
-            _attempt(url, part, size, is_checked, description)
+            _attempt(source, part)
             return
-        except _AttemptError as error:
+        except AttemptError as error:
             after = part.stat().st_size if part.exists() else 0
-            failures = 1 if after > before else failures + 1
+            failures = 1 if after >= before + SLOW_BYTES else failures + 1
             if failures >= ATTEMPTS:
                 raise DownloadError(
-                    f"{url}: {error}, {failures} times in a row; {after} bytes are kept in {part}: run again to go on"
+                    f"{source.shown}: {error}, {failures} times in a row; {after} bytes are kept in {part}: run again "
+                    "to continue"
                 ) from error
             pause = max(error.wait, BACK_OFF_SECONDS * 2 ** (failures - 1))
-            logger.warning("%s: %s after %d bytes; trying again in %g s", url, error, after, pause)
+            logger.warning("%s: %s after %d bytes; trying again in %g s", source.shown, error, after, pause)
             time.sleep(pause)
 
 
-def _attempt(url: str, part: Path, size: int | None, is_checked: bool, description: str) -> None:
+def _attempt(source: Source, part: Path) -> None:
+    size = source.size
     start = part.stat().st_size if part.exists() else 0
     if size is not None and start == size:
         return
     known = _version_path(part).read_text() if _version_path(part).exists() else ""
-    if start and not known and not is_checked:
-        start = 0  # nothing would tell that the two halves belong together
-    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "hw_asr"})
+    if start and not known and not source.has_checksum:
+        start = 0  # nothing tells whether the two halves belong together
+    request = urllib.request.Request(source.url, headers={"Accept-Encoding": "identity", "User-Agent": "hw_asr"})
     if start:
         request.add_header("Range", f"bytes={start}-")
         if known:
             request.add_header("If-Range", known)
     try:
-        response = urllib.request.urlopen(request, timeout=TIME_OUT_SECONDS)
+        response = open_url(request, TIME_OUT_SECONDS)
+    except RedirectError as error:
+        raise DownloadError(f"{source.shown}: {error.reason}") from error
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{start}":
             return  # it was whole, only not renamed yet
-        raise _refusal(url, error, part) from error
+        raise _refusal(source.shown, error, part) from error
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
-        raise _AttemptError(f"no connection: {getattr(error, 'reason', error) or type(error).__name__}") from error
+        raise AttemptError(f"no connection: {getattr(error, 'reason', error) or type(error).__name__}") from error
     with response:
         if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             part.unlink()
-            raise _AttemptError("the server sent another range than the one asked for")
+            raise AttemptError("the server sent another range than the one asked for")
         start = start if response.status == 206 else 0
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else size
         if size is not None and total != size:
-            raise _AttemptError(f"the server offers {total} bytes where there should be {size}")
+            raise AttemptError(f"the server offers {total} bytes where there should be {size}")
+        if total is not None and total > source.limit:
+            raise DownloadError(f"{source.shown}: {total} bytes, where at most {source.limit} are expected")
         _check_space(part, (total or 0) - start)
         _remember_version(part, response.headers)
-        received = _receive(response, part, start, total, description)
+        received = receive(response, part, start, total, source)
     if total is not None and received < total:
-        raise _AttemptError(f"the connection closed {total - received} bytes early")
+        raise AttemptError(f"the connection closed {total - received} bytes early")
 
 
 def _remember_version(part: Path, headers: Any) -> None:
@@ -173,28 +173,10 @@ def _remember_version(part: Path, headers: Any) -> None:
     tag = headers.get("ETag", "")
     version = tag if tag.startswith('"') else headers.get("Last-Modified", "")
     if version:
-        _version_path(part).write_text(version)
+        with write_and_rename(_version_path(part), "w") as file:
+            file.write(version)
     else:
         _version_path(part).unlink(missing_ok=True)
-
-
-def _receive(response: Any, part: Path, start: int, total: int | None, description: str) -> int:
-    """Append the body to `part`, cut to `start` bytes before; return how many bytes it then has."""
-    bar = tqdm(
-        desc=printable_line(description), initial=start, total=total, unit="B", unit_scale=True, delay=2, disable=None
-    )
-    with part.open("r+b" if part.exists() else "wb") as file, bar:
-        file.truncate(start)
-        file.seek(start)
-        while True:
-            try:
-                chunk = response.read1(CHUNK_BYTES)
-            except (OSError, http.client.HTTPException) as error:
-                raise _AttemptError(f"the connection broke: {error or type(error).__name__}") from error
-            if not chunk:
-                return file.tell()
-            file.write(chunk)
-            bar.update(len(chunk))
 
 
 def _refusal(url: str, error: urllib.error.HTTPError, part: Path) -> Exception:
@@ -204,7 +186,7 @@ def _refusal(url: str, error: urllib.error.HTTPError, part: Path) -> Exception:
         part.unlink(missing_ok=True)
     asked = error.headers.get("Retry-After", "")
     wait = min(float(asked), 60.0) if asked.isdigit() else 0.0
-    return _AttemptError(f"the server answers {error.code} {error.reason}", wait)
+    return AttemptError(f"the server answers {error.code} {error.reason}", wait)
 
 
 def _fault(part: Path, checks: dict[str, str | None], size: int | None) -> str | None:
@@ -232,17 +214,23 @@ def _check_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
         raise DownloadError(
-            f"{part.parent}: the disk has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB more are needed; make room, "
-            "or let the data lie elsewhere (data.root_dir)"
+            f"{part.parent}: the disk has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are needed; free space, or "
+            "set data.root_dir to another disk"
         )
 
 
 def _disk_error(error: OSError, part: Path) -> DownloadError:
     if error.errno in _DISK_FULL:
         return DownloadError(
-            f"{part}: the disk is full; make room and run again: the download goes on where it stopped"
+            f"{part}: the disk is full; free space and run again: the download continues where it stopped"
         )
     return DownloadError(f"{part}: cannot be written: {error.strerror or error}")
+
+
+def _remove_unless_regular(path: Path) -> None:
+    """Remove a link or a named pipe in the place of a partial file."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.unlink()
 
 
 def _version_path(part: Path) -> Path:

@@ -113,13 +113,15 @@ def md5_of_stream(file: IO[bytes]) -> str:
 
 
 def copy_stream(source: IO[bytes], target: IO[bytes], size: int, progress: Progress | None) -> str:
-    """Copy what is left of `source`, `size` bytes, in blocks; returns its MD5."""
+    """Copy the rest of `source`, `size` bytes, in blocks; returns its MD5. Raises Damaged when it is longer."""
     digest = hashlib.md5(usedforsecurity=False)
     done = 0
     while block := source.read(BLOCK_BYTES):
         target.write(block)
         digest.update(block)
         done += len(block)
+        if done > size:
+            raise Damaged(f"more than the {size} bytes that were announced")
         if progress is not None:
             progress(done, size)
     return digest.hexdigest()

@@ -26,7 +26,7 @@ from hw_asr.storage.external import (
     verify,
 )
 from hw_asr.storage.runs import RunId, is_safe_name
-from hw_asr.storage.secrets import forbid_secrets, from_environment
+from hw_asr.storage.secrets import forbid_secrets, from_environment, secrets_in
 
 _MD5_SUFFIX = ".md5"
 
@@ -44,8 +44,9 @@ class FsspecStorage(ExternalStorage):
     ) -> None:
         if "://" not in url:
             raise ValueError(f"url: expected PROTOCOL://PLACE, for example s3://bucket/runs, got {url!r}")
-        if re.search(r"://[^/]*:[^/]*@", url):
-            raise ValueError("url: holds a password, and would be copied into every run; use options with $NAME")
+        found = secrets_in(url, "url")
+        if found:
+            raise ValueError(f"{found[0]}, and would be copied into every run; use options with $NAME")
         if attempts < 1:
             raise ValueError(f"attempts: expected at least 1, got {attempts}")
         if first_wait < 0:

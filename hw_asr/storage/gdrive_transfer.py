@@ -34,7 +34,7 @@ def download_content(
 
 
 def _fetch(session: Session, uri: str, file: IO[bytes], size: int, backoff: Backoff, progress: Progress | None) -> str:
-    digest, done = hashlib.md5(usedforsecurity=False), 0
+    digest, done, furthest = hashlib.md5(usedforsecurity=False), 0, 0
     while done < size:
         try:
             with translated():
@@ -57,7 +57,11 @@ def _fetch(session: Session, uri: str, file: IO[bytes], size: int, backoff: Back
         file.write(content)
         digest.update(content)
         done += len(content)
-        backoff.progressed()
+        if done > furthest:
+            furthest = done
+            backoff.progressed()
+        else:  # a server that ignores ranges again and again must not hold the transfer forever
+            backoff.failed(StorageUnavailable("Google Drive sends the beginning of the file again"))
         if progress is not None:
             progress(done, size)
     return digest.hexdigest()

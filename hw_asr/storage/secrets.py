@@ -6,23 +6,37 @@ import json
 import os
 import re
 import urllib.error
-import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from hw_asr.runtime.web import RedirectError, open_url
 from hw_asr.storage.external import StorageError, StorageUnavailable
 
 _TIMEOUT_SECONDS = 30.0
-_SECRET_KEY = re.compile(r"key|secret|token|pass|cred|sas|connection_string", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"key|secret|token|pass|cred|sas|connection_string|authorization|cookie|bearer|signature", re.IGNORECASE
+)
+_SECRET_VALUES = {
+    "a password in an address": re.compile(r"://[^/?#\s@]*:[^/?#\s@]+@|https?://[^/?#\s@]+@", re.IGNORECASE),
+    "a secret in the query of an address": re.compile(
+        r"[?&;](?:[\w-]*(?:sig|signature|token|secret|password|passwd|api_?key|access_?key|credential))=[^&\s]+",
+        re.IGNORECASE,
+    ),
+    "an authorization header": re.compile(r"(?:^|[:=\s])(?:Bearer|Basic)\s+[\w+/=.~-]{6,}", re.IGNORECASE),
+    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
+    "an access key": re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_\w{20,}|\bhf_\w{20,}|\bya29\.[\w-]{10,}"),
+}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def from_environment(value: Any) -> Any:
     """Replace "$NAME", also inside objects, by the environment variable; StorageError when it is not set."""
     if isinstance(value, Mapping):
-        return {key: from_environment(each) for key, each in value.items()}
+        return {key: from_environment(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [from_environment(item) for item in value]
     if not (isinstance(value, str) and value.startswith("$")):
         return value
     if value[1:] not in os.environ:
@@ -31,15 +45,43 @@ def from_environment(value: Any) -> Any:
 
 
 def forbid_secrets(options: Mapping[str, Any], path: str) -> None:
-    """Raise ValueError when a value looks like a secret, by its key; configs are copied into every run."""
+    """Raise ValueError when a value looks like a secret, by its key or by itself; configs are copied into every run."""
     for key, value in options.items():
         if isinstance(value, Mapping):
             forbid_secrets(value, f"{path}.{key}")
-        elif isinstance(value, str) and _SECRET_KEY.search(key) and not value.startswith("$"):
+            continue
+        named = [text for text in _strings(value) if _SECRET_KEY.search(str(key)) and not text.startswith("$")]
+        if named or secrets_in(value, f"{path}.{key}"):
             raise ValueError(
                 f"{path}.{key}: looks like a secret, and would be copied into every run; put it into an environment "
                 'variable and write "$NAME"'
             )
+
+
+def secrets_in(value: Any, path: str = "") -> list[str]:
+    """List the places of a JSON value, as `path: what`, that hold a secret in themselves; none of it is quoted.
+
+    Found are passwords and signatures in addresses, authorization headers, private keys and access keys.
+    """
+    if isinstance(value, Mapping):
+        return [fault for key, item in value.items() for fault in secrets_in(item, f"{path}.{key}".lstrip("."))]
+    if isinstance(value, list):
+        return [fault for index, item in enumerate(value) for fault in secrets_in(item, f"{path}[{index}]")]
+    if not isinstance(value, str):
+        return []
+    return [f"{path}: holds {what}" for what, pattern in _SECRET_VALUES.items() if pattern.search(value)][:1]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield the strings of a value and of lists and mappings in it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
 
 
 def is_available(reference: str) -> bool:
@@ -79,7 +121,7 @@ def read_json(reference: str, what: str) -> dict[str, Any]:
                 raise StorageError(f"{what}: cannot read {place}: {type(error).__name__}") from None
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise StorageError(f"{what}: {place} does not hold a JSON object; download the file again from the console")
@@ -89,8 +131,10 @@ def read_json(reference: str, what: str) -> dict[str, Any]:
 def _fetch(url: str, what: str, host: str) -> str:
     try:
         require_encrypted(url, what)
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as reply:
+        with open_url(url, _TIMEOUT_SECONDS) as reply:
             content: bytes = reply.read(1 << 20)
+    except RedirectError as error:
+        raise StorageError(f"{what}: {host}: {error.reason}") from None
     except urllib.error.HTTPError as error:
         error.close()
         raise StorageError(f"{what}: {host} answered {error.code}") from None

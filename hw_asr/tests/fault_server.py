@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that serves files with ranges, and misbehaves as it is told."""
+"""A real HTTP server on loopback that serves files with ranges, and misbehaves on demand."""
 
 import re
 import threading
@@ -12,7 +12,8 @@ class FaultServer(ThreadingHTTPServer):
     """Serves `files` (path to content); each request to a path consumes one of its `faults`.
 
     Faults: an int n: close after n bytes; "404", "503", ...: that status; "busy": 503 with Retry-After; "long":
-    announce ten bytes too many; "page": a web page instead; "no range": ignore the range; "wrong range": another one.
+    announce ten bytes too many; "page": a web page instead; "no range": ignore the range; "wrong range": another one;
+    "chunked": announce no length; "endless": nor end. A path in `redirects` is redirected.
     """
 
     daemon_threads = True
@@ -21,6 +22,7 @@ class FaultServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
         self.faults: defaultdict[str, list[str | int]] = defaultdict(list)
+        self.redirects: dict[str, str] = {}
         self.with_tags = True
         self.requests: list[tuple[str, str]] = []
         self.num_bytes = 0
@@ -43,7 +45,12 @@ class _Handler(BaseHTTPRequestHandler):
             server.requests.append((self.path, asked))
             faults = server.faults[self.path]
             fault = faults.pop(0) if faults else None
+        path = self.path.partition("?")[0]
+        if path in server.redirects:
+            return self.answer(302, b"", {"Location": server.redirects[path]})
         body = server.files.get(self.path)
+        if fault in ("chunked", "endless") and body is not None:
+            return self.stream(body, endless=fault == "endless")
         if body is None or (isinstance(fault, str) and (fault.isdigit() or fault == "busy")):
             status = 404 if body is None else 503 if fault == "busy" else int(fault or 0)
             return self.answer(status, b"sorry", {"Retry-After": "0"} if fault == "busy" else {})
@@ -70,6 +77,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(sent)
         with self.server.lock:
             self.server.num_bytes += len(sent)
+
+    def stream(self, body: bytes, *, endless: bool) -> None:
+        """Answer without a length: the body once, or again and again until the client hangs up."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+        while endless:
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Be quiet."""

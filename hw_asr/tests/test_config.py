@@ -182,6 +182,12 @@ class ValidationTest(unittest.TestCase):
         self.assert_fault(r"decoders\[1\].args.language_model: no/such.arpa: no such file", "decoders=" + json.dumps(
             [{"type": "argmax"}, {"type": "lm_beam_search", "args": {"language_model": "no/such.arpa"}}]))  # fmt: skip
 
+    def test_secrets_anywhere_are_faults_and_are_not_quoted(self) -> None:
+        faults = self.faults(changed("trainer.wandb_project=https://me:planted@host/x"))
+        self.assertEqual(1, len(faults))
+        self.assertRegex(faults[0], r"^trainer.wandb_project: holds a password in an address; .*\$NAME")
+        self.assertNotIn("planted", faults[0])
+
     def test_modules(self) -> None:
         self.assert_fault(r"arch.module: cannot import 'no_such_module'", "arch.module=no_such_module")
         self.assert_fault(r"arch.type: module 'math' has no 'DeepSpeech2'", "arch.module=math")

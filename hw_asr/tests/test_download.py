@@ -13,11 +13,15 @@ import sys
 import tempfile
 import threading
 import unittest
+import urllib.request
+from http.client import HTTPMessage
 from pathlib import Path
 from unittest import mock
 
 from hw_asr.runtime import download as module
+from hw_asr.runtime import receiving
 from hw_asr.runtime.download import DownloadError, download
+from hw_asr.runtime.web import RedirectError, _SafeRedirects
 from hw_asr.tests.fault_server import fault_server
 from hw_asr.tests.waiting import DEADLINE, wait_until
 
@@ -136,6 +140,56 @@ class TestDownload(DownloadCase):
         download(self.url, self.path, md5=MD5)
         self.assertEqual(self.server.num_bytes, 0)
 
+    def test_bodies_that_are_longer_than_announced_or_endless(self) -> None:
+        self.server.faults["/f"] = ["chunked"] * 20
+        with self.assertRaisesRegex(DownloadError, "more than 1000000 bytes that it announced"):
+            download(self.url, self.path, size=1_000_000)
+        self.assertFalse(self.path.exists())
+        with mock.patch.object(receiving, "MAX_UNDECLARED_BYTES", 2_000_000):
+            self.server.faults["/f"] = ["endless"]
+            with self.assertRaisesRegex(DownloadError, "more than 2000000 bytes, and announces no end"):
+                download(self.url, self.path)
+        self.assertEqual(0, self.part.stat().st_size)
+        with self.assertRaisesRegex(DownloadError, "3000000 bytes, where at most 2000000 are expected"):
+            download(self.url, self.path, limit=2_000_000)
+        self.server.faults["/f"] = ["chunked"]
+        download(self.url, self.path, md5=MD5)
+        self.assert_whole()
+
+    def test_a_server_that_drips(self) -> None:
+        slow = [mock.patch.object(place, "SLOW_BYTES", 1 << 30) for place in (receiving, module)]
+        with mock.patch.object(receiving, "SLOW_SECONDS", 0.0), slow[0], slow[1]:
+            self.server.faults["/f"] = ["endless"] * 6
+            with self.assertRaisesRegex(DownloadError, "less than 1073741824 bytes in 0 s, 6 times in a row"):
+                download(self.url, self.path)
+
+    def test_redirects_lead_to_https_or_to_the_same_host_by_http_only(self) -> None:
+        self.server.redirects["/moved"] = self.url
+        download(f"{self.server.url}/moved", self.path, md5=MD5)
+        self.assert_whole()
+        self.path.unlink()
+        secret = "ftp://user:planted@127.0.0.1/f?token=planted"
+        for target in (secret, "file:///etc/passwd", "data:text/plain,x", f"http://localhost:{self.server.server_port}/f",
+                       "gopher://x/"):  # fmt: skip
+            self.server.redirects["/moved"] = target
+            with self.subTest(target), self.assertRaisesRegex(DownloadError, "redirected|answers 302") as caught:
+                download(f"{self.server.url}/moved?sig=planted", self.path)
+            self.assertNotIn("planted", str(caught.exception))
+            self.assertFalse(self.path.exists())
+        request = urllib.request.Request("https://127.0.0.1/f")
+        with self.assertRaises(RedirectError):
+            _SafeRedirects().redirect_request(request, io.BytesIO(), 302, "", HTTPMessage(), "http://127.0.0.1/f")
+
+    def test_links_in_the_place_of_partial_files_are_removed(self) -> None:
+        victim = self.path.parent.parent / "victim"
+        victim.write_text("precious")
+        self.path.parent.mkdir()
+        for place in (self.part, self.part.with_name("file.bin.part.version")):
+            place.symlink_to(victim)
+        download(self.url, self.path, md5=MD5)
+        self.assert_whole()
+        self.assertEqual("precious", victim.read_text())
+
     def test_no_server(self) -> None:
         with self.assertRaisesRegex(DownloadError, "no connection.*refused"):
             download("http://127.0.0.1:1/f", self.path)
@@ -156,17 +210,15 @@ class TestDownload(DownloadCase):
         no_room = mock.patch.object(module.shutil, "disk_usage", return_value=mock.Mock(free=1_000_000))
         with no_room, self.assertRaisesRegex(DownloadError, "disk has 0.00 GB free"):
             download(self.url, self.path)
-        real_open = Path.open
+        real_open = receiving.open_regular
 
-        def full(path: Path, *args: object, **options: object) -> io.IOBase:
-            file = real_open(path, *args, **options)
-            if path.name.endswith(".part"):
-                file = mock.MagicMock(wraps=file)
-                file.__enter__.return_value = file
-                file.write.side_effect = OSError(errno.ENOSPC, "No space left on device")
+        def full(path: Path, mode: str) -> object:
+            file = mock.MagicMock(wraps=real_open(path, mode))
+            file.__enter__.return_value = file
+            file.write.side_effect = OSError(errno.ENOSPC, "No space left on device")
             return file
 
-        with mock.patch.object(Path, "open", full), self.assertRaisesRegex(DownloadError, "disk is full"):
+        with mock.patch.object(receiving, "open_regular", full), self.assertRaisesRegex(DownloadError, "disk is full"):
             download(self.url, self.path)
         download(self.url, self.path)
         self.assert_whole()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import unittest
@@ -13,9 +14,10 @@ import fsspec
 
 from hw_asr.config.registry import STORAGES
 from hw_asr.storage.directory import DirectoryStorage
-from hw_asr.storage.external import Damaged, ExternalStorage, StorageError, StorageUnavailable, md5_of
+from hw_asr.storage.external import Damaged, ExternalStorage, StorageError, StorageUnavailable, copy_stream, md5_of
 from hw_asr.storage.fsspec_storage import FsspecStorage
 from hw_asr.storage.runs import RunId
+from hw_asr.storage.secrets import from_environment, secrets_in
 
 RUN = RunId("it's+ü", "one")
 
@@ -119,7 +121,7 @@ class SecretsTest(unittest.TestCase):
             with self.subTest(options), self.assertRaisesRegex(ValueError, "^options.*looks like a secret") as caught:
                 FsspecStorage("memory://x", options=options)
             self.assertNotIn("planted", str(caught.exception))
-        with self.assertRaisesRegex(ValueError, "^url: holds a password") as caught:
+        with self.assertRaisesRegex(ValueError, "^url: holds a password in an address") as caught:
             FsspecStorage("sftp://me:planted@host/runs")
         self.assertNotIn("planted", str(caught.exception))
         storage = FsspecStorage("memory://x", options={"secret": "$PLANTED_NAME"})
@@ -128,6 +130,37 @@ class SecretsTest(unittest.TestCase):
         with mock.patch.dict(os.environ, {"PLANTED_NAME": "planted-value"}):
             storage.runs()
         self.assertEqual(repr(storage), "FsspecStorage('memory://x')")
+
+    def test_secrets_are_recognised_wherever_they_stand(self) -> None:
+        for options in (
+            {"headers": {"Authorization": "Bearer planted"}}, {"headers": [["X-Auth", "Bearer planted-token"]]},
+            {"client_kwargs": {"cookies": ["planted"]}}, {"url": "https://planted@host/x"}, {"Cookie": "a=planted"},
+            {"endpoints": [{"u": "https://user:planted@host/"}]}, {"x": "https://h/c?sv=1&sig=planted"},
+            {"x": "-----BEGIN RSA PRIVATE KEY-----planted"}, {"x": "AKIA" + "A" * 16}, {"x": ["ghp_" + "a" * 30]},
+        ):  # fmt: skip
+            with self.subTest(options), self.assertRaisesRegex(ValueError, "^options.*looks like a secret") as caught:
+                FsspecStorage("memory://x", options=options)
+            self.assertNotIn("planted", str(caught.exception))
+        for url in ("abfs://c@a.dfs/x?sig=planted", "https://planted@host/x", "sftp://me:planted@host/runs"):
+            with self.assertRaisesRegex(ValueError, "^url: holds a") as caught:
+                FsspecStorage(url)
+            self.assertNotIn("planted", str(caught.exception))
+        for options in ({"anon": True, "endpoint_url": "https://host:9000/x?list=1", "username": "me"},
+                        {"key": "$S3_KEY", "headers": {"Authorization": "$HEADER"}, "region": "basic"}):  # fmt: skip
+            FsspecStorage("sftp://me@host/runs", options=options)
+        self.assertEqual(
+            ["data.val[0].url: holds a password in an address"], secrets_in({"data": {"val": [{"url": "ftp://a:b@c"}]}})
+        )
+        with mock.patch.dict(os.environ, {"PLANTED": "value"}):
+            self.assertEqual({"a": [["value", 1]]}, from_environment({"a": [["$PLANTED", 1]]}))
+
+    def test_a_transfer_that_brings_more_than_announced_ends(self) -> None:
+        class Endless(io.RawIOBase):
+            def read(self, size: int = -1) -> bytes:
+                return bytes(size)
+
+        with self.assertRaisesRegex(Damaged, "more than the 5000000 bytes"):
+            copy_stream(Endless(), io.BytesIO(), 5_000_000, None)
 
     def test_unknown_protocol_is_explained(self) -> None:
         with self.assertRaisesRegex(StorageError, "nonsense"):

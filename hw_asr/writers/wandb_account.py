@@ -6,9 +6,10 @@ import netrc
 import os
 import threading
 import urllib.error
-import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from hw_asr.runtime.web import open_url
 
 
 def key_is_known(base_url: str, configured_key: str | None = None) -> bool:
@@ -26,7 +27,7 @@ def is_reachable(base_url: str, timeout: float = 10.0) -> bool:
 
     def ask() -> None:
         try:
-            urllib.request.urlopen(base_url.rstrip("/") + "/healthz", timeout=timeout).close()
+            open_url(base_url.rstrip("/") + "/healthz", timeout).close()
         except urllib.error.HTTPError:
             answered.set()
         except (OSError, ValueError):

@@ -1,0 +1,54 @@
+"""Requests to the web that go only where they should: https, or http where http was asked for; never ftp or files."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from http.client import HTTPMessage
+from typing import IO, Any
+from urllib.parse import urlsplit, urlunsplit
+
+
+class RedirectError(urllib.error.URLError):
+    """A server redirects to an address that is not followed."""
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https; to http only on the host that was asked by http."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        """Return the request to follow with; raises RedirectError."""
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        is_same_http = new.scheme == old.scheme == "http" and new.hostname == old.hostname
+        if new.scheme != "https" and not is_same_http:
+            raise RedirectError(f"redirected to {redacted(newurl)}, which is not followed; expected an https address")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def open_url(url: str | urllib.request.Request, timeout: float) -> Any:
+    """Open an http or https address; proxies of the environment are used.
+
+    Raises urllib.error.URLError, of which RedirectError is one.
+    """
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor, urllib.request.UnknownHandler,
+        _SafeRedirects,
+    ):  # fmt: skip
+        opener.add_handler(handler())
+    return opener.open(url, timeout=timeout)
+
+
+def redacted(url: str) -> str:
+    """Return an address for messages: without user, password, query and fragment, which may hold secrets."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        query = "..." if parts.query else ""
+        return urlunsplit((parts.scheme, f"{host or ''}{port}", parts.path, query, ""))
+    except ValueError:
+        return "an address that is not valid"
