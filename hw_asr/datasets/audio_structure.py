@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import BinaryIO, Literal, NamedTuple
 
 _BLOCK = 1 << 20
+MAX_CHUNKS = 1000
+"""Chunks of a file that are examined; the audio usually comes after one or two others."""
+MAX_STREAMS = 1000
+"""Concatenated FLAC streams that are decoded one by one; a file with more goes to FFmpeg as it is."""
 _STREAMED = 0x7FFF0000
 """Streaming writers declare sizes of 0, or of 2 GB and more, in 32 bits."""
 
@@ -62,9 +67,10 @@ def examine(file: BinaryIO) -> Structure:
     file.seek(0)
     head = file.read(64)
     if head[:4] == b"fLaC":
-        return Structure(True, starts=(0, *_occurrences(file, _FLAC_BEGINS)))
+        starts = (0, *_occurrences(file, _FLAC_BEGINS, MAX_STREAMS))
+        return Structure(len(starts) <= MAX_STREAMS, starts=starts)
     if head[:4] == b"OggS":
-        return Structure(not _occurrences(file, _OGG_BEGINS), ends_in_a_page=_ogg_is_cut_off(file))
+        return Structure(not _occurrences(file, _OGG_BEGINS, 1), ends_in_a_page=_ogg_is_cut_off(file))
     if head[:4] in _CHUNKED:
         return _examine_chunks(file, _CHUNKED[head[:4]])
     if head[:4] == b".snd":
@@ -101,7 +107,7 @@ _CHUNKED = {
 def _examine_chunks(file: BinaryIO, layout: _Chunks) -> Structure:
     end = _size(file)
     is_pcm, size_64 = False, None
-    for identifier, size, start in _chunks(file, layout, end):
+    for identifier, size, start in islice(_chunks(file, layout, end), MAX_CHUNKS):
         if identifier == b"ds64":
             size_64 = int.from_bytes(_read(file, start + 8, 8), "little")
         elif identifier == b"fmt ":
@@ -146,17 +152,21 @@ def _read(file: BinaryIO, position: int, size: int) -> bytes:
     return file.read(size)
 
 
-def _occurrences(file: BinaryIO, mark: re.Pattern[bytes]) -> list[int]:
-    """Return the positions of a mark of up to 8 bytes after the first 4; encoded audio may contain it by chance."""
+def _occurrences(file: BinaryIO, mark: re.Pattern[bytes], limit: int) -> list[int]:
+    """Return the first positions of a mark of up to 8 bytes, at most `limit`, after the first 4 bytes of a file.
+
+    Encoded audio may contain it by chance.
+    """
     position, before = 4, b""
     file.seek(position)
-    found: list[int] = []
-    while block := file.read(_BLOCK):
+    positions: set[int] = set()  # a mark in the overlap of two blocks is seen twice
+    while len(positions) < limit and (block := file.read(_BLOCK)):
         data = before + block
-        found += [position - len(before) + match.start() for match in mark.finditer(data)]
+        matches = islice(mark.finditer(data), limit)
+        positions |= {position - len(before) + match.start() for match in matches}
         position += len(block)
         before = data[-7:]
-    return sorted(set(found))
+    return sorted(positions)[:limit]
 
 
 def _ogg_is_cut_off(file: BinaryIO) -> bool:

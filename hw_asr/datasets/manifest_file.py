@@ -24,6 +24,8 @@ def read_manifest(path: Path) -> list[Entry]:
 
     Bytes that are not UTF-8 become surrogates, as in file names. Raises DataError for a file that cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: not a regular file; expected a manifest")
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:

@@ -1,5 +1,6 @@
 """Recordings that break off, are damaged or hostile: read as far as they go, with a warning, or refused by name."""
 
+import io
 import os
 import socket
 import struct
@@ -13,6 +14,7 @@ import soundfile
 
 from hw_asr.datasets import audio_file
 from hw_asr.datasets.audio import duration, read_audio, read_recording
+from hw_asr.datasets.audio_structure import MAX_CHUNKS, MAX_STREAMS, examine
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.folder import find_recordings
 from hw_asr.datasets.recording import AudioError, Damage, Piece
@@ -192,6 +194,25 @@ class TestHostile(DamageCase):
             mock.patch.object(audio_file, "MAX_READS_OF_A_FILE", 0.5),
         ):
             self.refused(path, "over and over")
+
+    def test_the_structure_is_examined_with_few_reads(self) -> None:
+        class Counted(io.FileIO):
+            num_reads = 0
+
+            def read(self, size: int = -1) -> bytes:  # type: ignore[override]
+                self.num_reads += 1
+                return super().read(size)
+
+        many = {
+            "chunks.wav": b"RIFF\xff\xff\xff\xffWAVE" + (b"junk" + bytes(4)) * 200_000,
+            "streams.flac": b"fLaC\0\0\0\x22" * 200_000,
+        }
+        for name, data in many.items():
+            with self.subTest(name), Counted(str(self.written(name, data))) as file:
+                structure = examine(file)  # type: ignore[arg-type]
+                self.assertFalse(structure.is_plain)
+                self.assertLess(file.num_reads, 2 * MAX_CHUNKS)
+                self.assertLessEqual(len(structure.starts), MAX_STREAMS + 1)
 
     def test_native_libraries_print_nothing(self) -> None:
         paths = []
