@@ -1,4 +1,4 @@
-"""A corpus of tones and a config for it: real training runs that take a second."""
+"""A corpus of tones and a config for it: real training runs of about a second."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 from hw_asr.checkpoints.reading import load_checkpoint
-from hw_asr.tests.training_server import TrainingServer
+from hw_asr.tests.training_server import TrainingServer, training_server
 from hw_asr.tests.waiting import wait_until
 from hw_asr.writers.jsonl import read_metrics
 
@@ -40,7 +40,7 @@ def make_corpus(directory: Path, name: str, number: int, seed: int) -> Path:
 
 
 def make_config(directory: Path, **trainer: Any) -> dict[str, Any]:
-    """Return a config that uses everything a resumed run has to get right, over the corpora in `directory`."""
+    """Return a config for the corpora in `directory` that uses everything a resumed run must restore."""
 
     def split(name: str, **options: Any) -> dict[str, Any]:
         manifest = str(directory / f"{name}.jsonl")
@@ -83,7 +83,7 @@ def make_config(directory: Path, **trainer: Any) -> dict[str, Any]:
 
 
 class TrainingCase(unittest.TestCase):
-    """Tests that start train.py; the corpora are made once per class."""
+    """Tests that start train.py; the corpora are written once per class."""
 
     corpora: ClassVar[Path]
     server: ClassVar[TrainingServer]
@@ -93,11 +93,11 @@ class TrainingCase(unittest.TestCase):
         cls.corpora = Path(cls.enter_class(TemporaryDirectory()))
         for seed, (name, number) in enumerate((("train", 22), ("val", 7), ("other", 5))):
             make_corpus(cls.corpora, name, number, seed)
-        cls.server = cls.enter_class(TrainingServer())
+        cls.server = training_server()
 
     @classmethod
     def enter_class(cls, context: Any) -> Any:
-        """Enter a context until the class is done (unittest has it from Python 3.11 on)."""
+        """Enter a context until the tests of the class are done (unittest has this from Python 3.11)."""
         value = context.__enter__()
         cls.addClassCleanup(context.__exit__, None, None, None)
         return value
@@ -115,33 +115,33 @@ class TrainingCase(unittest.TestCase):
         return make_config(self.corpora, **trainer)
 
     def endless_config(self) -> dict[str, Any]:
-        """Return the same config for a run that somebody has to end."""
+        """Return the same config for a run that a test has to end."""
         return {**self.config(epochs=1000, early_stop=None), "lr_scheduler": None}
 
     def train(self, place: Path, *arguments: str, code: int = 0) -> str:
-        """Run train.py there; return its output, and fail when the exit code is another."""
-        found, output = self.server.run([*arguments, "-d", "cpu"], place)
-        self.assertEqual(found, code, output)
+        """Run train.py in a directory, check its exit code and return its output."""
+        exit_code, output = self.server.run([*arguments, "-d", "cpu"], place)
+        self.assertEqual(exit_code, code, output)
         return output
 
 
 def wait_for_step(output: Path, step: int) -> None:
-    """Return when training has logged a step; fail with what it says instead."""
+    """Wait until training has logged a step; fail with its output if it ends with an error."""
 
-    def said() -> str:
+    def text() -> str:
         return output.read_text(encoding="utf-8")
 
-    wait_until(lambda: f"step {step:>6}" in said() or "error: " in said(), lambda: f"for step {step}:\n{said()}")
-    assert f"step {step:>6}" in said(), said()
+    wait_until(lambda: f"step {step:>6}" in text() or "error: " in text(), lambda: f"for step {step}:\n{text()}")
+    assert f"step {step:>6}" in text(), text()
 
 
 def run_dir(place: Path) -> Path:
-    """Where the run of `make_config` keeps its checkpoints."""
+    """Return the checkpoint directory of the run of `make_config`."""
     return place / "saved/models/tones/run"
 
 
 def outcome(place: Path, name: str = "last") -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the checkpoint and the metrics a run left, without what the clock put there."""
+    """Return the checkpoint and the metrics of a run, without times."""
     state = load_checkpoint(run_dir(place) / f"{name}.pth")
     del state["writers"], state["config"]
     state["progress"].pop("seconds", None)
@@ -158,8 +158,8 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
         return [] if a.dtype == b.dtype and torch.equal(a, b) else [path]
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         keys = sorted(a.keys() | b.keys(), key=str)
-        return [each for key in keys for each in differences(a.get(key), b.get(key), f"{path}.{key}")]
+        return [item for key in keys for item in differences(a.get(key), b.get(key), f"{path}.{key}")]
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
         pairs = enumerate(zip(a, b, strict=True))
-        return [each for index, (x, y) in pairs for each in differences(x, y, f"{path}[{index}]")]
+        return [item for index, (x, y) in pairs for item in differences(x, y, f"{path}[{index}]")]
     return [] if a == b else [f"{path}: {a!r:.60} / {b!r:.60}"]

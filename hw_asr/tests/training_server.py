@@ -1,11 +1,12 @@
-"""Processes that run train.py, forked from one that has imported everything, so that each starts in a moment.
+"""Processes that run train.py, forked from one that has imported torch, so that they start quickly.
 
-As a program, it reads one JSON object a line, `{"argv", "cwd", "env", "output"}`, forks, runs train.py as it
-would run by itself, and answers with the process id; `{"wait": pid}` answers with the exit code, negative for a signal.
+As a program, it reads one JSON object per line, `{"argv", "cwd", "env", "output"}`, forks a process that runs train.py,
+and answers with its id. It answers `{"wait": pid}` with the exit code, negative for a signal.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import resource
@@ -13,26 +14,35 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300
-"""Seconds that a train.py of a test may take; each takes a few."""
+"""Seconds after which a process is killed; it takes a few, but the machine may be busy."""
+
+
+@cache
+def training_server() -> TrainingServer:
+    """Return the server of this process."""
+    server = TrainingServer()
+    atexit.register(server.close)
+    return server
 
 
 class TrainingServer:
-    """Starts train.py in processes of their own; a context manager."""
+    """Starts train.py in processes of their own."""
 
-    def __enter__(self) -> TrainingServer:
+    def __init__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "hw_asr.tests.training_server"],
             cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the server."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
@@ -46,9 +56,9 @@ class TrainingServer:
         env: dict[str, str] | None = None,
         file_limit: int | None = None,
     ) -> int:
-        """Start train.py with `arguments`, its output going to a file; return the id of the process and its group.
+        """Start train.py with its output in a file; return the id of the process, which is also that of its group.
 
-        With `file_limit`, in bytes, no file can grow beyond it, as on a disk that is full.
+        `file_limit`, in bytes, is the largest size of files it can write, to simulate a full disk.
         """
         request = {
             "argv": arguments, "cwd": str(cwd), "output": str(output), "env": env or {}, "file_limit": file_limit
@@ -57,7 +67,7 @@ class TrainingServer:
         return self._ask(request)
 
     def wait(self, process_id: int) -> int:
-        """Return the exit code, negative for a signal, when the process has ended, which it must in `LIMIT` seconds."""
+        """Wait for a process and return its exit code, negative for a signal; it is killed after `LIMIT` seconds."""
         return self._ask({"wait": process_id})
 
     def run(self, arguments: list[str], cwd: Path, env: dict[str, str] | None = None) -> tuple[int, str]:
@@ -74,7 +84,7 @@ class TrainingServer:
 
 
 def _train(request: dict[str, Any]) -> None:
-    """Become a train.py with the given arguments; never returns."""
+    """Run train.py with the given arguments in this process; does not return."""
     os.setsid()
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
@@ -102,7 +112,7 @@ def _train(request: dict[str, Any]) -> None:
 
 
 def _exit_code(process: int) -> int:
-    """Wait for a process that was forked here; one that takes too long is killed with its group."""
+    """Wait for a forked process; kill its group after `LIMIT` seconds."""
     deadline = time.monotonic() + LIMIT
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)
@@ -114,8 +124,13 @@ def _exit_code(process: int) -> int:
 
 
 def _serve() -> None:
-    import hw_asr.commands.train  # noqa: F401
+    import torch
 
+    import hw_asr.commands.train
+    import hw_asr.decoders.ctc_forward
+    import hw_asr.decoders.prefix_search  # noqa: F401 -- both compile their kernels
+
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)  # imports torch's compiler
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
