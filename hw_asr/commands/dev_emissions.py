@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +19,11 @@ from hw_asr.errors import UserError
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.experiment.network import Network, load_network
 from hw_asr.experiment.split_data import load_split
-from hw_asr.lm.tuning.cached_emissions import CachedEmissions
+from hw_asr.lm.tuning.cached_emissions import CachedEmissions, CachedEmissionsError
 from hw_asr.models.forward import emissions
 from hw_asr.runtime.devices import choose_device, explain_out_of_memory, set_numerics, set_threads
+
+logger = logging.getLogger(__name__)
 
 
 class NoReferencesError(UserError):
@@ -98,7 +101,12 @@ def load_or_compute(args: argparse.Namespace) -> CachedEmissions:
     """
     path: Path | None = args.log_probs
     if path is not None and path.is_file():
-        return _load(path, args)
+        try:
+            return _load(path, args)
+        except CachedEmissionsError as error:
+            if args.resume is None:
+                raise
+            logger.warning("%s; computing it again", error)
     state = load_checkpoint(args.resume)
     named = Named(args.config, trust=Trust(frozenset(args.allowed_modules), args.trust_config))
     config = for_evaluation(

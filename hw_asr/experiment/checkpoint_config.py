@@ -7,6 +7,7 @@ if the person says so, names them too, or started the run on this machine.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import logging
@@ -85,17 +86,18 @@ def for_evaluation(
 ) -> CheckpointConfig:
     """Return the config to run a checkpoint's model with; `reads_split` tells which splits' data the command reads.
 
-    Sections that only training uses and data that is not read are left out. Of what is left, a language model that is
-    not allowed is replaced by none, with a warning. Raises ConfigError with every other fault.
+    Sections that only training uses and data that is not read are left out. Of what is left, a language model and the
+    source of initial weights are left out with a warning if they are not allowed. Raises ConfigError with every other
+    fault.
     """
     read = _read(checkpoint, named, state)
     raw, source = _without_unread_data(for_recognition(read.raw), reads_split), read.source
     refused = _not_allowed(read._replace(raw=raw), checkpoint, named)
-    language_models = [effect for effect in refused if effect.kind == FILES and _is_of_decoding(effect)]
-    faults = [_refusal(effect) for effect in refused if effect not in language_models]
+    dispensable = [effect for effect in refused if _is_dispensable(raw, effect)]
+    faults = [_refusal(effect) for effect in refused if effect not in dispensable]
     if faults:
         raise ConfigError(faults, source)
-    raw = _without_language_models(raw, language_models)
+    raw = _without(raw, dispensable)
     config = validate(raw, source, training=False)
     _check_alphabet(config, (state or {}).get("alphabet"), source)
     return CheckpointConfig(config, source, effects(raw))
@@ -196,29 +198,37 @@ def _without_unread_data(raw: dict[str, Any], reads_split: Callable[[str], bool]
     return {**raw, "data": kept}
 
 
-def _is_of_decoding(effect: Effect) -> bool:
-    return effect.path.startswith(("decoders[", "text_encoder.args."))
+def _is_dispensable(raw: Mapping[str, Any], effect: Effect) -> bool:
+    """Whether a checkpoint's model runs without what an effect names: language models, initial weights."""
+    if effect.kind != FILES:
+        return False
+    if effect.path.startswith("decoders["):
+        return True
+    section, _, _ = effect.path.partition(".args.")
+    return section in ("arch", "text_encoder") and raw[section].get("module") is None
 
 
-def _without_language_models(raw: dict[str, Any], refused: Sequence[Effect]) -> dict[str, Any]:
-    """Remove decoders, and arguments of the text encoder, that name files or servers which are not allowed."""
-    if not refused:
-        return raw
-    names = {dotted(effect.path).split(".")[1] for effect in refused if effect.path.startswith("decoders[")}
-    decoders = raw.get("decoders")
-    if isinstance(decoders, list):
-        kept = [spec for index, spec in enumerate(decoders) if str(index) not in names]
-        decoders = kept or [{"type": "argmax"}]
-    encoder = raw.get("text_encoder")
-    removed = {effect.path.rpartition(".")[2] for effect in refused if effect.path.startswith("text_encoder.args.")}
-    if removed and isinstance(encoder, Mapping):
-        encoder = {**encoder, "args": {name: each for name, each in encoder["args"].items() if name not in removed}}
-        if "model" in removed:  # without it, the default language model would be downloaded
-            decoders = decoders or [{"type": "argmax"}, {"type": "beam_search"}]
+def _without(raw: dict[str, Any], refused: Sequence[Effect]) -> dict[str, Any]:
+    """Remove dispensable effects: decoders with a language model, and arguments of the text encoder and the model."""
+    result = copy.deepcopy(raw)
+    dropped = set()
     for effect in refused:
         logger.warning("%s: from the checkpoint's config, not used; name it with -c, or add --trust-config", effect)
-    changed = {"decoders": decoders, "text_encoder": encoder}
-    return {**raw, **{key: value for key, value in changed.items() if value is not None}}
+        section, name = dotted(effect.path).split(".")[0], effect.path.rpartition(".")[2]
+        if section == "decoders":
+            dropped.add(int(dotted(effect.path).split(".")[1]))
+        else:
+            del result[section]["args"][name]
+        if section == "text_encoder" and name == "model":  # the default of this encoder would be downloaded
+            alphabet = {key: value for key, value in result[section]["args"].items() if key == "alphabet"}
+            result[section] = {"type": "CTCCharTextEncoder", "args": alphabet}
+            specs_left = enumerate(result.get("decoders") or [])
+            dropped |= {index for index, spec in specs_left if "language_model" not in spec.get("args", {})
+                        and spec.get("type") == "lm_beam_search"}  # fmt: skip
+    if dropped:
+        kept = [spec for index, spec in enumerate(result["decoders"]) if index not in dropped]
+        result["decoders"] = kept or [{"type": "argmax"}]
+    return result
 
 
 def _check_alphabet(config: ExperimentConfig, alphabet: Any, source: str) -> None:

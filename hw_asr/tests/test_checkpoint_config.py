@@ -165,13 +165,26 @@ class EffectsTest(ReceivedCase):
     def test_a_language_model_of_a_received_config_is_left_out(self) -> None:
         encoder = {"type": "LibrispeechKenLMCTCCharTextEncoder", "args": {"model": "/etc/passwd"}}
         decoders = [{"type": "argmax"}, {"type": "lm_beam_search", "args": {"language_model": "/etc/passwd"}}]
-        for raw in (changed(text_encoder=encoder), changed(decoders=decoders)):
+        without_path = [{"type": "lm_beam_search"}]
+        for raw in (
+            changed(text_encoder=encoder), changed(decoders=decoders),
+            changed(text_encoder=encoder, decoders=without_path),
+        ):  # fmt: skip
             checkpoint = self.checkpoint(raw)
             with self.assertLogs("hw_asr", "WARNING") as logs:
                 config = for_evaluation(checkpoint, Named(), lambda name: False).config
             self.assertIn("/etc/passwd", logs.output[0])
             self.assertNotIn("lm_beam_search", [spec["type"] for spec in config.decoders or []])
+            self.assertEqual("CTCCharTextEncoder", config.text_encoder["type"])
             self.assertEqual(0, self.run_test_py(checkpoint, "-t", str(AUDIO))[0])
+
+    def test_where_initial_weights_came_from_does_not_matter_to_recognition(self) -> None:
+        args = {"bundle": "WAV2VEC2_BASE", "weights_dir": "/weights", "base_url": "http://127.0.0.1:1/"}
+        raw = changed(arch={"type": "Wav2Vec2", "args": args}, preprocessing={"spectrogram": {"type": "Waveform"}})
+        self.assertEqual({"arch.args.weights_dir", "arch.args.base_url"}, {effect.path for effect in effects(raw)})
+        with self.assertLogs("hw_asr", "WARNING"):
+            config = for_evaluation(self.checkpoint(raw), Named(), lambda name: False).config
+        self.assertEqual({"bundle": "WAV2VEC2_BASE"}, config.arch["args"])
 
     def test_no_server_named_by_a_received_config_is_contacted(self) -> None:
         server = socket.create_server(("127.0.0.1", 0))

@@ -148,6 +148,25 @@ class TestCache(unittest.TestCase):
         self.assertEqual(4, len(made.head(4).log_probs))
         self.assertEqual(made.references, made.head(100).references)
 
+    def test_sizes_that_lie_are_refused(self) -> None:
+        made_emissions(3).save(self.path)
+        with np.load(self.path) as archive:
+            whole = dict(archive)
+        CachedEmissions.load(self.path)
+        lengths, log_probs = whole["lengths"], whole["log_probs"]
+        wrong = [("lengths", value) for value in (lengths + 1, lengths.astype(np.float64), -lengths, lengths[:, None])]
+        wrong += [("log_probs", value) for value in (log_probs[:, :-1], log_probs[0], log_probs * np.nan, log_probs + 9,
+                                                     log_probs.astype(np.float64))]  # fmt: skip
+        wrong += [("references", whole["references"][:-1]), ("references", np.arange(3))]
+        wrong += [("alphabet", whole["alphabet"][:-1]), ("origin", np.array(5)), ("checkpoint", np.array(["a", "b"]))]
+        for name, value in wrong:
+            np.savez(self.path, **{**whole, name: value})
+            with self.subTest(name, value=value.shape), self.assertRaises(CachedEmissionsError):
+                CachedEmissions.load(self.path)
+        np.savez_compressed(self.path, **{**whole, "log_probs": np.zeros((10**6, len(ALPHABET)), np.float32)})
+        with self.assertRaisesRegex(CachedEmissionsError, "larger than the file"):
+            CachedEmissions.load(self.path)
+
     def test_other_files(self) -> None:
         self.path.write_bytes(b"PK no")
         with self.assertRaisesRegex(CachedEmissionsError, "not an .npz file"):

@@ -52,17 +52,27 @@ class CachedEmissions:
 
     @classmethod
     def load(cls, path: Path) -> CachedEmissions:
-        """Read a file that `save` wrote; nothing in it is executed. Raises CachedEmissionsError when it is another."""
-        remedy = "give the checkpoint with -r and another name, or delete the file, and it is made again"
+        """Read a file that `save` wrote. Nothing in it is executed, and every size in it is checked.
+
+        Raises CachedEmissionsError for any other file.
+        """
+        remedy = "delete it, or give another name and the checkpoint with -r, to compute it again"
         try:
             if not zipfile.is_zipfile(path):
                 raise ValueError("not an .npz file, or one that was cut short")
+            with zipfile.ZipFile(path) as members:
+                if sum(member.file_size for member in members.infolist()) > path.stat().st_size:
+                    raise ValueError("its content is larger than the file")
             with np.load(path, allow_pickle=False) as archive:
                 log_probs, lengths, references, alphabet, origin, checkpoint = (archive[name] for name in _FIELDS)
+            _check_sizes(log_probs, lengths, references, alphabet)
+            if origin.dtype.kind != "U" or origin.ndim != 1 or not origin.size or checkpoint.shape != ():
+                raise ValueError("it does not name its split and checkpoint")
+            rows = np.split(log_probs, np.cumsum(lengths)[:-1])
+            texts = [tuple(map(str, array.tolist())) for array in (references, alphabet, origin)]
+            return cls(rows, list(texts[0]), texts[1], texts[2], str(checkpoint.item()))
         except Exception as error:  # damaged bytes provoke whatever the readers of archives and arrays know
             raise CachedEmissionsError(f"{path}: holds no log-probabilities of a split ({error}); {remedy}") from error
-        rows = np.split(log_probs, np.cumsum(lengths)[:-1])
-        return cls(rows, references.tolist(), tuple(alphabet.tolist()), tuple(origin.tolist()), str(checkpoint.item()))
 
     def head(self, limit: int, seed: int = 0) -> CachedEmissions:
         """Return `limit` utterances drawn at random, or all when there are no more."""
@@ -86,3 +96,19 @@ class CachedEmissions:
             lengths = torch.tensor([len(row) for row in rows])
             padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             yield padded, lengths, [self.references[index] for index in chosen]
+
+
+def _check_sizes(
+    log_probs: NDArray[np.float32], lengths: NDArray[np.int64], references: NDArray[np.str_], alphabet: NDArray[np.str_]
+) -> None:
+    """Raise ValueError unless the arrays of a file fit each other."""
+    if log_probs.dtype != np.float32 or log_probs.ndim != 2 or lengths.dtype != np.int64 or lengths.ndim != 1:
+        raise ValueError("its log-probabilities or lengths are of another type")
+    if references.dtype.kind != "U" or alphabet.dtype.kind != "U" or references.ndim != 1 or alphabet.ndim != 1:
+        raise ValueError("its references or alphabet are not texts")
+    if not 0 < len(lengths) == len(references) or log_probs.shape[1] != len(alphabet):
+        raise ValueError("its references or classes are not as many as its log-probabilities")
+    if lengths.min() < 0 or lengths.max() > len(log_probs) or int(lengths.sum()) != len(log_probs):
+        raise ValueError("its lengths do not add up to its frames")
+    if np.isnan(log_probs).any() or (log_probs > 1e-3).any():
+        raise ValueError("its values are not logarithms of probabilities")
