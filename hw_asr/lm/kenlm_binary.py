@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import mmap
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from hw_asr.lm.table import UNRESOLVED, NgramTable
 from hw_asr.runtime.optional import MissingPackageError, optional_import
 
 LN_10 = math.log(10)
+MAGIC = b"mmap lm http://kheafield.com/code format version 5\n".ljust(56, b"\0")
+SANITY = struct.Struct("<fffIIIQ")
+SANE = (0.0, 1.0, -0.5, 1, 2**32 - 1, 0, 1)
+PARAMETERS = struct.Struct("<B3xfi?3xI")
+MAX_ORDER = 16
 
 
 class KenlmTable:
@@ -25,6 +31,7 @@ class KenlmTable:
     """
 
     def __init__(self, path: Path) -> None:
+        check_header(path)
         self._kenlm = _find_kenlm(path)
         try:
             self._model = self._kenlm.Model(str(path))
@@ -104,16 +111,39 @@ class KenlmTable:
             insert(self.table.keys, self.table.values, state, word, entry)
 
 
+def check_header(path: Path) -> None:
+    """Raise LanguageModelError when the header of a KenLM binary is damaged, or counts more than the file can hold.
+
+    The library maps the file by these numbers (lm/binary_format.cc: sanity bytes, parameters, n-gram counts).
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        data = file.read(len(MAGIC) + SANITY.size + PARAMETERS.size + 8 * MAX_ORDER)
+    damaged = LanguageModelError(f"{path}: a damaged KenLM binary, or one of another version; build it again")
+    if data[: len(MAGIC)] != MAGIC or len(data) < len(MAGIC) + SANITY.size + PARAMETERS.size:
+        raise damaged
+    order, *_ = PARAMETERS.unpack_from(data, len(MAGIC) + SANITY.size)
+    begin = len(MAGIC) + SANITY.size + PARAMETERS.size
+    if SANITY.unpack_from(data, len(MAGIC)) != SANE or not 1 <= order <= MAX_ORDER or len(data) < begin + 8 * order:
+        raise damaged
+    counts = struct.unpack_from(f"<{order}Q", data, begin)
+    if counts[0] == 0 or sum(counts) > 8 * size:  # an n-gram takes more than a bit
+        raise damaged
+
+
 def read_vocabulary(path: Path) -> list[str]:
     """Return the words of a KenLM binary in the order of their ids; they are its last part.
 
-    Raises LanguageModelError when the binary was built without them.
+    Raises LanguageModelError when the binary was built without them or they are not UTF-8.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         begin = data.rfind(b"<unk>\0")
         if begin < 0:
             raise LanguageModelError(f"{path}: a KenLM binary without its words; give the ARPA file it was made from")
-        return data[begin:].rstrip(b"\0").decode("utf-8", "replace").split("\0")
+        try:
+            return data[begin:].rstrip(b"\0").decode().split("\0")
+        except UnicodeDecodeError as error:
+            raise LanguageModelError(f"{path}: its words are not UTF-8; build it from a UTF-8 ARPA file") from error
 
 
 def _find_kenlm(path: Path) -> Any:

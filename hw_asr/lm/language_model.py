@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_asr.lm.arpa import KENLM_MAGIC, LanguageModelError, Ngrams, read_arpa
-from hw_asr.lm.cache import Arrays, load_arrays, store_arrays
+from hw_asr.lm.cache import load_arrays, store_arrays
+from hw_asr.lm.cache_checks import Arrays, Facts
 from hw_asr.lm.kenlm_binary import KenlmTable
 from hw_asr.lm.table import NgramTable
 from hw_asr.lm.trie import SPECIAL, Trie, build_trie, spellable
@@ -69,26 +70,26 @@ class LanguageModel:
         """
         path = Path(path)
         if not path.is_file():
-            raise LanguageModelError(f"{path}: there is no such language model")
+            raise LanguageModelError(f"{path}: no such language model")
         with path.open("rb") as file:
             is_binary = file.read(len(KENLM_MAGIC)) == KENLM_MAGIC
         table = KenlmTable(path) if is_binary else None
         stored = None if table else load_arrays(path, alphabet)
         if table:
-            arrays, facts = convert_words(path, table.words, table.table.log_probs, alphabet)
-            check_overlap(path, arrays, alphabet, Overlap(*facts["overlap"]))
-            facts["order"] = table.order
+            arrays, overlap = convert_words(path, table.words, table.table.log_probs, alphabet)
+            check_overlap(path, arrays, alphabet, overlap)
+            facts = Facts(table.order, *overlap)
         elif stored is None:
             arrays, facts = convert(path, alphabet)
-            check_overlap(path, arrays, alphabet, Overlap(*facts["overlap"]))
+            check_overlap(path, arrays, alphabet, Overlap(*facts[1:]))
             store_arrays(path, alphabet, arrays, facts)
         else:
             arrays, facts = stored
-        model = cls(str(path), alphabet, facts["order"], arrays, Overlap(*facts["overlap"]))
+        model = cls(str(path), alphabet, facts.order, arrays, Overlap(*facts[1:]))
         model._table = table
         logger.info("%s: %d-gram; with this alphabet %s", path, model.order, model.overlap)
         if model.overlap.mass < 0.5:
-            logger.warning("%s: the alphabet can spell little of this model: %s", path, model.overlap)
+            logger.warning("%s: the alphabet covers under half of this model: %s", path, model.overlap)
         return model
 
     @property
@@ -147,20 +148,20 @@ class LanguageModel:
         return bool(self.ngrams.log_probs[self.special.unknown] != np.float32(MISSING_UNKNOWN))
 
 
-def convert(path: Path, alphabet: Sequence[str]) -> tuple[Arrays, dict[str, Any]]:
+def convert(path: Path, alphabet: Sequence[str]) -> tuple[Arrays, Facts]:
     """Read an ARPA file into the arrays that are kept, and facts: the order, the overlap with the alphabet."""
     ngrams = read_arpa(path)
     log_probs = ngrams.log_probs
     if "<unk>" not in ngrams.words and "<UNK>" not in ngrams.words:
         ngrams = _add_unknown(ngrams)
-    arrays, facts = convert_words(path, ngrams.words, log_probs, alphabet)
+    arrays, overlap = convert_words(path, ngrams.words, log_probs, alphabet)
     arrays |= dict(zip(ngrams._fields[2:], ngrams[2:], strict=True))
-    return arrays, {"order": ngrams.order, **facts}
+    return arrays, Facts(ngrams.order, *overlap)
 
 
 def convert_words(
     path: Path, words: list[str], log_probs: NDArray[np.float32], alphabet: Sequence[str]
-) -> tuple[Arrays, dict[str, Any]]:
+) -> tuple[Arrays, Overlap]:
     """Return the arrays that depend on the words only, and the overlap with the alphabet.
 
     log_probs (N,), of which the first are those of the words; <unk> has the id N where it is not among them.
@@ -178,7 +179,7 @@ def convert_words(
     arrays: Arrays = {f"trie_{name}": array for name, array in zip(trie._fields, trie, strict=True)}
     arrays["words"] = np.frombuffer("\n".join(words).encode(), np.uint8)
     arrays["special"] = np.array([ids["<s>"], ids["</s>"], unknown], np.int32)
-    return arrays, {"overlap": [int(counted.sum()), int(known.sum()), mass]}
+    return arrays, Overlap(int(counted.sum()), int(known.sum()), mass)
 
 
 def check_overlap(path: Path, arrays: Arrays, alphabet: Sequence[str], overlap: Overlap) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hw_asr.runtime.private_files import is_trusted, private_directory, user_cache_dir
 
 Int8Matrix = Annotated[NDArray[np.int8], 2]
 Int8Vector = Annotated[NDArray[np.int8], 1]
@@ -53,13 +53,14 @@ def inner_kernel(function: Callable[Parameters, Result]) -> Callable[Parameters,
 
 def _compiled(function: Callable[Parameters, Result], inner: bool) -> Callable[Parameters, Result]:
     numba: Any = importlib.import_module("numba")
-    numba.config.CACHE_DIR = numba.config.CACHE_DIR or _cache_dir()
+    if not numba.config.CACHE_DIR:
+        numba.config.CACHE_DIR = str(_cache_dir() or "")
     types = {name: numba_type(hint) for name, hint in get_type_hints(function, include_extras=True).items()}
     result = types.pop("return")
     compiled: Callable[Parameters, Result] = numba.njit(
         result(*types.values()),
         nogil=True,
-        cache=True,
+        cache=bool(numba.config.CACHE_DIR),
         error_model="numpy",
         no_cfunc_wrapper=True,
         no_cpython_wrapper=inner,
@@ -85,39 +86,20 @@ def numba_type(hint: Any) -> Any:
     return types.BaseTuple.from_types([numba_type(fields[name]) for name in hint._fields], hint)
 
 
-def user_cache_dir() -> Path:
-    """Return a directory for files that can be made again, below `$XDG_CACHE_HOME` or `~/.cache`, else temporary."""
-    try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # no home directory
-        home = tempfile.gettempdir()
-    path = Path(home, "hw_asr")
-    if _is_writable(path):
-        return path
-    return Path(tempfile.gettempdir(), f"hw_asr-{os.getuid() if hasattr(os, 'getuid') else 'cache'}")
+def _cache_dir() -> Path | None:
+    """Return a directory beside the source or else the user's, another for every version; None when neither is safe.
 
-
-def _cache_dir() -> str:
-    """Return a directory beside the source where that can be written, else a user's; another for every version.
-
-    Numba looks at the file of the outermost kernel only, and would go on using inner kernels that have changed since.
+    Numba compares the file of the outermost kernel only: it would reuse inner kernels that have changed since. What it
+    reads from there is machine code: a directory in which others can write is not used.
     """
-    beside = PACKAGE / "__pycache__"
-    return str((beside if _is_writable(beside) else user_cache_dir()) / f"kernels-{_digest()}")
+    beside = private_directory(PACKAGE / "__pycache__") if is_trusted(PACKAGE) else None
+    directory = beside or user_cache_dir()
+    return None if directory is None else private_directory(directory / f"kernels-{_digest()}")
 
 
 def _digest() -> str:
-    """Return what tells the sources that kernels are made of from others."""
+    """Return a digest of the sources that kernels are made of."""
     content = hashlib.sha256()
     for path in sorted(path for folder in KERNEL_FOLDERS for path in (PACKAGE / folder).glob("*.py")):
         content.update(path.read_bytes())
     return content.hexdigest()[:16]
-
-
-def _is_writable(path: Path) -> bool:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return True
-    except OSError:
-        return False

@@ -73,6 +73,15 @@ class BinaryTest(unittest.TestCase):
         with self.assertRaisesRegex(LanguageModelError, "without its words"):
             LanguageModel.load(FILES / "without_words.bin", "^" + ALPHABET)
 
+    def test_a_damaged_header_is_noticed_before_the_library_sees_it(self) -> None:
+        whole = BINARY.read_bytes()
+        with tempfile.TemporaryDirectory() as directory, mock.patch.dict(sys.modules, {"kenlm": None}):
+            path = Path(directory) / "model.bin"
+            for begin, content in ((50, b"6"), (60, b"xxxx"), (88, b"\x00"), (88, b"\xff"), (108, b"\xff" * 8)):
+                path.write_bytes(whole[:begin] + content + whole[begin + len(content) :])
+                with self.assertRaisesRegex(LanguageModelError, "model.bin: a damaged KenLM binary"):
+                    LanguageModel.load(path, "^" + ALPHABET)
+
     def test_a_damaged_binary(self) -> None:
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "cut.bin"

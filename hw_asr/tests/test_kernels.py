@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import unittest
 from pathlib import Path
@@ -12,6 +13,7 @@ from unittest import mock
 import numpy as np
 
 from hw_asr.runtime import kernels
+from hw_asr.runtime.private_files import user_cache_dir
 
 
 class CacheTest(unittest.TestCase):
@@ -20,15 +22,44 @@ class CacheTest(unittest.TestCase):
         self.addCleanup(directory.cleanup)
         self.directory = Path(directory.name)
 
+    def cache_dir(self, package: Path, **environment: str) -> Path | None:
+        with mock.patch.object(kernels, "PACKAGE", package), mock.patch.dict(os.environ, environment):
+            return kernels._cache_dir()
+
     def test_beside_the_source_where_that_can_be_written(self) -> None:
-        with mock.patch.object(kernels, "PACKAGE", self.directory):
-            self.assertEqual(Path(kernels._cache_dir()).parent, self.directory / "__pycache__")
+        directory = self.cache_dir(self.directory)
+        self.assertEqual(directory.parent, self.directory / "__pycache__")
+        self.assertEqual(stat.S_IMODE(directory.stat().st_mode), 0o700)
 
     def test_in_the_users_directory_else(self) -> None:
         (self.directory / "__pycache__").touch()  # no directory can be made in its place, by root neither
-        home = {"XDG_CACHE_HOME": str(self.directory / "home")}
-        with mock.patch.object(kernels, "PACKAGE", self.directory), mock.patch.dict(os.environ, home):
-            self.assertEqual(Path(kernels._cache_dir()).parent, self.directory / "home" / "hw_asr")
+        directory = self.cache_dir(self.directory, XDG_CACHE_HOME=str(self.directory / "home"))
+        self.assertEqual(directory.parent, self.directory / "home" / "hw_asr")
+        self.assertEqual(stat.S_IMODE(directory.parent.stat().st_mode), 0o700)
+
+    def test_nowhere_when_others_can_write(self) -> None:
+        package, home = self.directory / "package", self.directory / "home"
+        (package / "__pycache__").mkdir(parents=True)
+        (package / "__pycache__").chmod(0o777)
+        home.mkdir()
+        other = self.directory / "other"
+        other.mkdir()
+        (home / "hw_asr").symlink_to(other)
+        self.assertIsNone(self.cache_dir(package, XDG_CACHE_HOME=str(home)))
+        (home / "hw_asr").unlink()
+        (home / "hw_asr").mkdir()
+        (home / "hw_asr").chmod(0o770)
+        self.assertIsNone(self.cache_dir(package, XDG_CACHE_HOME=str(home)))
+        (home / "hw_asr").chmod(0o700)
+        self.assertEqual(self.cache_dir(package, XDG_CACHE_HOME=str(home)).parent, home / "hw_asr")
+
+    @unittest.skipUnless(hasattr(os, "getuid") and os.getuid() == 0, "only root can give files away")
+    def test_nowhere_when_the_directory_is_somebody_elses(self) -> None:
+        (self.directory / "__pycache__").touch()
+        home = self.directory / "home"
+        (home / "hw_asr").mkdir(parents=True)
+        os.chown(home / "hw_asr", 12345, 12345)
+        self.assertIsNone(self.cache_dir(self.directory, XDG_CACHE_HOME=str(home)))
 
     def test_changed_kernels_are_compiled_anew(self) -> None:
         (self.directory / "decoders").mkdir()
@@ -47,9 +78,9 @@ class CacheTest(unittest.TestCase):
         self.assertGreater(len(users), 5)
         self.assertEqual(users - known, set())
 
-    def test_in_a_temporary_directory_at_last(self) -> None:
+    def test_without_a_home_there_is_no_cache(self) -> None:
         with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": "/dev/null/none"}):
-            self.assertEqual(kernels.user_cache_dir().parent, Path(tempfile.gettempdir()))
+            self.assertIsNone(user_cache_dir())
 
     def test_a_kernel_runs(self) -> None:
         scale = kernels.kernel(_scale)

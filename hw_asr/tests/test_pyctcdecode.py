@@ -57,13 +57,15 @@ class ParityTest(unittest.TestCase):
             path = ArpaExample(all_words("ab", 2), 2, 0).write(Path(directory, "model.arpa"))
             peer = PyctcdecodeDecoder(encoder, path)
             ours = LanguageModelBeamSearchDecoder(encoder, path)
+            peer.prepare()
+            ours.prepare()
         for text in ("ab a bb", "a b"):
             log_probs = spell(text, encoder, 0.98)
             lengths = torch.tensor([log_probs.shape[1]])
             self.assertEqual(peer(log_probs, lengths)[0][0].text, text)
             self.assertEqual(ours(log_probs, lengths)[0][0].text, text)
         with self.assertRaisesRegex(UserError, "no such language model"):
-            PyctcdecodeDecoder(encoder, Path(directory, "none.arpa"))
+            PyctcdecodeDecoder(encoder, Path(directory, "none.arpa")).prepare()
 
 
 if __name__ == "__main__":
