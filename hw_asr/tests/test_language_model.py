@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import json
 import math
 import os
 import random
+import struct
 import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
 
-from hw_asr.lm import language_model
+import numpy as np
+
+from hw_asr.lm import arpa, language_model
 from hw_asr.lm.arpa import LanguageModelError
-from hw_asr.lm.cache import cache_paths
+from hw_asr.lm.cache import MAGIC, cache_paths
 from hw_asr.lm.estimation.pipeline import NgramOptions, build_language_model
 from hw_asr.lm.language_model import LanguageModel
 from hw_asr.tests.arpa_example import ArpaExample, all_words
@@ -90,6 +94,16 @@ class ScoreTest(ModelTest):
         for sentence, expected in ((["a"], -0.25), (["b"], 0.0), (["c"], -0.5)):
             self.assertAlmostEqual(model.score(sentence), (expected - 1.5) * math.log(10), places=5)
 
+    def test_minus_infinity(self) -> None:
+        example = ArpaExample(["a", "b"], 2, 0)
+        example.write(self.path)
+        expected = LanguageModel.load(self.path, ALPHABET).score(["a", "b"])
+        log_prob = f"{example.log_probs[('<s>',)]:.5f}".rstrip("0")
+        for value in ("-inf", "-Inf", "-INF", "-1e400"):
+            self.path.write_text(example.text().replace(f"{log_prob}\t<s>", f"{value}\t<s>"), encoding="utf-8")
+            self.assertIn(value, self.path.read_text(encoding="utf-8"))
+            self.assertAlmostEqual(LanguageModel.load(self.path, ALPHABET).score(["a", "b"]), expected, places=5)
+
 
 class CacheTest(ModelTest):
     def setUp(self) -> None:
@@ -115,6 +129,40 @@ class CacheTest(ModelTest):
             cache.write_bytes(content)
             self.assert_conversions(1)
         self.assertEqual(cache.read_bytes()[:64], whole[:64])
+
+    def test_forged_arrays_are_not_used(self) -> None:
+        self.assert_conversions(1)
+        cache = cache_paths(self.path, ALPHABET)[0]
+        whole = cache.read_bytes()
+        (room,) = struct.unpack_from("<I", whole, len(MAGIC))
+        layout = json.loads(whole[len(MAGIC) + 4 :][:room])["arrays"]
+        forgeries = {
+            "log_probs": (math.nan, 1.0), "backoffs": (math.inf,), "shorter": (-2, 10**9, 3),
+            "next_states": (-2, 10**9),
+            "values": (0, -2, 10**9), "trie_first": (0, 1, 10**6), "trie_classes": (-1, 5), "trie_words": (-2, 10**9),
+            "special": (-1, 10**9), "words": (255,),
+        }  # fmt: skip
+        for name, values in forgeries.items():
+            dtype, (size,), offset = layout[name]
+            for value in values:
+                data = bytearray(whole)
+                np.frombuffer(data, dtype, size, offset)[:] = value
+                cache.write_bytes(data)
+                with self.subTest(name=name, value=value):
+                    self.assert_conversions(1)
+        for old, new in (('"<i4"', '"<f4"'), ("[", "{"), ('"size": ', '"size": 1'), ('"order": 3', '"order": 0')):
+            cache.write_bytes(whole.replace(old.encode(), new.encode(), 1))
+            self.assert_conversions(1)
+        self.assertEqual(cache.read_bytes(), whole)
+
+    def test_where_others_can_write_there_is_no_cache(self) -> None:
+        self.directory.chmod(0o777)
+        user = Path(os.environ["XDG_CACHE_HOME"])
+        self.assertEqual([path.is_relative_to(user) for path in cache_paths(self.path, ALPHABET)], [True])
+        (user / "hw_asr").chmod(0o770)
+        self.assertEqual(cache_paths(self.path, ALPHABET), [])
+        with self.assertLogs("hw_asr.lm.cache", "WARNING"):
+            LanguageModel.load(self.path, ALPHABET)
 
     def test_another_alphabet_has_a_cache_of_its_own(self) -> None:
         self.assert_conversions(1)
@@ -191,6 +239,27 @@ class BrokenFileTest(ModelTest):
                 self.assertIn(old, text)
                 self.path.write_text(text.replace(old, new, 1), encoding="utf-8")
                 self.assert_error(reason)
+
+    def test_positive_probabilities(self) -> None:
+        text = ArpaExample(["a", "b", "ab"], 3, 0).text()
+        self.path.write_text(text.replace("\n-", "\n", 1), encoding="utf-8")
+        self.assert_error(r"line \d+: positive log-probability \d")
+
+    def test_other_encodings(self) -> None:
+        text = ArpaExample(["a", "b", "caf\u00e9"], 2, 0).text()
+        self.path.write_bytes(text.encode("latin-1"))
+        self.assert_error(r"line \d+: b'caf\\xe9' is not UTF-8; convert the file")
+        self.path.write_bytes(text.encode())
+        self.assertIn("caf\u00e9", LanguageModel.load(self.path, ALPHABET).words)
+
+    def test_sizes_beyond_reason(self) -> None:
+        self.path.write_bytes(b"\\data\\\nngram 1=999999999999\n\n\\1-grams:\n-1 a\n\\end\\\n")
+        self.assert_error("counts 999999999999 n-grams, more than 50 bytes can hold")
+        self.path.write_bytes(b"\\data\\\n" + b"".join(b"ngram %d=1\n" % order for order in range(1, 40)))
+        self.assert_error("counts 39-grams; at most 16 are supported")
+        with mock.patch.object(arpa, "SMALL_UNPACKED", 1 << 10):
+            self.path.write_bytes(gzip.compress(bytes(1 << 22)))
+            self.assert_error("unpacks to more than")
 
     def test_words_and_contexts_that_are_not_there(self) -> None:
         example = ArpaExample(["a", "b"], 3, 0)

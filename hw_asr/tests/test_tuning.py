@@ -172,7 +172,23 @@ class TestCache(unittest.TestCase):
         with self.assertRaisesRegex(CachedEmissionsError, "not an .npz file"):
             CachedEmissions.load(self.path)
         np.savez(self.path, other=np.zeros(3))
-        with self.assertRaisesRegex(CachedEmissionsError, "holds no log-probabilities"):
+        with self.assertRaisesRegex(CachedEmissionsError, "not the log-probabilities of a split"):
+            CachedEmissions.load(self.path)
+
+    def test_forged_arrays(self) -> None:
+        made_emissions(3).save(self.path)
+        with np.load(self.path) as archive:
+            arrays = dict(archive)
+        changes: dict[str, np.ndarray] = {
+            "log_probs": arrays["log_probs"][1:], "lengths": -arrays["lengths"], "references": arrays["references"][1:],
+            "alphabet": arrays["alphabet"][1:], "checkpoint": np.zeros(3),
+        }  # fmt: skip
+        for name, value in changes.items():
+            np.savez(self.path, **{**arrays, name: value})
+            with self.subTest(name), self.assertRaisesRegex(CachedEmissionsError, "not the log-probabilities"):
+                CachedEmissions.load(self.path)
+        np.savez_compressed(self.path, **arrays)
+        with self.assertRaisesRegex(CachedEmissionsError, "compressed"):
             CachedEmissions.load(self.path)
 
 

@@ -24,11 +24,11 @@ class CTCCharTextEncoder:
         characters = list(string.ascii_lowercase + " " if alphabet is None else alphabet)
         for character in characters:
             if len(character) != 1:
-                raise ValueError(f"alphabet: every entry is one character, got {character!r}")
+                raise ValueError(f"alphabet: every entry must be one character, got {character!r}")
             if character == BLANK_CHARACTER:
-                raise ValueError(f"alphabet: {BLANK_CHARACTER!r} is the blank and cannot be a character too")
+                raise ValueError(f"alphabet: {BLANK_CHARACTER!r} is reserved for the blank")
             if characters.count(character) > 1:
-                raise ValueError(f"alphabet: {character!r} stands twice")
+                raise ValueError(f"alphabet: duplicate character {character!r}")
         self.alphabet: tuple[str, ...] = (BLANK_CHARACTER, *characters)
         self._index = {character: index for index, character in enumerate(characters, 1)}
         self._characters = frozenset(characters)

@@ -1,4 +1,4 @@
-"""The one normalisation that training, language models and scoring share."""
+"""Text normalisation, shared by training, language models and scoring."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "＇": "'", "`"
 
 
 def normalize(text: str, alphabet: frozenset[str]) -> str:
-    """Bring a transcript into the form that is trained on and scored against.
+    """Normalise a transcript as for training and scoring.
 
-    Unicode is composed (NFKC) and case folded to the case the alphabet has; a letter that the alphabet lacks loses
-    its accent if that makes it known; hyphens, dashes and slashes separate words, every other unknown character is
-    dropped; runs of white space become one space.
+    Unicode is composed (NFKC) and folded to the case of the alphabet. A letter that the alphabet lacks loses its
+    accent if the letter without it is in the alphabet. Hyphens, dashes and slashes separate words, all other unknown
+    characters are removed, and runs of white space become one space.
     """
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
     case = _case(alphabet)
@@ -27,7 +27,7 @@ def normalize(text: str, alphabet: frozenset[str]) -> str:
 
 @lru_cache
 def _case(alphabet: frozenset[str]) -> Literal["lower", "upper"] | None:
-    """Say which case the letters of an alphabet have; None where they have both or none."""
+    """Return the case of the letters of an alphabet; None where they have both or none."""
     has_lower = any(character.islower() for character in alphabet)
     has_upper = any(character.isupper() for character in alphabet)
     if has_lower == has_upper:
