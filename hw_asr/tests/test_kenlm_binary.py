@@ -75,7 +75,7 @@ class BinaryTest(unittest.TestCase):
 
     def test_a_damaged_header_is_noticed_before_the_library_sees_it(self) -> None:
         whole = BINARY.read_bytes()
-        with tempfile.TemporaryDirectory() as directory, mock.patch.dict(sys.modules, {"kenlm": None}):
+        with tempfile.TemporaryDirectory() as directory, missing("kenlm"):
             path = Path(directory) / "model.bin"
             for begin, content in ((50, b"6"), (60, b"xxxx"), (88, b"\x00"), (88, b"\xff"), (108, b"\xff" * 8)):
                 path.write_bytes(whole[:begin] + content + whole[begin + len(content) :])

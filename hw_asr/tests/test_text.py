@@ -77,8 +77,8 @@ class EncoderTest(unittest.TestCase):
                     previous = label
                 self.assertEqual(expected, encoder.collapse(path))
 
-    def test_alphabets_that_cannot_be(self) -> None:
-        for alphabet, expected in ((["ab"], "one character"), ("a^", "blank"), ("aba", "twice")):
+    def test_invalid_alphabets(self) -> None:
+        for alphabet, expected in ((["ab"], "one character"), ("a^", "blank"), ("aba", "duplicate")):
             with self.assertRaisesRegex(ValueError, expected):
                 CTCCharTextEncoder(alphabet)
 
