@@ -171,11 +171,8 @@ class ValidationTest(unittest.TestCase):
             r"arch.args: cnn_config.filters: expected odd sizes", "arch.args.cnn_config.filters=[[10, 11]]"
         )
         self.assert_fault(r"optimizer.args: .*-1", "optimizer.args.lr=-1")
-        self.assert_fault(
-            r"text_encoder.args: alphabet: duplicate character 'a'",
-            "text_encoder.type=CTCCharTextEncoder",
-            "text_encoder.args.alphabet=aba",
-        )
+        self.assert_fault(r"text_encoder.args: alphabet: duplicate character 'a'",
+                          "text_encoder.type=CTCCharTextEncoder", "text_encoder.args.alphabet=aba")  # fmt: skip
         self.assert_fault(r"data.train.batch_size: expected a positive integer, got 0", "data.train.batch_size=0")
         self.assert_fault(r"preprocessing: .*contains no short-time Fourier transform",
                           "preprocessing.spectrogram.type=Identity", "preprocessing.spectrogram.module=torch.nn",
@@ -188,8 +185,7 @@ class ValidationTest(unittest.TestCase):
             ("lm_beam_search", {"language_model": __file__, "alpha": -1}, "alpha: expected a number from 0"),
             ("pyctcdecode", {"n_best": 0}, "n_best: expected a number from 1"),
         ):
-            specs = [{"type": "argmax"}, {"type": kind, "args": args}]
-            self.assert_fault(rf"decoders\[1\].args: {fault}", "decoders=" + json.dumps(specs))
+            self.assert_fault(rf"decoders\[0\].args: {fault}", "decoders=" + json.dumps([{"type": kind, "args": args}]))
 
     def test_missing_files(self) -> None:
         self.assert_fault(r"decoders\[1\].args.language_model: no/such.arpa: no such file", "decoders=" + json.dumps(
