@@ -185,7 +185,8 @@ class ValidationTest(unittest.TestCase):
             ("lm_beam_search", {"language_model": __file__, "alpha": -1}, "alpha: expected a number from 0"),
             ("pyctcdecode", {"n_best": 0}, "n_best: expected a number from 1"),
         ):
-            self.assert_fault(rf"decoders\[0\].args: {fault}", "decoders=" + json.dumps([{"type": kind, "args": args}]))
+            specs = [{"type": "argmax"}, {"type": kind, "args": args}]
+            self.assert_fault(rf"decoders\[1\].args: {fault}", "decoders=" + json.dumps(specs))
 
     def test_missing_files(self) -> None:
         self.assert_fault(r"decoders\[1\].args.language_model: no/such.arpa: no such file", "decoders=" + json.dumps(
