@@ -10,7 +10,7 @@ from rapidfuzz.distance import Levenshtein
 from hw_asr.config.registry import METRICS
 
 CORPUS = " corpus"
-"""Ends the name of a rate that is pooled over all utterances."""
+"""Suffix of the names of rates that are pooled over all utterances."""
 
 
 class SplitMetric(NamedTuple):
@@ -38,7 +38,7 @@ def is_error_rate(metric: str) -> bool:
 
 
 class ErrorCounts(NamedTuple):
-    """Edits of a minimal alignment between one reference and one hypothesis."""
+    """Edit counts of a minimal alignment between a reference and a hypothesis."""
 
     substitutions: int
     deletions: int
@@ -58,7 +58,7 @@ class ErrorCounts(NamedTuple):
 
 
 def word_errors(reference: str, hypothesis: str) -> ErrorCounts:
-    """Count word edits; words are what white space separates."""
+    """Count word edits; words are separated by white space."""
     return _errors(reference.split(), hypothesis.split())
 
 
@@ -126,7 +126,7 @@ class ErrorRateMetric:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was added."""
+        """Remove all utterances."""
         self.rate = ErrorRate()
 
     def update(self, reference: str, hypotheses: Mapping[str, str]) -> None:
@@ -134,7 +134,7 @@ class ErrorRateMetric:
         self.rate.add(self._errors(reference, hypotheses[self.decoder]))
 
     def compute(self) -> dict[str, float]:
-        """Return the values by the names they are logged and monitored under."""
+        """Return the values by the names used in logs and in `monitor`."""
         return dict(zip(self.names(), (self.rate.mean, self.rate.corpus), strict=True))
 
     def names(self) -> list[str]:

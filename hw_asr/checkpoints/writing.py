@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from hw_asr.checkpoints.errors import CheckpointError
 from hw_asr.runtime.atomic_files import sync_directory, temporary_path, write_and_rename
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space and continue with -r",
+    errno.EDQUOT: "the disk quota is used up; free some space and continue with -r",
+    errno.EFBIG: "the file is larger than this system allows (ulimit -f, or the file system's limit)",
+    errno.EROFS: "the file system is read-only",
+}
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path, *copies: Path) -> None:
@@ -21,11 +29,12 @@ def save_checkpoint(state: Mapping[str, Any], path: Path, *copies: Path) -> None
     """
     try:
         with write_and_rename(path) as file:
-            torch.save(dict(state), file)
+            _save(dict(state), file)
         for copy in copies:
             link_checkpoint(path, copy)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise CheckpointError(f"{path}: the checkpoint could not be written: {error}") from error
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        raise CheckpointError(f"{path}: the checkpoint could not be written: {reason}") from error
 
 
 def link_checkpoint(source: Path, target: Path) -> None:
@@ -39,3 +48,34 @@ def link_checkpoint(source: Path, target: Path) -> None:
         return
     part.replace(target)
     sync_directory(target.parent)
+
+
+def _save(state: dict[str, Any], file: IO[bytes]) -> None:
+    """Write with torch, which reports a failed write as a RuntimeError of its own: raise the OSError instead."""
+    recorded = _Recorded(file)
+    try:
+        torch.save(state, recorded)  # type: ignore[arg-type]  # it needs no more than write and flush
+    except RuntimeError:
+        if recorded.error is not None:
+            raise recorded.error from None
+        raise
+
+
+class _Recorded:
+    """A file that keeps the error of a failed write."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write; return the number of bytes."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._file.flush()

@@ -26,6 +26,7 @@ from hw_asr.experiment.training_run import Experiment, Weights
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.console import set_up_logging
 from hw_asr.runtime.devices import check_precision, explain_out_of_memory, set_numerics, set_threads
+from hw_asr.runtime.parent import end_with_torchrun
 from hw_asr.runtime.processes import Processes, join_processes, one_message
 from hw_asr.storage.external import StorageUnavailable
 from hw_asr.storage.runs import LOG_NAME, Run, RunError, RunId, Runs
@@ -48,6 +49,7 @@ class Start(NamedTuple):
 def train(request: Request) -> int:
     """Train; return the exit code. Raises UserError for everything a person can correct."""
     with one_message():
+        end_with_torchrun()
         config, resumed = read_request(request)
         processes = join_processes(request.device, config.n_gpu)
         check_precision(processes.device, config.trainer.precision)

@@ -1,4 +1,4 @@
-"""The config: its schema, how it is read, how its specs become objects."""
+"""Configs: schema, reading, and the registries that turn specs into objects."""
 
 from hw_asr.config.reading import overlay, override, read_json
 from hw_asr.config.schema import ExperimentConfig, Preprocessing, Spec, Split, TrainerConfig, parse

@@ -18,7 +18,7 @@ _EMPTY = inspect.Parameter.empty
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'? known: a, b" for a name that is not known."""
+    """Return "; did you mean 'x'? known: a, b" for a name that is unknown."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6) or [
         candidate for candidate in known if candidate.lower() == name.lower()
@@ -33,7 +33,7 @@ def parameters(factory: Callable[..., Any]) -> dict[str, tuple[Any, bool]]:
     target = factory.__init__ if inspect.isclass(factory) and not dataclasses.is_dataclass(factory) else factory
     try:
         hints = get_type_hints(target)
-    except (NameError, TypeError):  # annotations of a third party that cannot be evaluated are not checked
+    except (NameError, TypeError):  # annotations of other packages that cannot be evaluated are not checked
         hints = {}
     return {
         name: (hints.get(name, Any), parameter.default is _EMPTY)
@@ -43,7 +43,7 @@ def parameters(factory: Callable[..., Any]) -> dict[str, tuple[Any, bool]]:
 
 
 def check_call(factory: Callable[..., Any], args: object, path: str, provided: Collection[str] = ()) -> list[str]:
-    """List every fault of calling `factory(**args)`; `provided` names are supplied later by the program."""
+    """List every fault of calling `factory(**args)`; the program adds the arguments `provided` later."""
     if not isinstance(args, Mapping):
         return [f"{path}: expected an object, got {_show(args)}"]
     known = parameters(factory)
@@ -69,17 +69,17 @@ def check_value(annotation: Any, value: object, path: str) -> list[str]:
 
 
 def convert(annotation: Any, value: object) -> Any:
-    """Turn a checked JSON value into what the annotation asks for: dataclasses, tuples and paths."""
+    """Convert a checked JSON value to the annotated type: dataclasses, tuples and paths."""
     return _kind(annotation).convert(annotation, value)
 
 
 def describe(annotation: Any) -> str:
-    """Return in words which JSON value an annotation stands for."""
+    """Return a description of the JSON values that an annotation accepts."""
     return _kind(annotation).describe(annotation)
 
 
 def call(factory: Callable[..., Any], args: Mapping[str, Any], **provided: Any) -> Any:
-    """Call `factory` with checked JSON arguments; of `provided` it gets what its signature names and args lack."""
+    """Call `factory` with checked JSON arguments, and with those of `provided` that it accepts and `args` lacks."""
     known = parameters(factory)
     keywords = {name: value for name, value in provided.items() if name in known}
     keywords.update({name: convert(known[name][0], value) for name, value in args.items()})
@@ -87,7 +87,7 @@ def call(factory: Callable[..., Any], args: Mapping[str, Any], **provided: Any) 
 
 
 class _Kind(NamedTuple):
-    """What the four questions about an annotation come to for one kind of annotations."""
+    """How annotations of one kind are recognised, checked, converted and described."""
 
     matches: Callable[[Any], bool]
     check: Callable[[Any, object, str], list[str]]
@@ -96,7 +96,7 @@ class _Kind(NamedTuple):
 
 
 def _check_union(annotation: Any, value: object, path: str) -> list[str]:
-    attempts = [check_value(option, value, path) for option in get_args(annotation)]
+    attempts = [check_value(option, value, path) for option in _json_options(annotation)]
     if any(not faults for faults in attempts):
         return []
     deeper = [faults for faults in attempts if not faults[0].startswith(f"{path}: expected")]
@@ -104,8 +104,14 @@ def _check_union(annotation: Any, value: object, path: str) -> list[str]:
 
 
 def _convert_union(annotation: Any, value: object) -> Any:
-    option = next((option for option in get_args(annotation) if not check_value(option, value, "")), Any)
+    option = next((option for option in _json_options(annotation) if not check_value(option, value, "")), Any)
     return convert(option, value)
+
+
+def _json_options(annotation: Any) -> list[Any]:
+    """Return the options of a union that JSON can express: for `float | Tensor` only float. All if there is none."""
+    options = list(get_args(annotation))
+    return [option for option in options if option is Any or describe(option) != "a value"] or options
 
 
 def _check_literal(annotation: Any, value: object, path: str) -> list[str]:
@@ -114,7 +120,7 @@ def _check_literal(annotation: Any, value: object, path: str) -> list[str]:
 
 
 def _item_types(annotation: Any, length: int) -> Sequence[Any]:
-    """Return the annotation of each item of a sequence of this length; of a tuple of fixed length, all it names."""
+    """Return the annotations of the items of a sequence; a tuple of fixed length has its own number of them."""
     inner = get_args(annotation)
     if _is_fixed_tuple(annotation):
         return inner
@@ -164,7 +170,7 @@ def _check_plain(annotation: Any, value: object, path: str) -> list[str]:
 class _Plain(NamedTuple):
     words: str
     accepted: tuple[type, ...]
-    """Python's types of the JSON values; true and false are integers to Python, and to nobody else."""
+    """Python types of the JSON values. true and false are integers in Python, and are refused as such."""
 
 
 _PLAIN: dict[Any, _Plain] = {
@@ -182,7 +188,7 @@ _KINDS = (
         lambda annotation: get_origin(annotation) in (Union, types.UnionType),
         _check_union,
         _convert_union,
-        lambda annotation: " or ".join(dict.fromkeys(describe(option) for option in get_args(annotation))),
+        lambda annotation: " or ".join(dict.fromkeys(describe(option) for option in _json_options(annotation))),
     ),
     _Kind(
         lambda annotation: get_origin(annotation) is Literal,
@@ -215,7 +221,7 @@ _KINDS = (
         lambda annotation: _PLAIN[annotation].words if annotation in _PLAIN else "a value",
     ),
 )
-"""The first kind that matches answers for an annotation."""
+"""The first kind that matches an annotation applies."""
 
 
 def _kind(annotation: Any) -> _Kind:

@@ -16,7 +16,7 @@ _PLACEHOLDERS: dict[str, Any] = {"name": "", "arch": {"type": ""}, "optimizer": 
 def parse_sound_part(raw: Mapping[str, Any], faults: Iterable[str]) -> ExperimentConfig | None:
     """Parse a config without the values that `faults` name; placeholders stand for required ones.
 
-    None when that is still not a config.
+    Returns None if the rest is not a config either.
     """
     result = copy.deepcopy(dict(raw))
     for fault in faults:
@@ -24,9 +24,9 @@ def parse_sound_part(raw: Mapping[str, Any], faults: Iterable[str]) -> Experimen
     for key, value in _PLACEHOLDERS.items():
         result.setdefault(key, copy.deepcopy(value))
     result["trainer"].setdefault("epochs", 1)
-    result["data"] = {
-        name: split for name, split in result["data"].items() if name == "root_dir" or split.get("datasets")
-    }
+    for name, split in result["data"].items():
+        if name != "root_dir":
+            split["datasets"] = split.get("datasets") or [{"type": ""}]
     try:
         return parse(result)
     except ConfigError:
@@ -39,7 +39,7 @@ def path_of(fault: str) -> str:
 
 
 def is_sound(path: str, faults: Iterable[str]) -> bool:
-    """Whether no fault lies at `path`, below it or above it."""
+    """Whether there is no fault at `path`, below it or above it."""
     return not any(_is_within(path_of(fault), path) or _is_within(path, path_of(fault)) for fault in faults)
 
 
@@ -48,7 +48,7 @@ def _is_within(path: str, other: str) -> bool:
 
 
 def _remove(node: Any, path: str) -> None:
-    """Remove the value at a path; the whole list of an item."""
+    """Remove the value at a path; for an item of a list, the whole list."""
     *parents, last = re.sub(r"\[.*", "", path).split(".")
     for key in parents:
         node = node.get(key) if isinstance(node, dict) else None

@@ -1,4 +1,4 @@
-"""Names in a config to factories: one registry per kind of component."""
+"""Registries: the names of components in a config, and the factories that make them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Registry(Generic[T]):
         self._factories: dict[str, Callable[..., T]] = {}
 
     def register(self, name: str | None = None) -> Callable[[Factory], Factory]:
-        """Decorate a class or function to make it known under `name`, its own name by default."""
+        """Return a decorator that registers a class or function under `name`, by default its own name."""
 
         def add(factory: Factory) -> Factory:
             key = name or factory.__name__
@@ -48,11 +48,11 @@ class Registry(Generic[T]):
         return add
 
     def names(self) -> list[str]:
-        """All known type names."""
+        """Return all known type names."""
         return sorted(set(self._factories) | set(self._library_classes()))
 
     def registered(self) -> list[str]:
-        """The type names of registered factories, without those of the library."""
+        """Return the type names of registered factories, without those of the library."""
         return sorted(self._factories)
 
     def check(self, spec: object, path: str, provided: Collection[str] = ()) -> list[str]:
@@ -79,7 +79,7 @@ class Registry(Generic[T]):
         return faults + check_call(factory, spec.get("args", {}), f"{path}.args", provided)
 
     def build(self, spec: Mapping[str, Any], **provided: Any) -> T:
-        """Make the object of a checked spec; it gets those of `provided` that its signature names."""
+        """Make the object of a checked spec, with those arguments of `provided` that it accepts."""
         result: T = call(self.find(spec), spec.get("args", {}), **provided)
         return result
 
@@ -130,7 +130,7 @@ class Registry(Generic[T]):
 
 
 MODELS: Registry[nn.Module] = Registry("arch")
-"""Modules that keep the protocol `types.AcousticModel`."""
+"""Modules that implement the protocol `types.AcousticModel`."""
 DATASETS: Registry[Corpus] = Registry("dataset")
 SAMPLERS: Registry[BatchSampler] = Registry("batch sampler")
 WAVE_AUGMENTATIONS: Registry[WaveAugmentation] = Registry("wave augmentation")

@@ -20,7 +20,7 @@ class Preprocessing:
     """`preprocessing`: recordings to features."""
 
     sr: int = 16000
-    """Sampling rate everything is resampled to, Hz."""
+    """Sampling rate to which all recordings are resampled, Hz."""
     spectrogram: Spec = field(default_factory=lambda: {"type": "MelSpectrogram", "args": {}})
     log_spec: bool = True
     """Take log(x + 1e-5)."""
@@ -32,7 +32,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Augmentations:
-    """`augmentations`: applied in order, to the train split only."""
+    """`augmentations`: applied in this order, to the train split only."""
 
     wave: list[Spec] = field(default_factory=list)
     spectrogram: list[Spec] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Augmentations:
 
 @dataclass(frozen=True)
 class Split:
-    """`data.SPLIT`: what is read, and how it is batched."""
+    """`data.SPLIT`: the datasets of a split, and their batches."""
 
     datasets: list[Spec]
     batch_size: int | None = None
@@ -61,11 +61,11 @@ class TrainerConfig:
     keep_last: int | None = 3
     """How many `checkpoint-epochN.pth` to keep; null keeps all."""
     keep_every: int | None = None
-    """Keep the `checkpoint-epochN.pth` of every so many epochs for good."""
+    """Keep every so many epochs' `checkpoint-epochN.pth` permanently."""
     save_minutes: float | None = 10.0
-    """Minutes between two writings of `last.pth` inside an epoch; null: none by the clock."""
+    """Minutes between two writes of `last.pth` within an epoch; null: no time limit."""
     save_steps: int | None = None
-    """Optimiser steps between two writings of `last.pth` inside an epoch."""
+    """Optimiser steps between two writes of `last.pth` within an epoch."""
     verbosity: Literal[0, 1, 2] = 2
     """0: warnings, 1: a table per epoch, 2: also a line per `log_step`."""
     monitor: str = "min val_loss"
@@ -73,13 +73,13 @@ class TrainerConfig:
     early_stop: int | None = None
     """Evaluations without improvement of `monitor` after which the run ends."""
     visualize: str | list[str] = "none"
-    """Writers beside metrics.jsonl: wandb, tensorboard, none."""
+    """Writers in addition to metrics.jsonl: wandb, tensorboard, none."""
     wandb_project: str | None = None
     wandb_run: str | None = None
     """Name of the run, in W&B and as directory; null: a time stamp."""
     wandb_mode: Literal["online", "offline", "disabled"] | None = None
     log_step: int = 50
-    """Optimiser steps between two log lines."""
+    """Optimiser steps between two log lines; epochs shorter than that are logged at their end."""
     log_predictions: int = 10
     """Utterances in the table of predictions."""
     log_histograms: bool = False
@@ -87,7 +87,7 @@ class TrainerConfig:
     """Width of the beam search that metrics and tables use during training."""
     grad_norm_clip: float | None = None
     accumulate_grad_steps: int = 1
-    """Batches whose gradients are averaged, by utterance, into one optimiser step."""
+    """Batches per optimiser step; their gradients are averaged over utterances."""
     scheduler_step: Literal["step", "epoch"] | None = None
     """When the schedule advances; null: per optimiser step, ReduceLROnPlateau per epoch with the monitored value."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -99,15 +99,15 @@ class TrainerConfig:
     """Non-finite or out-of-memory steps in a row after which the run stops."""
     seed: int = 0
     deterministic: bool = False
-    """Use only deterministic kernels; on CPU a run is reproducible without."""
+    """Use only deterministic kernels. On a CPU, runs are reproducible without this."""
     num_threads: int | None = None
-    """Threads of the training process on CPU; null: the cores available less the workers."""
+    """CPU threads of the training process; null: the available cores minus the workers."""
     external_storage: Spec | None = None
 
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """One experiment; `raw` is the JSON it came from, after overlay and overrides."""
+    """One experiment; `raw` is its JSON, after overlay and overrides."""
 
     name: str
     arch: Spec
@@ -128,7 +128,7 @@ class ExperimentConfig:
 
 @dataclass(frozen=True)
 class _Sections:
-    """The top level as it is written; `data` is looked into apart, for its splits have names of their own."""
+    """The top level of a config file; `data` is checked separately, since its splits have any names."""
 
     name: str
     arch: Spec
@@ -146,7 +146,7 @@ class _Sections:
 
 
 def parse(raw: Mapping[str, Any]) -> ExperimentConfig:
-    """Check the sections' keys and types and return them with their defaults; specs are not looked into.
+    """Check the keys and types of all sections and return them with their defaults; specs are not checked.
 
     Raises ConfigError with every fault.
     """

@@ -1,1 +1,1 @@
-"""A config to the objects of an experiment: components, validation, data of a split, network, training run."""
+"""Builds an experiment from a config: validation, components, network, data, training run."""

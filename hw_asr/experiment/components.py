@@ -1,4 +1,4 @@
-"""Config to objects; the one module that knows every package, so importing it fills the registries."""
+"""Builds the components of a config. Importing this module imports all of them, which fills the registries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ for _part in (
 ):  # fmt: skip
     importlib.import_module(f"hw_asr.{_part}")
 
-# What the program itself provides to constructors that have a parameter of that name.
+# Arguments that the program adds for constructors that accept them.
 PROVIDED: dict[str, tuple[str, ...]] = {
     "arch": ("n_feats", "n_class"),
     "dataset": ("root_dir", "sample_rate"),
@@ -53,12 +53,12 @@ PROVIDED: dict[str, tuple[str, ...]] = {
 
 
 def build_text_encoder(config: ExperimentConfig) -> TextEncoder:
-    """Return the text encoder; raises ValueError for an alphabet that cannot be one."""
+    """Return the text encoder; raises ValueError for an invalid alphabet."""
     return TEXT_ENCODERS.build(config.text_encoder)
 
 
 def build_features(preprocessing: Preprocessing) -> FrontEnd:
-    """Return the front end; raises ValueError for a transform that gives no spectrogram."""
+    """Return the front end; raises ValueError for a transform without a spectrogram."""
     spectrogram = SPECTROGRAMS.build(preprocessing.spectrogram, sample_rate=preprocessing.sr)
     if isinstance(spectrogram, FrontEnd):  # complete by itself, for example Waveform
         return spectrogram
@@ -66,17 +66,17 @@ def build_features(preprocessing: Preprocessing) -> FrontEnd:
 
 
 def build_model(config: ExperimentConfig, n_feats: int, n_class: int) -> nn.Module:
-    """Return the acoustic model; sizes that the config does not give come from the features and the alphabet."""
+    """Return the acoustic model; sizes that the config leaves out come from the features and the alphabet."""
     return MODELS.build(config.arch, n_feats=n_feats, n_class=n_class)
 
 
 def build_loss(config: ExperimentConfig) -> nn.Module:
-    """Return the objective."""
+    """Return the loss function."""
     return LOSSES.build(config.loss)
 
 
 def build_metrics(config: ExperimentConfig) -> list[ErrorRateMetric]:
-    """Return fresh metrics, none when the config names none."""
+    """Return new metrics; an empty list if the config names none."""
     return [METRICS.build(spec) for spec in config.metrics]
 
 
@@ -91,7 +91,7 @@ def build_augmentations(
 
 
 def build_corpora(config: ExperimentConfig, split: str) -> list[Corpus]:
-    """Return a split's corpora; making them touches neither disk nor network."""
+    """Return the corpora of a split, without reading or downloading anything."""
     rate = config.preprocessing.sr
     specs = config.data[split].datasets
     return [DATASETS.build(spec, root_dir=config.root_dir, sample_rate=rate) for spec in specs]
@@ -100,7 +100,7 @@ def build_corpora(config: ExperimentConfig, split: str) -> list[Corpus]:
 def select_utterances(
     corpora: Iterable[Corpus], normalize: Callable[[str], str]
 ) -> tuple[list[Utterance], dict[str, int]]:
-    """Download, index and filter; return all utterances and the number left out by reason."""
+    """Download, index and filter; return the utterances, and the number left out by reason."""
     utterances: list[Utterance] = []
     dropped: dict[str, int] = {}
     for corpus in corpora:
@@ -112,7 +112,7 @@ def select_utterances(
 
 
 def build_optimizer(config: ExperimentConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimiser of the model's parameters; on a GPU its fused form, where there is one."""
+    """Return the optimiser for the model's trainable parameters; on a GPU its fused implementation if there is one."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     provided: dict[str, Any] = {"params": trained}
     if config.optimizer.get("groups"):
@@ -143,9 +143,9 @@ def build_scheduler(config: ExperimentConfig, optimizer: torch.optim.Optimizer, 
 
 
 def decoder_specs(config: ExperimentConfig, text_encoder: TextEncoder, beam_size: int) -> dict[str, Spec]:
-    """Return the decoders' specs by the names their results go under.
+    """Return the specs of the decoders by the names of their results.
 
-    Without a `decoders` section: argmax, a beam search, and one with a language model if the text encoder brings one.
+    Without a `decoders` section: argmax, a beam search, and one with a language model if the text encoder has one.
     """
     if config.decoders is not None:
         return {spec["type"]: spec for spec in config.decoders}

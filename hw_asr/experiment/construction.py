@@ -1,4 +1,4 @@
-"""Tries every constructor of a config whose arguments are well-formed; each refusal is a fault."""
+"""Tries every constructor whose arguments are well-formed; an error that it raises is a fault of the config."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
 from hw_asr.config import ExperimentConfig
 from hw_asr.config.arguments import nearest
@@ -25,20 +26,21 @@ from hw_asr.errors import UserError
 from hw_asr.experiment import components
 from hw_asr.metrics import ErrorRateMetric, SplitMetric
 from hw_asr.training.monitor import Monitor, MonitorError
+from hw_asr.training.schedule import Schedule
 from hw_asr.types import TextEncoder
 
 T = TypeVar("T")
 
 
 class _Attempts:
-    """Collects what constructors refuse. A constructor is tried when no earlier fault concerns its arguments."""
+    """Collects errors of constructors. A constructor is called only if no known fault concerns its arguments."""
 
     def __init__(self, known: Sequence[str]) -> None:
         self._known = known
         self.faults: list[str] = []
 
     def make(self, path: str, factory: Callable[[], T], needs: Sequence[str] = (), part: str = ".args") -> T | None:
-        """Return the object; None when it cannot be made. A refusal is reported at `path` + `part`."""
+        """Return the object, or None if it cannot be made; the error is reported at `path` + `part`."""
         if not all(is_sound(needed, self._known) for needed in (path, *needs)):
             return None
         try:
@@ -53,9 +55,9 @@ class _Attempts:
 
 
 def construction_faults(config: ExperimentConfig, known: Sequence[str], *, training: bool) -> list[str]:
-    """Make everything that is cheap to make, the model without memory for its weights; return what was refused.
+    """Build all components, the model without allocating its weights; return the faults.
 
-    `known` are the faults found before. What they concern is not tried.
+    `known` are the faults found before; components that they concern are not built.
     """
     attempts = _Attempts(known)
     encoder = attempts.make("text_encoder", lambda: components.build_text_encoder(config))
@@ -75,7 +77,7 @@ def construction_faults(config: ExperimentConfig, known: Sequence[str], *, train
     if training:
         attempts.make("loss", lambda: components.build_loss(config))
         _make_optimizer(attempts, config, model)
-        if len(made) == len(metrics) and all(is_sound(path, known) for path in ("trainer.monitor", "metrics", "data")):
+        if len(made) == len(metrics) and all(is_sound(path, known) for path in ("trainer.monitor", "metrics")):
             attempts.faults += _monitor_faults(config, [name for metric in made for name in metric.names()])
     if encoder is not None and is_sound("decoders", known):
         attempts.faults += _decoder_faults(config, encoder, made if training else [])
@@ -115,15 +117,15 @@ def _make_data(attempts: _Attempts, config: ExperimentConfig) -> None:
 
 
 def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: torch.nn.Module | None) -> None:
-    """Make optimizer and schedule for `model`, or, when there is none, for any parameters."""
+    """Make optimizer and schedule for `model`, or for a placeholder."""
     if model is None:
         model, config = torch.nn.Linear(1, 1), replace(config, optimizer={**config.optimizer, "groups": []})
     trained = model
     optimizer = attempts.make("optimizer", lambda: components.build_optimizer(config, trained))
     if optimizer is None:
         return
-    # The real length is known when the data is; any length tells whether the other arguments are accepted.
-    scheduler = attempts.make("lr_scheduler", lambda: components.build_scheduler(config, optimizer, 1000))
+    # The real length depends on the data; any length shows whether the other arguments are accepted.
+    scheduler = attempts.make("lr_scheduler", lambda: _stepped(components.build_scheduler(config, optimizer, 1000)))
     plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
     if plateau and config.trainer.monitor == "off":
         attempts.faults.append("lr_scheduler.type: ReduceLROnPlateau needs trainer.monitor, which is off")
@@ -141,6 +143,12 @@ def _size_faults(config: ExperimentConfig, n_feats: int, alphabet: Sequence[str]
             f"arch.args.n_class: {args['n_class']}, but text_encoder has {len(alphabet)} classes, the blank included"
         )
     return faults
+
+
+def _stepped(scheduler: LRScheduler | None) -> LRScheduler | None:
+    """Advance a schedule by a step, which shows some faults of its arguments first; return it."""
+    Schedule(scheduler).advance_to(1)
+    return scheduler
 
 
 def _monitor_faults(config: ExperimentConfig, metric_names: list[str]) -> list[str]:

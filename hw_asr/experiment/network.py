@@ -19,7 +19,7 @@ from hw_asr.types import TextEncoder
 
 @dataclass(frozen=True)
 class Network:
-    """What training and inference share: front end, acoustic model, text encoder."""
+    """Front end, acoustic model and text encoder."""
 
     front_end: FrontEnd
     model: nn.Module

@@ -1,4 +1,4 @@
-"""Continuing a run with a changed config: which changes are refused, and how the others take effect."""
+"""Rules for continuing a run with a changed config: which changes are refused, and how the others are applied."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hw_asr.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-# These decide what the saved weights, optimiser state and place in the data mean.
+# The saved weights, optimiser state and position in the data depend on these.
 _FIXED = (
     "arch", "text_encoder", "preprocessing", "optimizer.type", "optimizer.groups", "data.train.datasets",
     "data.train.batch_size", "data.train.batch_sampler", "trainer.accumulate_grad_steps", "trainer.ema_decay",
@@ -64,7 +64,7 @@ def apply_changes(config: ExperimentConfig, saved: Any, optimizer: torch.optim.O
 
 
 def forget_best(config: ExperimentConfig, saved: Any, progress: Progress) -> None:
-    """Begin the search for the best checkpoint anew when another value is monitored."""
+    """Reset the best value if another metric is monitored."""
     if (_at(saved, "trainer.monitor") or config.trainer.monitor) != config.trainer.monitor:
         progress.best, progress.epochs_without_improvement = None, 0
 

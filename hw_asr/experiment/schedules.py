@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_schedule(config: ExperimentConfig, optimizer: torch.optim.Optimizer, settings: TrainerSettings) -> Schedule:
-    """Return the schedule for a run of this length, at its beginning."""
+    """Return the schedule of a run of this length, at step 0."""
     scheduler = components.build_scheduler(config, optimizer, _length(config, settings))
     return Schedule(scheduler, per_epoch=_is_per_epoch(config))
 

@@ -1,4 +1,4 @@
-"""A split of the config to a dataset and its batches."""
+"""Loads a split of the config: its dataset and its batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def load_split(
     config: ExperimentConfig, split: str, text_encoder: TextEncoder, num_frames: Callable[[float], int] | None = None
 ) -> SpeechDataset:
-    """Select a split's utterances; with `num_frames`, from seconds to frames, leave out those CTC cannot align.
+    """Select the utterances of a split; with `num_frames` (of seconds), leave out those too short for CTC.
 
     Raises DataError when nothing is left.
     """
@@ -34,7 +34,7 @@ def load_split(
     left_out = "".join(f"; {count} left out: {reason}" for reason, count in dropped.items())
     logger.info("%s: %d utterances, %.2f h%s", split, len(utterances), hours, left_out)
     if not utterances:
-        raise DataError(f"data.{split}: no utterance is left{left_out}")
+        raise DataError(f"data.{split}: no utterances left{left_out}")
     preprocessing = config.preprocessing
     return SpeechDataset(utterances, text_encoder, preprocessing.sr, max_audio_hours=preprocessing.max_audio_hours)
 

@@ -1,4 +1,4 @@
-"""Assembles a training run: learner, writers and trainer from a config, its data and perhaps a checkpoint."""
+"""Assembles a training run from a config, its data and optionally a checkpoint."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ class Experiment:
         self._writer_state: Mapping[str, Any] = {}
 
     def restore(self, state: Mapping[str, Any], source: Path) -> None:
-        """Take over everything that a checkpoint holds; raises CheckpointError when it holds weights only."""
+        """Restore the whole state of a checkpoint; raises CheckpointError if it has only weights."""
         if state.get("format") != 1:
             raise CheckpointError(
-                f"{source}: written by another program, it cannot be continued; to fine-tune from its weights: "
+                f"{source}: written by another program and cannot be continued; to fine-tune from its weights: "
                 "train.py -c config.json -r CHECKPOINT"
             )
         fresh = self.learner.schedule.state_dict()
@@ -123,7 +123,7 @@ class Experiment:
         return {**state, **checked}
 
     def _derive_schedule(self, rate: float) -> None:
-        """Make the schedule for the run as it is now, at the place where the run is; `rate` was the last one used."""
+        """Rebuild the schedule for the current settings and set it to the current position; `rate` was the last one."""
         optimizer, progress, settings = self.learner.step.optimizer, self.learner.progress, self.settings
         for group, options in zip(optimizer.param_groups, self._options, strict=True):
             group.pop("initial_lr", None)
@@ -150,7 +150,7 @@ class Experiment:
         }
 
     def writer(self, run: Run) -> Writer:
-        """Return the writers of the config and metrics.jsonl; nothing on processes that do not write."""
+        """Return the writers of the config and of metrics.jsonl; a NullWriter on other processes than the main one."""
         if not self._processes.is_main:
             return NullWriter()
         trainer = self._config.trainer
@@ -165,7 +165,7 @@ class Experiment:
         return MultiWriter([record, *map(BackgroundWriter, backends)])
 
     def snapshots(self, run: Run, writer: Writer, export: Any) -> Snapshots | None:
-        """Return what writes the checkpoints; None on processes that do not write."""
+        """Return the writer of checkpoints; None on other processes than the main one."""
         if not self._processes.is_main:
             return None
         trainer = self._config.trainer
@@ -183,7 +183,11 @@ class Experiment:
         stream = BatchStream(loader, self._data.train.sampler, self.learner.progress)
         decoders, predictions = self._decoders(writer)
         log_settings = StepLogSettings(
-            trainer.log_step, trainer.log_histograms, config.preprocessing.sr, num_processes=processes.size
+            trainer.log_step,
+            trainer.log_histograms,
+            config.preprocessing.sr,
+            processes.size,
+            at_epoch_end=self.settings.steps_per_epoch < trainer.log_step,
         )
         log = StepLog(writer, predictions, decoders["argmax"], log_settings)
         evaluators = [self._evaluator(name, decoders) for name in self._data.evaluation]

@@ -39,7 +39,7 @@ _LISTS: dict[str, Registry[Any]] = {
 
 
 class Examination(NamedTuple):
-    """All faults of a config, and the config itself; with faults in its keys and types, what is sound of it."""
+    """All faults of a config, and the config itself; if keys or types are faulty, the rest of it."""
 
     config: ExperimentConfig | None
     faults: list[str]
@@ -93,7 +93,7 @@ def _provided(kind: Registry[Any]) -> tuple[str, ...]:
 
 
 def for_recognition(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config without its training sections; a placeholder stands for the optimizer, which is required."""
+    """Return a config without its training sections; the required optimizer is a placeholder."""
     kept = {key: value for key, value in raw.items() if key not in _TRAINING_ONLY}
     trainer = raw.get("trainer")
     settings = trainer if isinstance(trainer, Mapping) else {}
@@ -102,7 +102,7 @@ def for_recognition(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def specs(raw: Mapping[str, Any]) -> Iterator[tuple[Registry[Any], Any, str]]:
-    """Yield each spec that is where one belongs, with its registry and path."""
+    """Yield every spec of a config with its registry and path."""
     for path, kind in _SINGLE.items():
         spec = _at(raw, path)
         if isinstance(spec, Mapping):
@@ -146,7 +146,7 @@ def _value_faults(config: ExperimentConfig) -> list[str]:
 
 def _batching_faults(split: Split) -> Iterator[str]:
     if split.batch_size is not None and split.batch_sampler is not None:
-        yield ": batch_size and batch_sampler exclude each other; remove one"
+        yield ": batch_size and batch_sampler exclude each other; remove one of them"
     if split.batch_size is None and split.batch_sampler is None:
         yield ": batch_size or batch_sampler is needed"
     if split.batch_size is not None and split.batch_size < 1:

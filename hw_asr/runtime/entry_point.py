@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import select
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import IO, NoReturn, TextIO, cast
 
 from hw_asr.runtime.printable import PrintableStream
@@ -32,6 +34,8 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         sys.stdout = cast(TextIO, PrintableStream(sys.stdout))
     if sys.stderr is not None:
         sys.stderr = cast(TextIO, PrintableStream(sys.stderr, bars=True))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         try:
             code = main()
@@ -49,6 +53,12 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         code = OUTPUT_CLOSED
     sys.stdout, sys.stderr = streams
     sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; the next Ctrl-C ends the process at once, also while this one is being handled."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def _is_open(stream: IO[str]) -> bool:

@@ -73,6 +73,8 @@ class Exporter:
         """Files that were uploaded."""
         self.failures = 0
         """Uploads that failed for good, even if a later one made up for them: see `missing`."""
+        for frozen in run.model_dir.glob(".*.export"):
+            frozen.unlink()  # of a process that was killed
         try:
             storage.check_writable()
         except StorageUnavailable as error:
@@ -134,7 +136,7 @@ class Exporter:
     def _freeze(self, path: Path, step: int) -> _Task | None:
         """Give the present content a hidden name of its own; None when the file does not exist."""
         self._num_frozen += 1
-        frozen = path.with_name(f".{path.name}.{self._num_frozen}.export.part")
+        frozen = path.with_name(f".{path.name}.{self._num_frozen}.export")
         frozen.unlink(missing_ok=True)
         try:
             frozen.hardlink_to(path)
@@ -240,7 +242,7 @@ class Exporter:
         """Upload the whole lines of the record as it is now."""
         path = self._run.metrics_path
         content = path.read_bytes()
-        snapshot = path.with_name(f".{path.name}.export.part")
+        snapshot = path.with_name(f".{path.name}.export")
         snapshot.write_bytes(content[: content.rfind(b"\n") + 1])
         try:
             md5 = md5_of(snapshot)

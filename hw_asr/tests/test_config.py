@@ -188,6 +188,23 @@ class ValidationTest(unittest.TestCase):
             specs = [{"type": "argmax"}, {"type": kind, "args": args}]
             self.assert_fault(rf"decoders\[1\].args: {fault}", "decoders=" + json.dumps(specs))
 
+    def test_one_fault_hides_no_other(self) -> None:
+        raw = changed(
+            "trainer.epochs=three", "optimizer.args.lr=0,002", "arch.args.gru_config.hidden_dims=[]",
+            "lr_scheduler.args.step_size=0", "data.train.batch_size=0", "preprocessing.spectrogram.args.n_mels=0",
+            'data.val.datasets.0.args.limit=-1', 'text_encoder={"type":"CTCCharTextEncoder","args":{"alphabet":"aa"}}',
+            'augmentations={"wave":[{"type":"Gain","args":{"p":2}}]}', "trainer.monitor=min val_los",
+        )  # fmt: skip
+        faults = self.faults(raw)
+        for path in (
+            "trainer.epochs: expected an integer", "optimizer.args.lr: expected a number, got '0,002'",
+            "lr_scheduler.args: ", "data.train.batch_size: ", "data.val.datasets[0].args: limit",
+            "augmentations.wave[0].args: ",
+            "text_encoder.args: ", "preprocessing: ", "trainer.monitor: 'val_los'",
+        ):  # fmt: skip
+            self.assertEqual(sum(fault.startswith(path) for fault in faults), 1, (path, faults))
+        self.assertNotIn("'<='", "".join(faults))
+
     def test_missing_files(self) -> None:
         self.assert_fault(r"decoders\[1\].args.language_model: no/such.arpa: no such file", "decoders=" + json.dumps(
             [{"type": "argmax"}, {"type": "lm_beam_search", "args": {"language_model": "no/such.arpa"}}]))  # fmt: skip

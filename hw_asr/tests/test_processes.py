@@ -15,6 +15,7 @@ import torch
 
 from hw_asr.tests.training_case import TrainingCase, outcome, run_dir, wait_for_step
 from hw_asr.tests.training_server import ROOT
+from hw_asr.tests.waiting import wait_until
 from hw_asr.training.progress import Progress
 
 BASELINE = {"type": "BaselineModel", "args": {"fc_hidden": 16}}
@@ -32,6 +33,15 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def has_ended(process: int) -> bool:
+    """Whether a process is gone, or waits only for somebody to read its exit code."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return True
+    return status.rpartition(")")[2].split()[0] == "Z"
 
 
 class ProcessesCase(TrainingCase):
@@ -171,6 +181,26 @@ class TestTorchrun(ProcessesCase):
         done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(outcome(place)[0]["progress"]["num_processes"], 2)
+
+    @unittest.skipUnless(sys.platform == "linux", "the processes of torchrun are found in /proc")
+    def test_processes_end_when_torchrun_is_killed(self) -> None:
+        config = {**self.plain_config(faulty(), 3, epochs=1000), "lr_scheduler": None}
+        place = self.place(config)
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+            str(ROOT / "train.py"), "-c", "config.json", "-d", "cpu",
+        ]  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        with (place / "output.txt").open("w") as output:
+            torchrun = subprocess.Popen(command, cwd=place, env=environment, stdout=output, stderr=output)
+        wait_for_step(place / "output.txt", 2)
+        children = Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split()
+        ranks = [int(number) for number in children]
+        self.assertEqual(len(ranks), 2)
+        torchrun.kill()
+        torchrun.wait()
+        wait_until(lambda: all(has_ended(rank) for rank in ranks))
+        self.assertIn("saved; to continue", (place / "output.txt").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

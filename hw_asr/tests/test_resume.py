@@ -6,6 +6,7 @@ The suite kills 4 times; HW_ASR_KILLS=20 in the environment kills 20 times.
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import time
 import unittest
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,14 +25,25 @@ from hw_asr.config import parse
 from hw_asr.experiment.resume_rules import apply_changes, compare, forget_best, group_options
 from hw_asr.runtime.file_lock import LOCK_NAME, hold
 from hw_asr.tests.training_case import TrainingCase, differences, make_config, outcome, run_dir, wait_for_step
+from hw_asr.tests.waiting import wait_until
 from hw_asr.training.progress import Progress
 
+ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("HW_ASR_KILLS", "4"))
+
+
+UNSHARE = ["unshare", "-r", "-m", "bash", "-c"]
+CAN_UNSHARE = (
+    shutil.which("unshare") is not None
+    and not subprocess.run([*UNSHARE, "mount -t tmpfs none /tmp"], capture_output=True, check=False).returncode
+)
 
 
 class TestKill(TrainingCase):
     def test_killed_anywhere_the_same_run(self) -> None:
-        place = self.place(self.config(save_steps=1))
+        config = self.config(save_steps=1)
+        config["optimizer"]["groups"] = [{"match": "cnn_block", "lr_scale": 0.5, "weight_decay": 0}]
+        place = self.place(config)
         start = time.monotonic()
         self.train(place, "-c", "config.json")
         seconds = time.monotonic() - start
@@ -105,22 +118,31 @@ class TestInterruption(TrainingCase):
                 self.finish(self.interrupted(number))
 
     def test_second_signal_ends_at_once(self) -> None:
-        program = (
-            "import os, signal\nfrom hw_asr.training.stop import StopRequest\n"
-            "with StopRequest().listening() as stop:\n"
-            "    os.kill(os.getpid(), signal.SIGTERM)\n    assert stop and stop.exit_code == 143\n"
-            "    os.kill(os.getpid(), signal.SIGINT)\n    print('still here')\n"
-        )
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-        self.assertEqual((done.returncode, done.stdout), (-signal.SIGINT, ""))
-        self.assertIn("press Ctrl-C again to quit now", done.stderr)
+        """Real processes with workers; the second signal comes while the run saves, and while Python shuts down."""
+        place = self.place(self.endless_config())
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, str(ROOT / "train.py"), "-c", "config.json", "-d", "cpu"]
+        for moment in ("press Ctrl-C again to quit now", "to continue: python train.py"):
+            with self.subTest(moment), (place / "output.txt").open("w+") as output:
+                process = subprocess.Popen(
+                    [*command, "--set", f"trainer.wandb_run={moment[:5]}"], cwd=place, env=environment, stdout=output,
+                    stderr=output, start_new_session=True,
+                )  # fmt: skip
+                wait_for_step(place / "output.txt", 2)
+                os.killpg(process.pid, signal.SIGINT)
+                wait_until(lambda: moment in (place / "output.txt").read_text())  # noqa: B023
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGINT)
+                self.assertIn(process.wait(), (-signal.SIGINT, 130))
+                wait_until(lambda: group_is_gone(process.pid))  # noqa: B023
+                self.assertNotIn("Traceback", (place / "output.txt").read_text())
 
     def test_full_disk_leaves_the_checkpoint_before(self) -> None:
         place = self.place(self.config(epochs=3))
         process = self.server.start(["-c", "config.json", "-d", "cpu"], place, place / "output.txt", file_limit=80_000)
         self.assertEqual(self.server.wait(process), 1)
         output = (place / "output.txt").read_text(encoding="utf-8")
-        self.assertRegex(output, r"error: .*checkpoint could not be written: .*\n$")
+        self.assertIn("last.pth: the checkpoint could not be written: the file is larger than this system", output)
         self.assertNotIn("Traceback", output)
         self.assertEqual([name for name in names(place) if name.endswith(".part")], [])
         self.finish(place)
@@ -180,6 +202,23 @@ class TestInterruption(TrainingCase):
         self.train(place, "-c", "config.json")
         self.assertEqual(differences(outcome(self.undisturbed), outcome(place)), [])
 
+    @unittest.skipUnless(CAN_UNSHARE, "mounting a directory read-only needs privileges, or user namespaces")
+    def test_a_read_only_run_continues_in_a_copy(self) -> None:
+        place = self.interrupted(signal.SIGTERM)
+        (place / "saved").rename(place / "input")
+        script = "mount --bind input input && mount -o remount,bind,ro input && exec " + shlex.join(
+            [sys.executable, str(ROOT / "train.py"), "-r", "input/models/tones/run/last.pth", "-d", "cpu"]
+        )
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [*UNSHARE, script], cwd=place, env=environment, capture_output=True, text=True, check=False
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(
+            "input/models/tones/run is read-only; the run continues in a copy, saved/models/tones/run", done.stderr
+        )
+        self.assertEqual(differences(outcome(self.undisturbed), outcome(place)), [])
+
     def test_what_is_no_checkpoint(self) -> None:
         place = self.undisturbed
         self.assertIn(
@@ -214,6 +253,15 @@ class TestChanges(unittest.TestCase):
         forget_best(parse(changed), raw, progress)
         self.assertEqual(optimizer.param_groups[0]["lr"], 0.5)
         self.assertEqual((progress.best, progress.epochs_without_improvement), (None, 0))
+
+
+def group_is_gone(group: int) -> bool:
+    """Whether no process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def names(place: Path) -> list[str]:

@@ -9,11 +9,16 @@ from typing import Any
 from torch import nn
 from tqdm import tqdm
 
+from hw_asr.errors import UserError
 from hw_asr.features import FrontEnd
 from hw_asr.metrics import ErrorRateMetric
 from hw_asr.models.forward import Emissions, emissions
 from hw_asr.runtime.processes import Processes
 from hw_asr.types import CTCDecoder, Failure, best_text
+
+
+class DivergedError(UserError):
+    """A model whose outputs are not numbers."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class Evaluator:
     def run(self, model: nn.Module, interrupted: Callable[[], bool] = lambda: False) -> SplitResult | None:
         """Evaluate. Every process takes its share, and the sums are exact whatever the share.
 
-        Returns None as soon as `interrupted` returns true. With several processes it must be the same on all of them.
+        Returns None as soon as `interrupted` returns true; with several processes it must be the same on all of them.
+        Raises DivergedError when the model's outputs are NaN.
         """
         for metric in self._scoring.metrics:
             metric.reset()
@@ -85,6 +91,12 @@ class Evaluator:
 
     def _score(self, emission: Emissions) -> None:
         log_probs, lengths = emission.log_probs.cpu(), emission.lengths
+        if log_probs.isnan().any():
+            raise DivergedError(
+                f"{self.split}: the model's outputs are not numbers (NaN): training has diverged; lower "
+                "optimizer.args.lr (--lr) or set trainer.grad_norm_clip, and start again, or continue from an earlier "
+                "checkpoint with -r"
+            )
         texts = {
             name: [best_text(hypotheses) for hypotheses in decode(log_probs, lengths)]
             for name, decode in self._decoders.items()

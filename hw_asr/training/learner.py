@@ -1,4 +1,4 @@
-"""What a training run changes step by step, and the part of a checkpoint that holds it."""
+"""The state that training changes step by step, and how a checkpoint stores it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Stateful(Protocol):
         """Return the state as tensors and plain data."""
 
     def load_state_dict(self, state: Any, /) -> Any:
-        """Take over a saved state."""
+        """Restore a saved state."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Learner:
         return {**self.average.state_dict(), **{name: part.state_dict() for name, part in self.parts().items()}}
 
     def load_state_dict(self, state: Mapping[str, Any], source: Path) -> None:
-        """Take over the weights and the state of every part; raises CheckpointError when the weights do not fit."""
+        """Restore weights and all parts; raises CheckpointError when the weights do not fit."""
         self.average.load_state_dict(state, source)
         for name, part in self.parts().items():
             if state[name]:  # empty for a part that was not in use: no schedule, no loss scaler

@@ -1,4 +1,4 @@
-"""Which number decides: the best checkpoint and when to stop."""
+"""The monitored metric, which selects the best checkpoint and decides on early stopping."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 
 class MonitorError(ValueError):
-    """A `monitor` that cannot be read."""
+    """A `monitor` setting that cannot be parsed."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Monitor:
 
     @classmethod
     def parse(cls, text: str) -> Monitor | None:
-        """Read a config's `monitor`; `off` gives None. Raises MonitorError."""
+        """Parse the `monitor` setting; None for `off`. Raises MonitorError."""
         if text == "off":
             return None
         mode, _, key = text.partition(" ")

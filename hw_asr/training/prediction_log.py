@@ -1,4 +1,4 @@
-"""What can be looked at and listened to: a table of predictions and a spectrogram."""
+"""Logs a table of predictions with audio, and a spectrogram."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hw_asr.types import Batch, CTCDecoder, TextEncoder, best_text
 from hw_asr.writers.base import AudioClip, Writer
 
 COLUMNS = ("utterance", "target", "raw", "argmax", "beam_search", "probability", "CER", "WER", "audio")
-# Dark blue to yellow, like the usual perceptual colour maps.
+# Dark blue to yellow, as in viridis.
 _COLOURS = torch.tensor(
     [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], dtype=torch.float32
 )
 
 
 class PredictionLogger:
-    """Logs what became of the first utterances of a batch, for people."""
+    """Logs the first utterances of a batch with their transcripts."""
 
     def __init__(
         self, writer: Writer, text_encoder: TextEncoder, decoders: Mapping[str, CTCDecoder], num: int, sample_rate: int
@@ -37,7 +37,7 @@ class PredictionLogger:
         """Log a table of predictions and the first spectrogram of the batch."""
         num = min(self._num, len(batch))
         log_probs, lengths = outputs.log_probs[:num].detach().cpu(), outputs.lengths[:num]
-        argmax = [best_text(each) for each in self._decoders["argmax"](log_probs, lengths)]
+        argmax = [best_text(hypotheses) for hypotheses in self._decoders["argmax"](log_probs, lengths)]
         beams = self._decoders["beam_search"](log_probs, lengths)
         rows: list[list[Any]] = []
         for index, utterance in enumerate(batch.utterances[:num]):
@@ -68,7 +68,7 @@ def picture(spectrogram: Tensor) -> Tensor:
 
 
 class NoPredictions:
-    """Logs nothing: no writer would show it."""
+    """Logs nothing, for runs without a writer that shows predictions."""
 
     def log(self, step: int, batch: Batch, outputs: Outputs) -> None:
         """Do nothing."""

@@ -25,7 +25,7 @@ class Progress:
     data_pass: int = 0
     batch_in_pass: int = 0
     num_processes: int = 1
-    """Processes that share a pass, each with as many batches; places are counted in batches of one process."""
+    """Processes that share a pass, each with as many batches; positions are in batches of one process."""
     best: float | None = None
     """Best value of the monitored metric."""
     epochs_without_improvement: int = 0
@@ -48,7 +48,7 @@ class Progress:
             self.window[name] = self.window.get(name, 0.0) + value
 
     def judge(self, monitor: Monitor | None, values: Mapping[str, float]) -> bool:
-        """Return whether an evaluation is the best so far, and remember it; None never has a best."""
+        """Return whether an evaluation is the best so far, and remember it. Without a monitor none is."""
         if monitor is not None and monitor.improved(values, self.best):
             self.best, self.epochs_without_improvement = values[monitor.key], 0
             return True
@@ -71,7 +71,7 @@ class Progress:
         return asdict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over saved values."""
+        """Restore saved values."""
         for name, value in state.items():
             setattr(self, name, value)
 

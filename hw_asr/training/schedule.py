@@ -1,4 +1,4 @@
-"""The learning-rate schedule of a run: when it advances, and how it is moved to a place in the run."""
+"""The learning-rate schedule of a run: when it advances, and how it is set to a position."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Schedule:
             self._scheduler.step()
 
     def after_epoch(self, monitored: float | None) -> None:
-        """Advance a schedule that counts epochs; `monitored` is the value that ReduceLROnPlateau looks at."""
+        """Advance a schedule that counts epochs; `monitored` is the value for ReduceLROnPlateau."""
         if self._scheduler is None or not self.per_epoch:
             return
         if isinstance(self._scheduler, ReduceLROnPlateau):
@@ -37,12 +37,12 @@ class Schedule:
             self._scheduler.step()
 
     def place(self, progress: Progress, steps_per_epoch: int) -> int:
-        """Return how often the schedule has advanced in a run that is where `progress` says."""
+        """Return how often the schedule has advanced in a run with this progress."""
         done = progress.epoch - 1
         return done if self.per_epoch else done * steps_per_epoch + progress.step_in_epoch
 
     def advance_to(self, position: int) -> None:
-        """Take a new schedule to where `position` steps (or epochs) would have brought it."""
+        """Advance a new schedule by `position` steps (or epochs)."""
         if self._scheduler is None or isinstance(self._scheduler, ReduceLROnPlateau):
             return
         with warnings.catch_warnings():  # torch expects a step of the optimiser before each of these
@@ -55,6 +55,6 @@ class Schedule:
         return None if self._scheduler is None else self._scheduler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a saved state."""
+        """Restore a saved state."""
         if self._scheduler is not None:
             self._scheduler.load_state_dict(dict(state))

@@ -53,7 +53,7 @@ class Snapshots:
         self.seconds = 0.0
         """Time spent in writing."""
         for part in run.model_dir.glob(".*.part"):
-            part.unlink()  # of a process that was killed while it wrote
+            part.unlink()  # of a process that was killed while writing
 
     @property
     def last_path(self) -> Path:

@@ -26,6 +26,8 @@ class StepLogSettings:
     histograms: bool
     sample_rate: int
     num_processes: int = 1
+    at_epoch_end: bool = False
+    """Log the last step of every epoch as well; for epochs shorter than `period`, which might have no line at all."""
 
 
 class StepLog:
@@ -53,7 +55,8 @@ class StepLog:
     def step(self, learner: Learner, result: StepResult, position: Position) -> None:
         """Log a finished step when it is due."""
         progress = learner.progress
-        if progress.step % self._settings.period:
+        is_last = self._settings.at_epoch_end and position.done >= 1
+        if progress.step % self._settings.period and not is_last:
             return
         start = time.perf_counter()
         window, progress.window = progress.window, {}
@@ -84,7 +87,7 @@ class StepLog:
         log_probs, lengths = result.outputs.log_probs.detach().cpu(), result.outputs.lengths
         inside = length_mask(lengths, log_probs.shape[1])
         blank = (log_probs.argmax(dim=-1) == 0) & inside
-        texts = [best_text(each) for each in self._argmax(log_probs, lengths)]
+        texts = [best_text(hypotheses) for hypotheses in self._argmax(log_probs, lengths)]
         pairs = zip(result.batch.utterances, texts, strict=True)
         errors = [text_errors(utterance.text or "", text) for utterance, text in pairs]
         return {

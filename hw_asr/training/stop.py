@@ -28,18 +28,20 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Handle both signals for the length of the block."""
+        """Handle both signals for the length of the block, and after it if one has come: the next ends the process."""
         previous = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            if self.signal is None:
+                for number, handler in previous.items():
+                    signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+        # The system's own handling ends the process wherever it is: in a library, in Python's shutdown, in a callback
+        # where an exception would be lost. Workers end with their parent.
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.SIG_DFL)
         self.signal = signal.Signals(number)
         # The handler may have interrupted a log call, which is not reentrant: write past all buffers.
         line = f"{self.signal.name}: finishing this step and saving; press Ctrl-C again to quit now\n"

@@ -94,7 +94,7 @@ class Trainer:
         return 0
 
     def _train_epoch(self) -> bool:
-        """Take the remaining steps of the epoch; return False when asked to stop before its end."""
+        """Train for the rest of the epoch; return False when asked to stop before its end."""
         progress, snapshots = self.progress, self._snapshots
         steps = self._settings.steps_per_epoch
         self._step_log.restart_clock()

@@ -1,0 +1,170 @@
+"""Learning-rate schedules that follow the run, parameter groups, and the options that change them."""
+
+from __future__ import annotations
+
+import unittest
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hw_asr.commands.train_request import rate_assignments
+from hw_asr.config import ConfigError, ExperimentConfig, parse
+from hw_asr.experiment import components
+from hw_asr.experiment.schedules import build_schedule, check_schedule
+from hw_asr.experiment.validation import examine
+from hw_asr.tests.training_case import TrainingCase, make_config, outcome, run_dir
+from hw_asr.training.trainer import TrainerSettings
+
+
+def config(schedule: dict[str, Any] | None, **optimizer: Any) -> ExperimentConfig:
+    """Return a config with this schedule, and these keys of the optimiser."""
+    raw = make_config(Path())
+    raw["optimizer"] = {"type": "SGD", "args": {"lr": 0.5, "momentum": 0.9}, **optimizer}
+    return parse({**raw, "lr_scheduler": schedule})
+
+
+def settings(epochs: int = 3, batches: int = 7, accumulate: int = 2) -> TrainerSettings:
+    """Return the length of a run of, by default, 3 epochs of 4 steps."""
+    return TrainerSettings(epochs, batches, accumulate, monitor=None, early_stop=None, max_bad_steps=1)
+
+
+class Model(nn.Module):
+    """Two layers whose names begin alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Linear(2, 2)
+        self.block_2 = nn.Linear(2, 2)
+
+
+def rates(optimizer: torch.optim.Optimizer, schedule: Any, number: int) -> list[list[float]]:
+    """Return the learning rates of each group, step after step."""
+    found = []
+    for _ in range(number):
+        found.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+class LengthTest(unittest.TestCase):
+    def test_auto_is_the_length_of_the_run(self) -> None:
+        library = torch.optim.lr_scheduler
+        cases: list[tuple[dict[str, Any], Any, str | None, int]] = [
+            ({"type": "OneCycleLR", "args": {"max_lr": 2.0}}, lambda o: library.OneCycleLR(o, 2.0, total_steps=12),
+             None, 12),
+            ({"type": "OneCycleLR", "args": {"max_lr": 2.0, "total_steps": "auto"}},
+             lambda o: library.OneCycleLR(o, 2.0, total_steps=12), None, 12),
+            ({"type": "CosineAnnealingLR", "args": {"T_max": "auto"}}, lambda o: library.CosineAnnealingLR(o, 12),
+             None, 12),
+            ({"type": "LinearLR", "args": {"total_iters": "auto", "start_factor": 0.1}},
+             lambda o: library.LinearLR(o, 0.1, total_iters=3), "epoch", 3),
+        ]  # fmt: skip
+        for spec, make, setting, number in cases:
+            with self.subTest(spec):
+                cfg = config(spec)
+                cfg = replace(cfg, trainer=replace(cfg.trainer, scheduler_step=setting))
+                self.assertEqual(examine(cfg.raw).faults, [])
+                model = Model()
+                own = components.build_optimizer(cfg, model)
+                schedule = build_schedule(cfg, own, settings())
+                self.assertEqual(schedule.per_epoch, setting == "epoch")
+                expected = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+                oracle = rates(expected, make(expected), number)
+                self.assertEqual(rates(own, schedule._scheduler, number), oracle)
+
+    def test_a_place_in_the_run_is_as_many_steps(self) -> None:
+        cfg = config({"type": "OneCycleLR", "args": {"max_lr": 2.0}})
+        own, other = (components.build_optimizer(cfg, Model()) for _ in range(2))
+        build_schedule(cfg, own, settings()).advance_to(5)
+        schedule = build_schedule(cfg, other, settings())
+        rates(other, schedule._scheduler, 5)
+        self.assertEqual(own.param_groups[0]["lr"], other.param_groups[0]["lr"])
+        self.assertEqual(own.param_groups[0]["momentum"], other.param_groups[0]["momentum"])
+
+    def test_lengths_that_do_not_fit(self) -> None:
+        short = config({"type": "OneCycleLR", "args": {"max_lr": 2.0, "total_steps": 11}})
+        with self.assertRaisesRegex(ConfigError, "total_steps: 11, but the run takes 12 steps; .*--set"):
+            check_schedule(short, settings())
+        long = config({"type": "CosineAnnealingLR", "args": {"T_max": 654}})
+        with self.assertLogs("hw_asr.experiment.schedules", "WARNING") as logs:
+            check_schedule(long, settings())
+        self.assertIn("T_max is 654, but the run takes 12 steps", logs.output[0])
+
+
+class GroupsTest(unittest.TestCase):
+    GROUPS = ({"match": "block", "lr_scale": 0.1, "weight_decay": 0.0}, {"match": "block_2.bias", "lr_scale": 2})
+
+    def test_the_first_match_up_to_a_dot_counts(self) -> None:
+        model = Model()
+        optimizer = components.build_optimizer(config(None, groups=list(self.GROUPS)), model)
+        rest, first, second = optimizer.param_groups
+        self.assertEqual([len(group["params"]) for group in optimizer.param_groups], [1, 2, 1])
+        self.assertIs(rest["params"][0], model.block_2.weight)
+        self.assertIs(second["params"][0], model.block_2.bias)
+        self.assertEqual([group["lr"] for group in (rest, first, second)], [0.5, 0.05, 1.0])
+        self.assertEqual(first["weight_decay"], 0)
+
+    def test_the_scale_holds_under_every_schedule(self) -> None:
+        for spec in (
+            {"type": "OneCycleLR", "args": {"max_lr": 2.0}},
+            {"type": "CyclicLR", "args": {"base_lr": 0.1, "max_lr": 2.0, "step_size_up": 3}},
+            {"type": "CosineAnnealingLR", "args": {"T_max": "auto"}},
+            {"type": "StepLR", "args": {"step_size": 2}},
+        ):
+            with self.subTest(spec["type"]):
+                cfg = config(spec, groups=list(self.GROUPS))
+                optimizer = components.build_optimizer(cfg, Model())
+                schedule = build_schedule(cfg, optimizer, settings())
+                for rest, first, second in rates(optimizer, schedule._scheduler, 11):
+                    self.assertAlmostEqual(first, 0.1 * rest)
+                    self.assertAlmostEqual(second, 2 * rest)
+
+    def test_faults(self) -> None:
+        raw = make_config(Path())
+        cases = {
+            "optimizer.groups[0].match: missing": [{"lr_scale": 1}],
+            "optimizer.groups[0].lr_scale: expected a number of 0 or more, got -1": [{"match": "x", "lr_scale": -1}],
+            "optimizer.groups[0].lr_scal: unknown key; did you mean 'lr_scale'?": [{"match": "x", "lr_scal": 1}],
+            "groups[0].match: 'cnn' matches no parameter": [{"match": "cnn"}],
+            "groups[1].match: 'cnn_block' matches no parameter": [{"match": "cnn_block"}, {"match": "cnn_block"}],
+        }
+        for expected, groups in cases.items():
+            raw["optimizer"]["groups"] = groups
+            self.assertIn(expected, "\n".join(examine(raw).faults))
+
+
+class LearningRateOptionTest(unittest.TestCase):
+    def test_it_has_an_effect_or_is_refused(self) -> None:
+        self.assertEqual(rate_assignments({}, 0.5), ["optimizer.args.lr=0.5"])
+        step = {"lr_scheduler": {"type": "StepLR", "args": {"step_size": 2}}}
+        self.assertEqual(rate_assignments(step, 0.5), ["optimizer.args.lr=0.5"])
+        cycle = {"lr_scheduler": {"type": "OneCycleLR", "args": {"max_lr": 1}}}
+        self.assertEqual(rate_assignments(cycle, 0.5)[1:], ["lr_scheduler.args.max_lr=0.5"])
+        with self.assertRaisesRegex(ConfigError, "--lr: CyclicLR ignores it"):
+            rate_assignments({"lr_scheduler": {"type": "CyclicLR", "args": {"base_lr": 1, "max_lr": 2}}}, 0.5)
+
+
+class ContinuedRunTest(TrainingCase):
+    def test_more_epochs_and_another_rate(self) -> None:
+        raw = self.config(epochs=1)
+        raw["lr_scheduler"]["args"] = {"max_lr": 0.02}
+        place = self.place(raw)
+        last = str(run_dir(place) / "last.pth")
+        self.train(place, "-c", "config.json")
+        self.assertEqual(outcome(place)[0]["lr_scheduler"]["total_steps"], 5)
+        output = self.train(place, "-r", last, "--set", "trainer.epochs=2", "--lr", "0.04")
+        self.assertIn("schedule derived anew for 2 epochs of 5 steps: the rate at step 5 is", output)
+        state, _ = outcome(place)
+        self.assertEqual((state["lr_scheduler"]["total_steps"], state["lr_scheduler"]["last_epoch"]), (10, 10))
+        self.assertAlmostEqual(state["optimizer"]["param_groups"][0]["max_lr"], 0.04)
+        output = self.train(place, "-r", last)
+        self.assertIn("nothing to do: all 2 epochs", output)
+        self.assertNotIn("derived anew", output)
+
+
+if __name__ == "__main__":
+    unittest.main()
