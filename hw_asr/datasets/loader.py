@@ -8,6 +8,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -137,6 +139,7 @@ def _prepare_worker(_: int) -> None:
     Both signals reach the whole process group. The parent handles them, and needs the workers to complete its step.
     """
     torch.set_num_threads(1)
+    sys.excepthook = _report_unless_disconnected
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()  # with forkserver, os.getppid() is the server, which outlives it
@@ -146,6 +149,14 @@ def _prepare_worker(_: int) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM})
         threading.Thread(target=_exit_on_sigterm_of, args=(parent.pid,), daemon=True).start()
     gc.freeze()  # garbage collection would write to every page inherited from the parent, and so copy it
+
+
+def _report_unless_disconnected(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Print an exception of a thread, unless it is that of multiprocessing's server when the parent has died."""
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, traceback)
 
 
 def _exit_after(parent_sentinel: int) -> None:

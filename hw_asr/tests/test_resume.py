@@ -142,7 +142,7 @@ class TestInterruption(TrainingCase):
         process = self.server.start(["-c", "config.json", "-d", "cpu"], place, place / "output.txt", file_limit=80_000)
         self.assertEqual(self.server.wait(process), 1)
         output = (place / "output.txt").read_text(encoding="utf-8")
-        self.assertIn("last.pth: the checkpoint could not be written: the file is larger than this system", output)
+        self.assertIn(".pth: the checkpoint could not be written: the file is larger than this system", output)
         self.assertNotIn("Traceback", output)
         self.assertEqual([name for name in names(place) if name.endswith(".part")], [])
         self.finish(place)
