@@ -121,9 +121,8 @@ def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: torch.
     if model is None:
         model, config = torch.nn.Linear(1, 1), replace(config, optimizer={**config.optimizer, "groups": []})
     trained = model
-    optimizer = attempts.make("optimizer", lambda: components.build_optimizer(config, trained))
-    if optimizer is None:
-        return
+    made = attempts.make("optimizer", lambda: components.build_optimizer(config, trained))
+    optimizer = made or torch.optim.SGD(trained.parameters(), lr=0.1, momentum=0.9)  # to try the schedule with
     # The real length depends on the data; any length shows whether the other arguments are accepted.
     scheduler = attempts.make("lr_scheduler", lambda: _stepped(components.build_scheduler(config, optimizer, 1000)))
     plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
