@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from hw_asr.checkpoints.weights import load_weights
 from hw_asr.commands.train import Start, check_exports_writable, read_start
 from hw_asr.commands.train_request import Request, rate_assignments, read_request
 from hw_asr.config import ConfigError, ExperimentConfig, override, read_json
@@ -101,6 +102,8 @@ class _Check:
             with self._noted():
                 if self._request.resume is not None:
                     self._start = read_start(self._request)
+                    if network is not None and self._start.weights is not None:
+                        load_weights(network.model, *self._start.weights)
             train = self._data(config, network)
             self._places(config)
             if network is not None and train is not None and not self._faults:

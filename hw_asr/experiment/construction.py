@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,7 +27,6 @@ from hw_asr.errors import UserError
 from hw_asr.experiment import components
 from hw_asr.metrics import ErrorRateMetric, SplitMetric
 from hw_asr.training.monitor import Monitor, MonitorError
-from hw_asr.training.schedule import Schedule
 from hw_asr.types import TextEncoder
 
 T = TypeVar("T")
@@ -146,7 +146,10 @@ def _size_faults(config: ExperimentConfig, n_feats: int, alphabet: Sequence[str]
 
 def _stepped(scheduler: LRScheduler | None) -> LRScheduler | None:
     """Advance a schedule by a step, which shows some faults of its arguments first; return it."""
-    Schedule(scheduler).advance_to(1)
+    if scheduler is not None and not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        with warnings.catch_warnings():  # torch expects a step of the optimiser before
+            warnings.simplefilter("ignore", UserWarning)
+            scheduler.step()
     return scheduler
 
 
