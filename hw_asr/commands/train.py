@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import distributed
 
 from hw_asr.checkpoints.reading import load_checkpoint
+from hw_asr.commands.auto_resume import Continuation, find_run
+from hw_asr.commands.exports import Exports
 from hw_asr.commands.train_request import Request, read_request
 from hw_asr.config import ExperimentConfig, read_json
 from hw_asr.config.registry import STORAGES
@@ -33,7 +35,6 @@ from hw_asr.storage.runs import LOG_NAME, Run, RunError, RunId, Runs
 from hw_asr.training.monitor import Monitor
 from hw_asr.training.snapshots import LAST, load_newest_whole, num_steps
 from hw_asr.types import PretrainedModel
-from hw_asr.writers.base import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,13 @@ def train(request: Request) -> int:
         check_precision(processes.device, config.trainer.precision)
         set_threads(config.trainer.num_threads, config.data["train"].num_workers)
         set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
+        if request.auto_resume:
+            found = _find_run(config, processes)
+            if found.finished:
+                return 0
+            if found.run is not None:
+                resumed = found.run
+                request = request._replace(config=None, resume=found.run.checkpoint_path(LAST))
         start, run = Start(), resumed
         if run is None:
             start = read_start(request)
@@ -78,6 +86,17 @@ def train(request: Request) -> int:
             if start.state is not None:
                 compare(config, start.state.get("config"), start.source, num_steps(start.state))
             return _fit(config, run, start, processes)
+
+
+def _find_run(config: ExperimentConfig, processes: Processes) -> Continuation:
+    """Find the run that `--auto-resume` continues, on the main process; the others get to know it."""
+    found: list[Any] = [Continuation(None)]
+    if processes.is_main:
+        set_up_logging(config.trainer.verbosity)
+        found = [find_run(config)]
+    if processes.size > 1:
+        distributed.broadcast_object_list(found)
+    return cast(Continuation, found[0])
 
 
 def read_start(request: Request) -> Start:
@@ -104,33 +123,22 @@ def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes)
         f"then continue with: python train.py -r {run.checkpoint_path(LAST)}"
     )
     try:
-        with explain_out_of_memory(advice), _exports(config, run, writer, processes, experiment) as export:
-            snapshots = experiment.snapshots(run, writer, export)
+        exports = Exports(config, run, experiment.describe_best) if processes.is_main else None
+        with explain_out_of_memory(advice), exports or nullcontext():
+            snapshots = experiment.snapshots(run, writer, exports.export if exports else None)
             trainer = experiment.trainer(writer, snapshots)
-            if snapshots is not None and start.state is None:  # so that a run can be continued whenever it was killed
-                snapshots.write_last()
-            return trainer.fit()
+            if snapshots is not None and exports is not None:
+                exports.at_end(snapshots.export_last)
+                if start.state is None:  # so that a run can be continued whenever it was killed
+                    snapshots.write_last()
+            code = trainer.fit()
+            if exports is not None:
+                exports.finished = code == 0
+        if exports is not None and exports.missing is not None:
+            writer.scalars(experiment.learner.progress.step, {"exports missing": exports.missing})
+        return code
     finally:
         writer.close()
-
-
-@contextmanager
-def _exports(
-    config: ExperimentConfig, run: Run, writer: Writer, processes: Processes, experiment: Experiment
-) -> Iterator[Callable[[Path], None]]:
-    """Export during training where the config asks for it; at the end record how many files were not exported."""
-    if config.trainer.external_storage is None or not processes.is_main:
-        yield lambda path: None
-        return
-    from hw_asr.storage.exporter import Exporter
-
-    exporter = Exporter(STORAGES.build(config.trainer.external_storage), run)
-    exporter.export(run.config_path)
-    try:
-        yield exporter.export
-    finally:
-        exporter.close()
-        writer.scalars(experiment.learner.progress.step, {"exports missing": len(exporter.missing)})
 
 
 def check_exports_writable(config: ExperimentConfig, processes: Processes) -> None:

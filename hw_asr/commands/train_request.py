@@ -25,6 +25,7 @@ class Request(NamedTuple):
     learning_rate: float | None = None
     allowed_modules: frozenset[str] = frozenset()
     trust_config: bool = False
+    auto_resume: bool = False
 
 
 def read_request(request: Request) -> tuple[ExperimentConfig, Run | None]:

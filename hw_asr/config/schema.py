@@ -103,6 +103,10 @@ class TrainerConfig:
     num_threads: int | None = None
     """CPU threads of the training process; null: the available cores minus the workers."""
     external_storage: Spec | None = None
+    export_minutes: float = 15.0
+    """Minutes between two exports of `last.pth` to the external storage."""
+    heartbeat_seconds: float = 30.0
+    """Seconds between two signs of life in the external storage, by which other machines know that the run is alive."""
 
 
 @dataclass(frozen=True)

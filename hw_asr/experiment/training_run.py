@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,15 +164,21 @@ class Experiment:
         backends = [WRITERS.build({"type": name}, **provided) for name in names if name != "none"]
         return MultiWriter([record, *map(BackgroundWriter, backends)])
 
-    def snapshots(self, run: Run, writer: Writer, export: Any) -> Snapshots | None:
+    def describe_best(self) -> str:
+        """Return the monitored value that is the best so far, for people; empty when there is none."""
+        best = self.learner.progress.best
+        return "" if best is None else f"{self._config.trainer.monitor} {best:.4g}"
+
+    def snapshots(self, run: Run, writer: Writer, export: Callable[[Path, int], None] | None) -> Snapshots | None:
         """Return the writer of checkpoints; None on other processes than the main one."""
         if not self._processes.is_main:
             return None
         trainer = self._config.trainer
         policy = SavePolicy(
-            trainer.save_period, trainer.keep_last, trainer.keep_every, trainer.save_minutes, trainer.save_steps
-        )
-        return Snapshots(run, lambda: self.state_dict(writer), policy, export)
+            trainer.save_period, trainer.keep_last, trainer.keep_every, trainer.save_minutes, trainer.save_steps,
+            trainer.export_minutes,
+        )  # fmt: skip
+        return Snapshots(run, lambda: self.state_dict(writer), policy, export or (lambda path, step: None))
 
     def trainer(self, writer: Writer, snapshots: Snapshots | None) -> Trainer:
         """Return the trainer; decoders and language models are loaded here."""

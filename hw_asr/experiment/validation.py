@@ -130,7 +130,7 @@ def _value_faults(config: ExperimentConfig) -> list[str]:
         value = getattr(config.trainer, key)
         if value is not None and value < 1:
             faults.append(f"trainer.{key}: expected a positive integer, got {value}")
-    for key in ("save_minutes", "grad_norm_clip"):
+    for key in ("save_minutes", "export_minutes", "heartbeat_seconds", "grad_norm_clip"):
         value = getattr(config.trainer, key)
         if value is not None and not value > 0:
             faults.append(f"trainer.{key}: expected a positive number, got {value}")

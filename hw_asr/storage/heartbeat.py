@@ -37,12 +37,19 @@ def wait_until_stale(
 class Heartbeat:
     """Rewrites the status of a run from a thread of its own, every `interval` seconds and after each export.
 
-    `lost` is called once, in that thread, when another machine has taken over the run. A storage that fails is retried
-    at the next beat.
+    `lost` is called once, in that thread, when another machine has taken over the run. `best` describes the best value
+    so far. A storage that fails is retried at the next beat.
     """
 
-    def __init__(self, storage: ExternalStorage, run: RunId, interval: float, lost: Callable[[str], None]) -> None:
-        self._storage, self._run, self._lost = storage, run, lost
+    def __init__(
+        self,
+        storage: ExternalStorage,
+        run: RunId,
+        interval: float,
+        lost: Callable[[str], None],
+        best: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._storage, self._run, self._lost, self._best = storage, run, lost, best
         self._status = RunStatus(interval=interval)
         self._changed = threading.Condition()
         self._news = self._closing = self._is_lost = False
@@ -74,11 +81,11 @@ class Heartbeat:
                 self._news = True
                 self._changed.notify_all()
 
-    def close(self, state: State) -> None:
-        """Write the last status: `stopped` for a run that can be continued, else `finished`."""
+    def close(self, state: State, epochs: int = 0) -> None:
+        """Write the last status: `stopped` for a run that can be continued, else `finished` after `epochs`."""
         with self._changed:
             self._closing = True
-            self._status = self._status.next_beat(state=state)
+            self._status = self._status.next_beat(state=state, epochs=epochs)
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(60)
@@ -89,7 +96,7 @@ class Heartbeat:
                 self._changed.wait_for(lambda: self._news or self._closing, self._status.interval)
                 last = self._closing
                 self._news = False
-                self._status = self._status.next_beat()
+                self._status = self._status.next_beat(best=self._best())
                 status = self._status
             try:
                 if self._is_taken_over():

@@ -40,6 +40,8 @@ class RunStatus:
     step: int = 0
     """Its optimiser step."""
     md5: str = ""
+    epochs: int = 0
+    """Epochs of a run that is finished."""
     best: str = ""
     """The best value of `trainer.monitor` so far, for people."""
 
@@ -77,7 +79,7 @@ def _parsed(content: bytes) -> RunStatus | None:
     known = {name: values[name] for name in RunStatus.__dataclass_fields__ if name in values}
     types: dict[str, type | tuple[type, ...]] = {
         "owner": str, "host": str, "state": str, "beat": int, "interval": (int, float), "checkpoint": str, "step": int,
-        "md5": str, "best": str,
+        "md5": str, "best": str, "epochs": int,
     }  # fmt: skip
     if any(not isinstance(value, types[name]) for name, value in known.items()):
         return None

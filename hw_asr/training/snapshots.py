@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class SavePolicy:
     keep_every: int | None = None
     save_minutes: float | None = None
     save_steps: int | None = None
+    export_minutes: float = 15.0
 
 
 class Snapshots:
@@ -35,7 +36,7 @@ class Snapshots:
 
     A run continues from `last`. It is always the last name to change, so that work interrupted by a kill is done again.
     Its previous version stays as `previous`, in case the file is damaged. `state_of` returns the current checkpoint;
-    `export` is called with every file that should leave this machine.
+    `export` is called with every file that should leave this machine, and its optimiser step.
     """
 
     def __init__(
@@ -43,13 +44,14 @@ class Snapshots:
         run: Run,
         state_of: Callable[[], Mapping[str, Any]],
         policy: SavePolicy,
-        export: Callable[[Path], None] = lambda path: None,
+        export: Callable[[Path, int], None] = lambda path, step: None,
     ) -> None:
         self._run = run
         self._state_of = state_of
         self._policy = policy
         self._export = export
-        self._written = time.monotonic()
+        self._step = 0  # of `last`
+        self._written = self._exported = time.monotonic()
         self.seconds = 0.0
         """Time spent in writing."""
         for part in run.model_dir.glob(".*.part"):
@@ -70,8 +72,11 @@ class Snapshots:
         """Write the state to continue from."""
         start = time.monotonic()
         self._keep_previous()
-        save_checkpoint(self._state_of(), self._path(LAST))
-        self._note(start)
+        state = self._state_of()
+        save_checkpoint(state, self._path(LAST))
+        self._note(start, state)
+        if time.monotonic() - self._exported >= 60 * self._policy.export_minutes:
+            self._export_now([self._path(LAST)], state)
 
     def write_epoch(self, epoch: int, *, best: bool) -> None:
         """Write the state as the checkpoint of the epoch, as the best if it is, and as `last`."""
@@ -83,19 +88,30 @@ class Snapshots:
             return
         start = time.monotonic()
         paths = [self._path(name) for name in names]
-        save_checkpoint(self._state_of(), *paths)
+        state = self._state_of()
+        save_checkpoint(state, *paths)
         self._rotate()
         self._keep_previous()
         link_checkpoint(paths[0], self._path(LAST))
-        self._note(start)
+        self._note(start, state)
+        self._export_now(paths, state)
+
+    def export_last(self) -> None:
+        """Export the state to continue from, at the end of training; content that was exported is not sent again."""
+        if self._path(LAST).is_file():
+            self._export(self._path(LAST), self._step)
+
+    def _export_now(self, paths: Sequence[Path], state: Mapping[str, Any]) -> None:
+        self._exported = time.monotonic()
         for path in paths:
-            self._export(path)
+            self._export(path, _step_of(state))
 
     def _path(self, name: str) -> Path:
         return self._run.checkpoint_path(name)
 
-    def _note(self, start: float) -> None:
+    def _note(self, start: float, state: Mapping[str, Any]) -> None:
         self._written = time.monotonic()
+        self._step = _step_of(state)
         self.seconds += self._written - start
 
     def _keep_previous(self) -> None:
@@ -110,6 +126,10 @@ class Snapshots:
         for epoch, path in sorted(matches)[:-keep_last]:
             if keep_every is None or epoch % keep_every:
                 path.unlink()
+
+
+def _step_of(state: Mapping[str, Any]) -> int:
+    return int(state["progress"]["step"])
 
 
 def load_newest_whole(path: Path) -> tuple[dict[str, Any], Path]:

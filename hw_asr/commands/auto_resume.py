@@ -1,0 +1,167 @@
+"""`train.py --auto-resume`: the newest run of a config, from this machine or from its external storage."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
+from hw_asr.checkpoints.writing import link_checkpoint
+from hw_asr.config import ExperimentConfig
+from hw_asr.config.registry import STORAGES
+from hw_asr.storage.external import ExternalStorage, RemoteFile, StorageError, StorageUnavailable
+from hw_asr.storage.heartbeat import wait_until_stale
+from hw_asr.storage.run_status import RunStatus, read_status
+from hw_asr.storage.runs import CHECKPOINT_SUFFIX, Run, RunId, Runs
+from hw_asr.training.snapshots import BEST, LAST, load_newest_whole
+
+logger = logging.getLogger(__name__)
+
+
+class Continuation(NamedTuple):
+    """What `--auto-resume` found: a run to continue from its `last.pth`, or one that is finished, or none."""
+
+    run: Run | None
+    finished: bool = False
+
+
+class _Remote(NamedTuple):
+    """A run in the storage."""
+
+    storage: ExternalStorage
+    id: RunId
+    files: dict[str, RemoteFile]
+    status: RunStatus
+
+    @property
+    def modified(self) -> float:
+        return max((file.modified for file in self.files.values()), default=0.0)
+
+
+def find_run(config: ExperimentConfig) -> Continuation:
+    """Find the newest run of a config and bring the newer of its two states, local or stored, to this machine.
+
+    Runs belong to a config by its `name`, and by `trainer.wandb_run` where that is set. Prints one line that says what
+    is continued. Raises StorageError when there is nothing here and the storage cannot be asked, RunError when another
+    machine trains the run.
+    """
+    runs = Runs(config.trainer.save_dir)
+    local = _newest_here(runs, config)
+    try:
+        remote = _newest_stored(config)
+    except StorageUnavailable as error:
+        if local is None:
+            raise StorageError(
+                f"cannot look for an earlier run: {error}; try again later, or start a new run without --auto-resume"
+            ) from error
+        logger.warning("%s; continuing the run on this machine", error)
+        remote = None
+    if remote is not None and (local is None or remote.id == local.id or remote.modified > _modified(local)):
+        return _continue_stored(remote, runs.at(remote.id), config)
+    if local is not None:
+        print(f"auto-resume: continuing run {local.id} from {local.checkpoint_path(LAST)}")
+        return Continuation(local)
+    print(f"auto-resume: no earlier run of {config.name}; starting one")
+    _discard_leftover(runs, config)
+    return Continuation(None)
+
+
+def _continue_stored(remote: _Remote, here: Run, config: ExperimentConfig) -> Continuation:
+    """Continue a run that the storage has; the state on this machine is used where it is at least as new."""
+    status = remote.status
+    if status.state == "finished" and config.trainer.epochs <= status.epochs:
+        print(f"auto-resume: run {remote.id} is finished ({status.step} steps); nothing to do")
+        return Continuation(here, finished=True)
+    step = _step_here(here)
+    if step is None or not status.host.endswith(f" on {socket.gethostname()}"):
+        # On the machine that trained it, the lock of the run's directory tells whether it is still running.
+        wait_until_stale(remote.storage, remote.id, status)
+    if step is not None and step >= status.step:
+        print(f"auto-resume: continuing run {remote.id} from {here.checkpoint_path(LAST)} (step {step})")
+    else:
+        _fetch(remote, here)
+        print(
+            f"auto-resume: continuing run {remote.id} from {status.checkpoint} (step {status.step}) "
+            f"in {remote.storage!r}"
+        )
+    return Continuation(here)
+
+
+def _fetch(remote: _Remote, here: Run) -> None:
+    """Download what continues a run: its metrics, its best checkpoint, and the newest one, which becomes `last.pth`."""
+    status, storage = remote.status, remote.storage
+    targets = {here.metrics_path.name: here.metrics_path}
+    for name in (here.checkpoint_path(BEST).name, status.checkpoint):
+        targets[name] = here.model_dir / name
+    for name, path in targets.items():
+        if name in remote.files and not remote.files[name].is_copied_to(path):
+            storage.download(remote.id, name, path)
+    newest = here.model_dir / status.checkpoint
+    try:
+        load_checkpoint(newest)
+    except CheckpointError as error:
+        newest.unlink()
+        raise StorageError(f"run {remote.id} in {storage!r}: {status.checkpoint} is damaged ({error})") from error
+    if newest != here.checkpoint_path(LAST):
+        link_checkpoint(newest, here.checkpoint_path(LAST))
+
+
+def _newest_here(runs: Runs, config: ExperimentConfig) -> Run | None:
+    """Return the run whose checkpoints changed last; runs without checkpoints do not count."""
+    own = [run for run in runs.list() if _belongs(run.id, config) and run.checkpoints()]
+    return max(own, key=_modified, default=None)
+
+
+def _newest_stored(config: ExperimentConfig) -> _Remote | None:
+    """Return the run in the storage whose files changed last; runs without a checkpoint do not count."""
+    if config.trainer.external_storage is None:
+        return None
+    storage: ExternalStorage = STORAGES.build(config.trainer.external_storage)
+    found = []
+    for run in storage.runs():
+        if not _belongs(run.id, config):
+            continue
+        files = {file.name: file for file in storage.files(run.id)}
+        checkpoints = [file for file in files.values() if file.name.endswith(CHECKPOINT_SUFFIX)]
+        if not checkpoints:
+            continue
+        status = read_status(storage, run.id) or RunStatus(state="stopped")
+        if status.checkpoint not in files:  # of an older program, or half a run
+            newest = max(checkpoints, key=lambda file: file.modified)
+            status = status.next_beat(checkpoint=newest.name, step=0)
+        found.append(_Remote(storage, run.id, files, status))
+    return max(found, key=lambda remote: remote.modified, default=None)
+
+
+def _discard_leftover(runs: Runs, config: ExperimentConfig) -> None:
+    """Free the name of a run that was killed before its first checkpoint."""
+    if config.trainer.wandb_run is None:
+        return
+    run = runs.at(RunId(config.name, config.trainer.wandb_run))
+    if run.model_dir.is_dir():
+        with run.lock():  # raises RunError when it is still running
+            pass
+        run.discard()
+
+
+def _belongs(run: RunId, config: ExperimentConfig) -> bool:
+    return run.experiment == config.name and config.trainer.wandb_run in (None, run.name)
+
+
+def _modified(run: Run) -> float:
+    return max(path.stat().st_mtime for path in run.checkpoints())
+
+
+def _step_here(run: Run) -> int | None:
+    """Return the optimiser step of a run's newest readable checkpoint; None when there is none."""
+    checkpoints: list[Path] = run.checkpoints() if run.model_dir.is_dir() else []
+    if not checkpoints:
+        return None
+    last = run.checkpoint_path(LAST)
+    try:
+        state, _ = load_newest_whole(last if last in checkpoints else checkpoints[-1])
+    except CheckpointError:
+        return None
+    return int((state.get("progress") or {}).get("step", 0))
