@@ -1,17 +1,17 @@
-"""Makes augmentations.ipynb, outputs included, of augmentations.py: `python -m notebooks.make` (no Jupyter needed)."""
+"""Makes notebooks, outputs included, of scripts: `python -m notebooks.make [NAME ...]` (no Jupyter needed)."""
 
 from __future__ import annotations
 
 import base64
 import json
+import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from hw_asr.runtime.atomic_files import write_and_rename
 
-SOURCE = Path(__file__).with_name("augmentations.py")
-NOTEBOOK = Path(__file__).with_name("augmentations.ipynb")
+NAMES = ("augmentations", "train_anywhere")
 PALETTE_SIZE = 48
 """Colours of a picture; spectrograms in full colour would make the notebook four times as large."""
 
@@ -44,7 +44,11 @@ def execute(cells: list[Cell]) -> list[list[Cell]]:
     outputs: list[Cell] = []
 
     def write(*values: object) -> None:
-        outputs.append({"output_type": "stream", "name": "stdout", "text": [" ".join(map(str, values)) + "\n"]})
+        line = " ".join(map(str, values)) + "\n"
+        if outputs and outputs[-1]["output_type"] == "stream":
+            outputs[-1]["text"].append(line)
+        else:
+            outputs.append({"output_type": "stream", "name": "stdout", "text": [line]})
 
     def display(*values: Any) -> None:
         outputs.extend({"output_type": "display_data", "metadata": {}, "data": rendered(value)} for value in values)
@@ -71,16 +75,27 @@ def rendered(value: Any) -> dict[str, Any]:
     return {"image/png": base64.b64encode(small.getvalue()).decode(), **text}
 
 
-def main() -> None:
-    """Write the notebook."""
-    cells = read_cells(SOURCE.read_text(encoding="utf-8"))
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    for count, (cell, outputs) in enumerate(zip(code, execute(cells), strict=True), start=1):
-        cell.update(outputs=outputs, execution_count=count)
-    notebook = {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
-    with write_and_rename(NOTEBOOK, "w") as file:
-        file.write(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+def source(name: str) -> Path:
+    """Return the script that a notebook is made of."""
+    return Path(__file__).with_name(f"{name}.py")
+
+
+def notebook(name: str) -> Path:
+    """Return the notebook."""
+    return Path(__file__).with_name(f"{name}.ipynb")
+
+
+def main(names: list[str]) -> None:
+    """Write notebooks."""
+    for name in names:
+        cells = read_cells(source(name).read_text(encoding="utf-8"))
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        for count, (cell, outputs) in enumerate(zip(code, execute(cells), strict=True), start=1):
+            cell.update(outputs=outputs, execution_count=count)
+        content = {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
+        with write_and_rename(notebook(name), "w") as file:
+            file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or list(NAMES))

@@ -1,14 +1,24 @@
-"""The notebook of augmentations: it runs, and what is committed is what its source makes."""
+"""The notebooks: they run, and what is committed is what their sources make."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import tempfile
 import unittest
 from typing import Any
+from unittest import mock
 
 from hw_asr.config.registry import SPECTROGRAM_AUGMENTATIONS, WAVE_AUGMENTATIONS
 from notebooks import make
+
+HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
+
+
+def cells_of(name: str) -> list[dict[str, Any]]:
+    cells: list[dict[str, Any]] = json.loads(make.notebook(name).read_text(encoding="utf-8"))["cells"]
+    return cells
 
 
 def kinds(outputs: list[dict[str, Any]]) -> list[list[str]]:
@@ -16,32 +26,40 @@ def kinds(outputs: list[dict[str, Any]]) -> list[list[str]]:
 
 
 class NotebookTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.cells = json.loads(make.NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    def assert_runs(self, cells: list[dict[str, Any]]) -> None:
+        """Run the cells; they must show the same kinds of output as those that are committed."""
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        for cell, outputs in zip(code, make.execute(cells), strict=True):
+            self.assertEqual(kinds(outputs), kinds(cell["outputs"]), "".join(cell["source"]))
+            self.assertTrue(outputs)
 
     def test_committed_cells_are_those_of_the_source(self) -> None:
-        fresh = make.read_cells(make.SOURCE.read_text(encoding="utf-8"))
-        for committed, made in zip(self.cells, fresh, strict=True):
-            self.assertEqual(
-                {**committed, "outputs": [], "execution_count": None}, {**made, "outputs": [], "execution_count": None}
-            )
+        for name in make.NAMES:
+            fresh = make.read_cells(make.source(name).read_text(encoding="utf-8"))
+            for committed, made in zip(cells_of(name), fresh, strict=True):
+                empty = {"outputs": [], "execution_count": None}
+                self.assertEqual({**committed, **empty}, {**made, **empty})
 
     def test_every_augmentation_is_shown(self) -> None:
-        headings = {cell["source"][0].strip() for cell in self.cells if cell["cell_type"] == "markdown"}
+        headings = {cell["source"][0].strip() for cell in cells_of("augmentations") if cell["cell_type"] == "markdown"}
         for name in (*WAVE_AUGMENTATIONS.names(), *SPECTROGRAM_AUGMENTATIONS.names()):
             self.assertIn(f"## {name}", headings)
 
-    @unittest.skipUnless(importlib.util.find_spec("matplotlib"), "matplotlib is not installed")
-    def test_runs_and_shows_what_is_committed(self) -> None:
-        code = [cell for cell in self.cells if cell["cell_type"] == "code"]
-        for cell, outputs in zip(code, make.execute(self.cells), strict=True):
-            self.assertEqual(kinds(outputs), kinds(cell["outputs"]), "".join(cell["source"]))
-            self.assertTrue(outputs)
-        for cell in code[1:]:
+    @unittest.skipUnless(HAS_MATPLOTLIB, "matplotlib is not installed")
+    def test_augmentations(self) -> None:
+        cells = cells_of("augmentations")
+        self.assert_runs(cells)
+        for cell in [cell for cell in cells if cell["cell_type"] == "code"][1:]:
             self.assertEqual(
                 kinds(cell["outputs"]), [["image/png", "text/plain"], ["text/html", "text/plain"]], cell["id"]
             )
+
+    @unittest.skipUnless(HAS_MATPLOTLIB, "matplotlib is not installed")
+    def test_training_anywhere(self) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            settings = {"HW_ASR_NOTEBOOK_SMALL": "1", "HW_ASR_WORK": place, "OMP_NUM_THREADS": "1"}
+            with mock.patch.dict(os.environ, settings):
+                self.assert_runs(cells_of("train_anywhere"))
 
 
 if __name__ == "__main__":
