@@ -24,7 +24,7 @@ __all__ = ["DownloadError", "download", "waiting_lock"]
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 6
-"""Failures in a row, none of them bringing a byte, after which a download is given up."""
+"""A download ends after so many failed attempts in a row that bring next to nothing."""
 BACK_OFF_SECONDS = 1.0
 """Pause after the first failure; it doubles with each further one."""
 TIME_OUT_SECONDS = 30.0
@@ -63,7 +63,7 @@ def download(
         _remove_unless_regular(part)
         _remove_unless_regular(_version_path(part))
         checks = {"md5": md5, "sha256": sha256}
-        for is_last in (False, True):  # once more from the beginning: what was resumed may have been of another version
+        for is_last in (False, True):  # the second time from the start: the resumed part may be of another version
             try:
                 _fetch(source, part)
             except OSError as error:
@@ -146,7 +146,7 @@ def _attempt(source: Source, part: Path) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{start}":
-            return  # it was whole, only not renamed yet
+            return  # complete, but not renamed yet
         raise _refusal(source.shown, error, part) from error
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         raise AttemptError(f"no connection: {getattr(error, 'reason', error) or type(error).__name__}") from error
@@ -158,7 +158,7 @@ def _attempt(source: Source, part: Path) -> None:
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else size
         if size is not None and total != size:
-            raise AttemptError(f"the server offers {total} bytes where there should be {size}")
+            raise AttemptError(f"the server announces {total} bytes, expected {size}")
         if total is not None and total > source.limit:
             raise DownloadError(f"{source.shown}: {total} bytes, where at most {source.limit} are expected")
         _check_space(part, (total or 0) - start)
@@ -169,7 +169,7 @@ def _attempt(source: Source, part: Path) -> None:
 
 
 def _remember_version(part: Path, headers: Any) -> None:
-    """Keep what tells that the file on the server is still the same one (RFC 9110, If-Range)."""
+    """Keep the version of the file on the server, to resume only the same one (RFC 9110, If-Range)."""
     tag = headers.get("ETag", "")
     version = tag if tag.startswith('"') else headers.get("Last-Modified", "")
     if version:
@@ -181,8 +181,8 @@ def _remember_version(part: Path, headers: Any) -> None:
 
 def _refusal(url: str, error: urllib.error.HTTPError, part: Path) -> Exception:
     if error.code not in _WORTH_A_RETRY:
-        return DownloadError(f"{url}: the server answers {error.code} {error.reason}; is the address right?")
-    if error.code == 416:  # what is there is longer than the file
+        return DownloadError(f"{url}: the server answers {error.code} {error.reason}; check the address")
+    if error.code == 416:  # the partial file is longer than the whole one
         part.unlink(missing_ok=True)
     asked = error.headers.get("Retry-After", "")
     wait = min(float(asked), 60.0) if asked.isdigit() else 0.0
@@ -190,7 +190,7 @@ def _refusal(url: str, error: urllib.error.HTTPError, part: Path) -> Exception:
 
 
 def _fault(part: Path, checks: dict[str, str | None], size: int | None) -> str | None:
-    """Say what is wrong with a file that arrived, None when nothing is."""
+    """Return what is wrong with a file that arrived; None when nothing is."""
     found_size = part.stat().st_size
     if size is not None and found_size != size:
         return f"{found_size} bytes instead of {size}"

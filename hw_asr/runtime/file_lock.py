@@ -1,4 +1,4 @@
-"""A file lock that the kernel takes back when the process ends, kill -9 included."""
+"""A file lock that the kernel releases when the process ends, also after kill -9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, read without running code, explained when they do not fit."""
+"""Checkpoints: written completely or not at all, read without running code, explained when they do not fit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Trap:
 
 
 class Attributes:
-    """A class no reader of checkpoints should know."""
+    """A class that a reader of checkpoints must not know."""
 
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
@@ -69,12 +69,12 @@ class CheckpointTest(unittest.TestCase):
     def test_a_failed_write_leaves_the_old_file_and_nothing_else(self) -> None:
         save_checkpoint({"state_dict": {}, "epoch": 1}, self.path)
         full = OSError(errno.ENOSPC, "No space left on device")
-        with mock.patch("os.fsync", side_effect=full), self.assertRaisesRegex(CheckpointError, "No space left"):
+        with mock.patch("os.fsync", side_effect=full), self.assertRaisesRegex(CheckpointError, "disk is full"):
             save_checkpoint({"state_dict": {}, "epoch": 2}, self.path)
         self.assertEqual(1, load_checkpoint(self.path)["epoch"])
         self.assertEqual([self.path], list(self.folder.iterdir()))
 
-    def test_a_booby_trapped_file_is_not_executed(self) -> None:
+    def test_a_file_with_a_trap_is_not_executed(self) -> None:
         witness = self.folder / "executed"
         trap = Trap(witness)
         torch.save({"state_dict": {"weight": torch.ones(1)}, "trap": trap, "nested": [{"deep": trap}]}, self.path)
@@ -85,14 +85,14 @@ class CheckpointTest(unittest.TestCase):
         pickle.loads(pickle.dumps(trap))  # the trap is a real one
         self.assertTrue(witness.exists())
 
-    def test_a_trap_in_place_of_everything(self) -> None:
+    def test_a_file_that_is_only_a_trap(self) -> None:
         witness = self.folder / "executed"
         torch.save(Trap(witness), self.path)
         with self.assertRaisesRegex(CheckpointError, "no `state_dict`"):
             load_checkpoint(self.path)
         self.assertFalse(witness.exists())
 
-    def test_of_foreign_objects_only_the_config_is_kept(self) -> None:
+    def test_only_the_config_of_foreign_objects_is_kept(self) -> None:
         config = Attributes(_config={"name": "x", "trainer": {"epochs": 1}}, _secret="token")
         torch.save({"state_dict": {}, "config": config, "storage": Attributes(credentials="secret")}, self.path)
         loaded = load_checkpoint(self.path)
@@ -110,7 +110,7 @@ class CheckpointTest(unittest.TestCase):
             self.assertIn("cut short", str(caught.exception))
             self.assertNotIn("\n", str(caught.exception))
 
-    def test_a_damaged_byte_is_noticed_or_harmless(self) -> None:
+    def test_a_damaged_byte_is_reported_or_harmless(self) -> None:
         state = {"state_dict": {"weight": torch.zeros(4)}}
         save_checkpoint(state, self.path)
         whole = bytearray(self.path.read_bytes())
@@ -125,7 +125,7 @@ class CheckpointTest(unittest.TestCase):
             else:
                 self.assertEqual(loaded["state_dict"]["weight"].tolist(), [0.0] * 4)
 
-    def test_what_says_it_is_encrypted_is_damaged(self) -> None:
+    def test_a_member_marked_as_encrypted_is_damaged(self) -> None:
         save_checkpoint({"state_dict": {"weight": torch.zeros(4)}}, self.path)
         damaged = bytearray(self.path.read_bytes())
         for mark, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
@@ -144,7 +144,7 @@ class CheckpointTest(unittest.TestCase):
         with self.assertRaisesRegex(CheckpointError, "not a checkpoint"):
             load_checkpoint(self.path)
 
-    def test_a_missing_file_names_its_neighbours(self) -> None:
+    def test_a_missing_file_lists_the_files_in_its_directory(self) -> None:
         save_checkpoint({"state_dict": {}}, self.folder / "model_best.pth")
         with self.assertRaisesRegex(CheckpointError, r"no such checkpoint.*model_best\.pth"):
             load_checkpoint(self.path)
@@ -165,7 +165,7 @@ class PublishedCheckpointTest(unittest.TestCase):
         self.references = write_published(self.path.parent)
         self.state = load_checkpoint(self.path)
 
-    def test_weights_and_config_come_out_and_nothing_else(self) -> None:
+    def test_only_weights_and_config_are_read(self) -> None:
         self.assertEqual(("DeepSpeech2", 57), (self.state["arch"], self.state["epoch"]))
         self.assertEqual(self.state["config"]["name"], NAME)
         self.assertNotIn(SECRET, repr(self.state))

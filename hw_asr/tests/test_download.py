@@ -57,7 +57,7 @@ class DownloadCase(unittest.TestCase):
 
 
 class TestDownload(DownloadCase):
-    def test_a_plain_one_and_not_twice(self) -> None:
+    def test_a_file_is_fetched_once(self) -> None:
         self.assertEqual(download(self.url, self.path, md5=MD5, size=len(BODY)), self.path)
         self.assert_whole()
         download(self.url, self.path, md5=MD5, size=len(BODY))
@@ -71,12 +71,12 @@ class TestDownload(DownloadCase):
                          ["", "bytes=1000000-", "bytes=1500000-", "bytes=2200000-"])  # fmt: skip
         self.assertEqual(self.server.num_bytes, len(BODY))
 
-    def test_any_number_of_drops_is_survived_while_bytes_arrive(self) -> None:
+    def test_any_number_of_drops_while_bytes_arrive(self) -> None:
         self.server.faults["/f"] = [100_000] * 25
         download(self.url, self.path)
         self.assert_whole()
 
-    def test_passing_faults(self) -> None:
+    def test_temporary_faults(self) -> None:
         for faults in (
             ["503", "busy", "500"],
             ["long"],
@@ -91,7 +91,7 @@ class TestDownload(DownloadCase):
                 self.assert_whole()
                 self.path.unlink()
 
-    def test_lasting_faults_are_explained(self) -> None:
+    def test_permanent_faults_are_explained(self) -> None:
         for fault, words in (
             ("404", "answers 404"),
             ("403", "answers 403"),
@@ -105,17 +105,17 @@ class TestDownload(DownloadCase):
                     download(self.url, self.path, md5=MD5)
                 self.assertFalse(self.path.exists())
 
-    def test_another_length_than_known(self) -> None:
-        with self.assertRaisesRegex(DownloadError, "offers 3000000 bytes where there should be 5"):
+    def test_a_length_that_differs_from_the_known_one(self) -> None:
+        with self.assertRaisesRegex(DownloadError, "announces 3000000 bytes, expected 5"):
             download(self.url, self.path, size=5)
 
-    def test_a_wrong_body_never_gets_the_name(self) -> None:
+    def test_a_wrong_body_is_not_kept(self) -> None:
         with self.assertRaisesRegex(DownloadError, "md5.*nothing was kept"):
             download(self.url, self.path, md5="0" * 32)
         self.assertEqual(self.left(), [])
         self.assertEqual(len(self.server.requests), 2)
 
-    def test_halves_of_two_versions_are_not_joined(self) -> None:
+    def test_parts_of_two_versions_are_not_joined(self) -> None:
         for with_tags in (True, False):
             self.server.with_tags = with_tags
             self.server.files["/f"], self.server.faults["/f"] = bytes(len(BODY)), [1_000_000, "404"]
@@ -156,7 +156,7 @@ class TestDownload(DownloadCase):
         download(self.url, self.path, md5=MD5)
         self.assert_whole()
 
-    def test_a_server_that_drips(self) -> None:
+    def test_a_server_that_sends_too_slowly(self) -> None:
         slow = [mock.patch.object(place, "SLOW_BYTES", 1 << 30) for place in (receiving, module)]
         with mock.patch.object(receiving, "SLOW_SECONDS", 0.0), slow[0], slow[1]:
             self.server.faults["/f"] = ["endless"] * 6
@@ -240,7 +240,7 @@ class TestProcesses(DownloadCase):
             [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def test_two_at_once_transfer_once_and_without_torch(self) -> None:
+    def test_two_processes_transfer_once_and_without_torch(self) -> None:
         both = [self.start(), self.start()]
         for process in both:
             out, error = process.communicate(timeout=DEADLINE)
@@ -248,7 +248,7 @@ class TestProcesses(DownloadCase):
         self.assert_whole()
         self.assertEqual(self.server.num_bytes, len(BODY))
 
-    def test_killed_and_interrupted_ones_are_taken_up(self) -> None:
+    def test_killed_and_interrupted_downloads_are_resumed(self) -> None:
         gate = threading.Event()
         self.addCleanup(gate.set)
         real_answer = self.server.RequestHandlerClass.answer

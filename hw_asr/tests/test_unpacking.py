@@ -1,4 +1,4 @@
-"""Unpacking: whole or not at all, and never outside."""
+"""Unpacking: complete or not at all, and never outside the target."""
 
 import bz2
 import io
@@ -49,7 +49,7 @@ class TestUnpack(unittest.TestCase):
         self.assertEqual(list(self.target.parent.iterdir()), [])
         self.assertEqual({path.name for path in self.directory.iterdir()}, {archive.name, "data"})
 
-    def test_all_kinds(self) -> None:
+    def test_all_formats(self) -> None:
         for make in (self.tar, lambda: self.tar("w"), lambda: self.tar("w:bz2"), lambda: self.tar("w:xz"), self.zip):
             unpack(make(), self.target)
             found = {
@@ -58,14 +58,14 @@ class TestUnpack(unittest.TestCase):
             self.assertEqual({name: path.read_bytes() for name, path in found.items()}, FILES)
             self.target.rename(self.directory / f"seen {len(list(self.directory.iterdir()))}")
 
-    def test_a_part_of_it(self) -> None:
+    def test_a_directory_inside(self) -> None:
         unpack(self.tar(), self.target, inside="top/sub")
         self.assertEqual([path.name for path in self.target.iterdir()], ["b.txt"])
         self.assertEqual(list(self.target.parent.iterdir()), [self.target])
         with self.assertRaisesRegex(UnpackError, "no directory 'other'"):
             unpack(self.tar(), self.directory / "x", inside="other")
 
-    def test_what_leads_elsewhere_is_refused(self) -> None:
+    def test_names_outside_the_target_are_refused(self) -> None:
         for name in ("../evil", "top/../../evil", "/evil", "..\\evil", "top/.."):
             with self.subTest(name):
                 member = tarfile.TarInfo(name)
@@ -86,7 +86,7 @@ class TestUnpack(unittest.TestCase):
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         self.refused(self.zip(link), "link or a device")
 
-    def test_damaged_ones(self) -> None:
+    def test_damaged_archives(self) -> None:
         whole = {mode: self.tar(mode).read_bytes() for mode in ("w", "w:gz", "w:bz2", "w:xz")} | {
             "zip": self.zip().read_bytes()
         }
@@ -113,7 +113,7 @@ class TestUnpack(unittest.TestCase):
                 unpack(archive, self.target)
             self.assertEqual(list(self.target.parent.iterdir()), [])
 
-    def test_what_a_killed_process_left_is_replaced(self) -> None:
+    def test_leftovers_of_a_killed_process_are_removed(self) -> None:
         left = self.target.with_name(".corpus.0123.unpacking")
         left.mkdir(parents=True)
         (left / "old.txt").write_text("old")
