@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,7 +131,7 @@ def _newest_stored(config: ExperimentConfig) -> _Remote | None:
         status = read_status(storage, run.id) or RunStatus(state="stopped")
         if status.checkpoint not in files:  # of an older program, or half a run
             newest = max(checkpoints, key=lambda file: file.modified)
-            status = status.next_beat(checkpoint=newest.name, step=0)
+            status = replace(status, checkpoint=newest.name, step=0)
         found.append(_Remote(storage, run.id, files, status))
     return max(found, key=lambda remote: remote.modified, default=None)
 

@@ -24,6 +24,7 @@ from hw_asr.storage.run_status import RunStatus, read_status, write_status
 from hw_asr.storage.runs import RunId
 from hw_asr.tests.drive_case import DriveCase
 from hw_asr.tests.drive_emulator import ROOT
+from hw_asr.tests.test_processes import ProcessesCase
 from hw_asr.tests.training_case import TrainingCase, differences, make_config, outcome, run_dir
 from hw_asr.tests.waiting import wait_until
 
@@ -178,6 +179,27 @@ class DirectoryTest(AutoResumeCase):
         (run_dir(place) / "config.json").write_text("{}")
         self.train(place, *COMMAND[:-2])
         self.compare(place)
+
+
+class TwoProcessesTest(ProcessesCase):
+    def test_both_continue_on_a_new_machine(self) -> None:
+        with TemporaryDirectory() as remote:
+            storage = {"type": "DirectoryStorage", "args": {"path": remote}}
+            undisturbed = self.place(self.config(epochs=2))
+            self.train_two(undisturbed, "-c", "config.json")
+            lost = self.place(self.config(epochs=2, external_storage=storage, **OFTEN))
+            processes = self.start_two(lost, "-c", "config.json", "--auto-resume")
+            wait_until(lambda: Path(remote, "tones/run/last.pth").is_file())
+            for process in processes:
+                os.killpg(process, signal.SIGKILL)
+            self.end_two(lost, processes)
+            found = self.place(self.config(epochs=2, external_storage=storage, **OFTEN))
+            first, second = self.train_two(found, "-c", "config.json", "--auto-resume")
+            self.assertIn("auto-resume: continuing run tones:run from last.pth", first)
+            self.assertNotIn("auto-resume", second)
+            result = outcome(found)
+            metrics = [line for line in result[1] if "exports missing" not in line]
+            self.assertEqual(differences(outcome(undisturbed), (result[0], metrics)), [])
 
 
 class DriveTest(AutoResumeCase, DriveCase):
