@@ -16,7 +16,7 @@ from hw_asr.errors import UserError
 from hw_asr.lm.language_model import LanguageModel
 from hw_asr.lm.librispeech import resolve
 from hw_asr.lm.tuning.heat_map import plot
-from hw_asr.lm.tuning.search import DecoderFactory, Setting, overlay, table, tune
+from hw_asr.lm.tuning.search import DecoderFactory, SearchSpace, Setting, overlay, table, tune
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.optional import MissingPackageError
 from hw_asr.types import CTCDecoder
@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> None:
     model_path = resolve(options.lm, options.lm_dir)
     start = Setting(0.0, 0.0, -10.0, options.search_beam)
     factory = decoder_factory(model_path, emissions.alphabet)
-    tuning = tune(emissions, factory, start, alphas, betas, options.unknown, options.beams, options.refinements)
+    space = SearchSpace(alphas, betas, options.unknown, options.beams, options.refinements)
+    tuning = tune(emissions, factory, start, space)
     print(f"{len(emissions.references)} utterances of {', '.join(emissions.origin)}; {model_path}")
     print(table(tuning))
     with write_and_rename(options.output, "w") as file:

@@ -18,7 +18,7 @@ from hw_asr.commands.lm_tune import decoder_factory
 from hw_asr.config import ConfigError, parse
 from hw_asr.lm.estimation.pipeline import NgramOptions, build_language_model
 from hw_asr.lm.tuning.cached_emissions import CachedEmissions, CachedEmissionsError
-from hw_asr.lm.tuning.search import Setting, Trial, evaluate, overlay, table, tune
+from hw_asr.lm.tuning.search import SearchSpace, Setting, Trial, evaluate, overlay, table, tune
 from hw_asr.tests.missing_packages import missing
 from hw_asr.tests.transcribe_case import CONFIG
 from hw_asr.types import CTCDecoder, Hypothesis
@@ -73,9 +73,9 @@ class TestSearch(unittest.TestCase):
         self.make = make
 
     def test_coarse_to_fine_comes_close_to_the_optimum(self) -> None:
-        grids = ([0.0, 0.4, 0.8, 1.2], [-2.0, 0.0, 2.0])  # the best beta lies outside
-        start = Setting(0, 0, -10.0, 50)
-        found = tune(self.emissions, self.make, start, *grids, [-20.0, -15.0, -10.0], [400, 10, 100, 200], 4)
+        alphas, betas = [0.0, 0.4, 0.8, 1.2], [-2.0, 0.0, 2.0]  # the best beta lies outside
+        space = SearchSpace(alphas, betas, [-20.0, -15.0, -10.0], [400, 10, 100, 200], num_refinements=4)
+        found = tune(self.emissions, self.make, Setting(0, 0, -10.0, 50), space)
         best = found.best.setting
         self.assertAlmostEqual(0.7, best.alpha, delta=0.051)
         self.assertAlmostEqual(3.1, best.beta, delta=0.26)
@@ -86,8 +86,8 @@ class TestSearch(unittest.TestCase):
         self.assertTrue(all(setting.alpha >= 0 for setting in self.made))
 
     def test_the_smallest_sufficient_width_is_chosen(self) -> None:
-        start = Setting(0, 0, -15.0, 50)
-        found = tune(self.emissions, self.make, start, [0.7], [3.0], [], [10, 100, 200, 400], 2, tolerance=0.035)
+        space = SearchSpace([0.7], [3.0], [], [10, 100, 200, 400], num_refinements=2, tolerance=0.035)
+        found = tune(self.emissions, self.make, Setting(0, 0, -15.0, 50), space)
         self.assertEqual((0.7, 3.0, -15.0, 100), tuple(found.best.setting))
         self.assertIn("0.7", table(found))
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -57,6 +57,23 @@ class Tuning:
     """The alphas and betas of the first grid."""
 
 
+@dataclass(frozen=True)
+class SearchSpace:
+    """What `tune` tries."""
+
+    alphas: Sequence[float]
+    """Evenly spaced."""
+    betas: Sequence[float]
+    """Evenly spaced."""
+    offsets: Sequence[float]
+    """Values of `unknown_word_offset`."""
+    beam_sizes: Sequence[int]
+    num_refinements: int = 3
+    """How often the steps between the alphas and between the betas are halved."""
+    tolerance: float = 0.0005
+    """Absolute difference from the lowest word error rate that a smaller beam may have."""
+
+
 DecoderFactory = Callable[[Setting], CTCDecoder]
 
 
@@ -73,50 +90,39 @@ def evaluate(emissions: CachedEmissions, decoder: CTCDecoder, setting: Setting) 
     return Trial(setting, words.corpus, characters.corpus, words.mean, time.perf_counter() - start)
 
 
-def tune(
-    emissions: CachedEmissions,
-    make_decoder: DecoderFactory,
-    start: Setting,
-    alphas: Sequence[float],
-    betas: Sequence[float],
-    offsets: Sequence[float],
-    beam_sizes: Sequence[int],
-    num_refinements: int = 3,
-    tolerance: float = 0.0005,
-) -> Tuning:
+def tune(emissions: CachedEmissions, make_decoder: DecoderFactory, start: Setting, space: SearchSpace) -> Tuning:
     """Search coarse to fine: alpha and beta on a grid and then around its best, the unknown word, the beam width.
 
-    `start.beam_size` is used for all but the last. The width that is chosen is the smallest whose word error rate is
-    within `tolerance` (absolute) of the best. `alphas` and `betas` are evenly spaced; every trial is made once.
+    `start.beam_size` is used for all but the last. The chosen beam width is the smallest whose word error rate is
+    within `space.tolerance` of the lowest. Every setting is tried once.
     """
-    bench = _Bench(emissions, make_decoder)
+    alpha_step, beta_step = _step(space.alphas), _step(space.betas)
     with tqdm(desc="tuning", unit="trial", disable=None) as progress:
-        bench.progress = progress
-        grid = [start._replace(alpha=alpha, beta=beta) for alpha in alphas for beta in betas]
-        best = bench.best(grid)
-        best = bench.refine(best, _step(alphas), _step(betas), num_refinements)
+        bench = _Bench(emissions, make_decoder, progress)
+        best = bench.best(start._replace(alpha=alpha, beta=beta) for alpha in space.alphas for beta in space.betas)
+        best = bench.refine(best, alpha_step, beta_step, space.num_refinements)
         weights = list(bench.trials.values())
-        around = [best.setting._replace(unknown_word_offset=offset) for offset in offsets]
+        around = [best.setting._replace(unknown_word_offset=offset) for offset in space.offsets]
         best = bench.best([best.setting, *around])
         offset_trials = [bench.trials[setting] for setting in around]
-        finest = 2.0 ** -max(num_refinements - 1, 0)
-        best = bench.refine(best, finest * _step(alphas), finest * _step(betas), 1)
-        widths = [best.setting._replace(beam_size=size) for size in sorted(beam_sizes)]
+        finest = 2.0 ** -max(space.num_refinements - 1, 0)
+        best = bench.refine(best, finest * alpha_step, finest * beta_step, 1)
+        widths = [best.setting._replace(beam_size=size) for size in sorted(space.beam_sizes)]
         bench.best(widths)
         beams = [bench.trials[setting] for setting in widths]
     lowest = min((trial.wer for trial in beams), default=best.wer)
-    best = next((trial for trial in beams if trial.wer <= lowest + tolerance), best)
-    return Tuning(weights, offset_trials, beams, best, (alphas, betas))
+    best = next((trial for trial in beams if trial.wer <= lowest + space.tolerance), best)
+    return Tuning(weights, offset_trials, beams, best, (space.alphas, space.betas))
 
 
 class _Bench:
     """Tries settings, each once."""
 
-    def __init__(self, emissions: CachedEmissions, make_decoder: DecoderFactory) -> None:
+    def __init__(self, emissions: CachedEmissions, make_decoder: DecoderFactory, progress: tqdm) -> None:
         self._emissions = emissions
         self._make_decoder = make_decoder
+        self._progress = progress
         self.trials: dict[Setting, Trial] = {}
-        self.progress: Any = None
 
     def best(self, settings: Iterable[Setting]) -> Trial:
         """Return the best trial of those of `settings`, the first of equals."""
@@ -144,8 +150,8 @@ class _Bench:
         if setting not in self.trials:
             self.trials[setting] = evaluate(self._emissions, self._make_decoder(setting), setting)
             lowest = min(trial.wer for trial in self.trials.values())
-            self.progress.set_postfix_str(f"WER {lowest:.2%}")
-            self.progress.update()
+            self._progress.set_postfix_str(f"WER {lowest:.2%}")
+            self._progress.update()
         return self.trials[setting]
 
 
@@ -183,7 +189,7 @@ def _row(trial: Trial) -> str:
     )
 
 
-def overlay(setting: Setting, language_model: Path | str) -> dict[str, Any]:
+def overlay(setting: Setting, language_model: Path | str) -> dict[str, object]:
     """Return the inference overlay that decodes with a setting, for `test.py -c`."""
     weights = {name: value for name, value in setting._asdict().items() if math.isfinite(value)}
     return {
