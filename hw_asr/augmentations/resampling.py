@@ -23,23 +23,23 @@ def resample(samples: Tensor, ratio: Fraction) -> Tensor:
     return result[: round(len(samples) * ratio)] * float(ratio)
 
 
-def resample_to(samples: Tensor, size: int, new_size: int) -> Tensor:
-    """Return `new_size` samples of the same signal as (T,) samples followed by zeros up to `size`.
+def resample_to(samples: Tensor, size: int, new_size: int, length: int) -> Tensor:
+    """Return the first `length` of `new_size` samples of the same signal as (T,) samples, zeros up to `size` included.
 
     As in `resample`, nothing aliases.
     """
     spectrum = torch.fft.rfft(samples, n=size)
     result: Tensor = torch.fft.irfft(spectrum, n=new_size)
-    return result * (new_size / size)
+    return result[:length] * (new_size / size)
 
 
 def coarse_size(lowest: int) -> int:
-    """Return the least of 4, 5, 6 and 7 times a power of two from `lowest` on.
+    """Return the least of 8, 9, 10, 12, 14 and 15 times a power of two from `lowest` on.
 
     cuFFT makes a plan for every new size, so a few sizes are better than exact ones.
     """
-    power = 1 << max(0, (lowest - 1).bit_length() - 3)
-    return next(power * factor for factor in (4, 5, 6, 7, 8) if power * factor >= lowest)
+    power = 1 << max(1, (lowest - 1).bit_length() - 4)
+    return next(power * factor for factor in (8, 9, 10, 12, 14, 15, 16) if power * factor >= lowest)
 
 
 def nearest_smooth(size: float) -> int:

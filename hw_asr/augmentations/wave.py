@@ -100,7 +100,7 @@ class PitchShift:
         result = samples.clone()
         for plan, longer in zip(plans, stretched, strict=True):
             length = int(lengths[plan.row])
-            shifted = resample_to(longer[: plan.longer_length], plan.size, plan.new_size)[:length]
+            shifted = resample_to(longer[: plan.longer_length], plan.size, plan.new_size, length)
             result[plan.row, : len(shifted)] = shifted
             result[plan.row, len(shifted) :] = 0.0
         return result, lengths

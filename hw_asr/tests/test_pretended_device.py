@@ -142,7 +142,7 @@ class PretendedDeviceTest(unittest.TestCase):
         plans = [_plan(0, int(length), 8 * float(share) - 4) for length, share in zip(*drawn(8000), strict=True)]
         for plan in plans[:3]:
             with mock.patch.multiple(torch.fft, rfft=recorded(torch.fft.rfft), irfft=recorded(torch.fft.irfft)):
-                resample_to(torch.zeros(plan.longer_length), plan.size, plan.new_size)
+                resample_to(torch.zeros(plan.longer_length), plan.size, plan.new_size, 1)
         self.assertEqual(sizes, {size for plan in plans[:3] for size in plan[2:]})
         self.assertLess(len({plan.size for plan in plans} | {plan.new_size for plan in plans}), 700)
 
