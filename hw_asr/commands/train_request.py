@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hw_asr.config import ConfigError, ExperimentConfig, override, read_json
+from hw_asr.config import ConfigError, ExperimentConfig, RawConfig, override, read_json
 from hw_asr.config.arguments import parameters
 from hw_asr.config.registry import SCHEDULERS
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_training
@@ -44,7 +44,7 @@ def with_learning_rate(config: ExperimentConfig, rate: float | None) -> Experime
     return config if rate is None else validate(override(config.raw, rate_assignments(config.raw, rate)), "--lr")
 
 
-def rate_assignments(raw: Mapping[str, Any], rate: float) -> list[str]:
+def rate_assignments(raw: RawConfig, rate: float) -> list[str]:
     """Return the assignments that `--lr` stands for.
 
     Under OneCycleLR, which ignores the optimiser's rate, it is the highest rate. Raises ConfigError under a schedule

@@ -27,7 +27,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{hint} known: {', '.join(known) or 'none'}"
 
 
-def parameters(factory: Callable[..., Any]) -> dict[str, tuple[Any, bool]]:
+def parameters(factory: Callable[..., object]) -> dict[str, tuple[object, bool]]:
     """Map each keyword a factory accepts to (annotation, required); *args and **kwargs are left out."""
     signature = inspect.signature(factory)
     target = factory.__init__ if inspect.isclass(factory) and not dataclasses.is_dataclass(factory) else factory
@@ -42,7 +42,7 @@ def parameters(factory: Callable[..., Any]) -> dict[str, tuple[Any, bool]]:
     }
 
 
-def check_call(factory: Callable[..., Any], args: object, path: str, provided: Collection[str] = ()) -> list[str]:
+def check_call(factory: Callable[..., object], args: object, path: str, provided: Collection[str] = ()) -> list[str]:
     """List every fault of calling `factory(**args)`; the program adds the arguments `provided` later."""
     if not isinstance(args, Mapping):
         return [f"{path}: expected an object, got {_show(args)}"]
@@ -63,22 +63,22 @@ def check_call(factory: Callable[..., Any], args: object, path: str, provided: C
     return faults
 
 
-def check_value(annotation: Any, value: object, path: str) -> list[str]:
+def check_value(annotation: object, value: object, path: str) -> list[str]:
     """List the faults of a JSON value against an annotation; annotations without a JSON form accept all."""
     return _kind(annotation).check(annotation, value, path)
 
 
-def convert(annotation: Any, value: object) -> Any:
+def convert(annotation: object, value: object) -> Any:
     """Convert a checked JSON value to the annotated type: dataclasses, tuples and paths."""
     return _kind(annotation).convert(annotation, value)
 
 
-def describe(annotation: Any) -> str:
+def describe(annotation: object) -> str:
     """Return a description of the JSON values that an annotation accepts."""
     return _kind(annotation).describe(annotation)
 
 
-def call(factory: Callable[..., Any], args: Mapping[str, Any], **provided: Any) -> Any:
+def call(factory: Callable[..., object], args: Mapping[str, Any], **provided: Any) -> Any:
     """Call `factory` with checked JSON arguments, and with those of `provided` that it accepts and `args` lacks."""
     known = parameters(factory)
     keywords = {name: value for name, value in provided.items() if name in known}
@@ -89,13 +89,13 @@ def call(factory: Callable[..., Any], args: Mapping[str, Any], **provided: Any) 
 class _Kind(NamedTuple):
     """How annotations of one kind are recognised, checked, converted and described."""
 
-    matches: Callable[[Any], bool]
-    check: Callable[[Any, object, str], list[str]]
-    convert: Callable[[Any, Any], Any]
-    describe: Callable[[Any], str]
+    matches: Callable[[object], bool]
+    check: Callable[[object, object, str], list[str]]
+    convert: Callable[[object, object], object]
+    describe: Callable[[object], str]
 
 
-def _check_union(annotation: Any, value: object, path: str) -> list[str]:
+def _check_union(annotation: object, value: object, path: str) -> list[str]:
     attempts = [check_value(option, value, path) for option in _json_options(annotation)]
     if any(not faults for faults in attempts):
         return []
@@ -103,23 +103,23 @@ def _check_union(annotation: Any, value: object, path: str) -> list[str]:
     return deeper[0] if deeper else [_expected(annotation, value, path)]
 
 
-def _convert_union(annotation: Any, value: object) -> Any:
+def _convert_union(annotation: object, value: object) -> object:
     option = next((option for option in _json_options(annotation) if not check_value(option, value, "")), Any)
     return convert(option, value)
 
 
-def _json_options(annotation: Any) -> list[Any]:
+def _json_options(annotation: object) -> list[object]:
     """Return the options of a union that JSON can express: for `float | Tensor` only float. All if there is none."""
     options = list(get_args(annotation))
     return [option for option in options if option is Any or describe(option) != "a value"] or options
 
 
-def _check_literal(annotation: Any, value: object, path: str) -> list[str]:
+def _check_literal(annotation: object, value: object, path: str) -> list[str]:
     options = get_args(annotation)
     return [] if value in options else [f"{path}: unknown value {value!r}{nearest(str(value), map(str, options))}"]
 
 
-def _item_types(annotation: Any, length: int) -> Sequence[Any]:
+def _item_types(annotation: object, length: int) -> Sequence[object]:
     """Return the annotations of the items of a sequence; a tuple of fixed length has its own number of them."""
     inner = get_args(annotation)
     if _is_fixed_tuple(annotation):
@@ -127,12 +127,12 @@ def _item_types(annotation: Any, length: int) -> Sequence[Any]:
     return [(inner or (Any,))[0]] * length
 
 
-def _is_fixed_tuple(annotation: Any) -> bool:
+def _is_fixed_tuple(annotation: object) -> bool:
     inner = get_args(annotation)
     return get_origin(annotation) is tuple and bool(inner) and inner[-1] is not Ellipsis
 
 
-def _check_sequence(annotation: Any, value: object, path: str) -> list[str]:
+def _check_sequence(annotation: object, value: object, path: str) -> list[str]:
     items = _item_types(annotation, len(value)) if isinstance(value, (list, tuple)) else ()
     if not isinstance(value, (list, tuple)) or len(items) != len(value):
         return [_expected(annotation, value, path)]
@@ -140,31 +140,41 @@ def _check_sequence(annotation: Any, value: object, path: str) -> list[str]:
     return [fault for index, (item, part) in pairs for fault in check_value(item, part, f"{path}[{index}]")]
 
 
-def _convert_sequence(annotation: Any, value: Any) -> Any:
+def _convert_sequence(annotation: object, value: object) -> object:
     if not isinstance(value, list):
         return value
     items = [convert(item, part) for item, part in zip(_item_types(annotation, len(value)), value, strict=True)]
     return items if get_origin(annotation) is list or annotation is list else tuple(items)
 
 
-def _describe_sequence(annotation: Any) -> str:
+def _describe_sequence(annotation: object) -> str:
     inner = get_args(annotation)
     if _is_fixed_tuple(annotation):
         return "[" + ", ".join(describe(item) for item in inner) + "]"
     return f"a list of ({describe(inner[0])})" if inner else "a list"
 
 
-def _check_mapping(annotation: Any, value: object, path: str) -> list[str]:
+def _check_mapping(annotation: object, value: object, path: str) -> list[str]:
     if not isinstance(value, Mapping):
         return [_expected(annotation, value, path)]
     item = (get_args(annotation) or (Any, Any))[1]
     return [fault for key, part in value.items() for fault in check_value(item, part, _join(path, key))]
 
 
-def _check_plain(annotation: Any, value: object, path: str) -> list[str]:
+def _check_plain(annotation: object, value: object, path: str) -> list[str]:
     accepted = _PLAIN[annotation].accepted if annotation in _PLAIN else (object,)
     truth = isinstance(value, bool) and bool not in accepted and object not in accepted
     return [_expected(annotation, value, path)] if truth or not isinstance(value, accepted) else []
+
+
+def _check_section(annotation: object, value: object, path: str) -> list[str]:
+    assert isinstance(annotation, type), "a dataclass"
+    return check_call(annotation, value, path)
+
+
+def _convert_section(annotation: object, value: object) -> object:
+    assert isinstance(annotation, type), "a dataclass"
+    return call(annotation, value) if isinstance(value, Mapping) else value
 
 
 class _Plain(NamedTuple):
@@ -173,7 +183,7 @@ class _Plain(NamedTuple):
     """Python types of the JSON values. true and false are integers in Python, and are refused as such."""
 
 
-_PLAIN: dict[Any, _Plain] = {
+_PLAIN: dict[object, _Plain] = {
     int: _Plain("an integer", (int,)),
     float: _Plain("a number", (int, float)),
     str: _Plain("a string", (str,)),
@@ -198,8 +208,8 @@ _KINDS = (
     ),
     _Kind(
         lambda annotation: dataclasses.is_dataclass(annotation) and isinstance(annotation, type),
-        lambda annotation, value, path: check_call(annotation, value, path),
-        lambda annotation, value: call(annotation, value) if isinstance(value, Mapping) else value,
+        _check_section,
+        _convert_section,
         lambda annotation: "an object",
     ),
     _Kind(
@@ -224,11 +234,11 @@ _KINDS = (
 """The first kind that matches an annotation applies."""
 
 
-def _kind(annotation: Any) -> _Kind:
+def _kind(annotation: object) -> _Kind:
     return next(kind for kind in _KINDS if kind.matches(annotation))
 
 
-def _expected(annotation: Any, value: object, path: str) -> str:
+def _expected(annotation: object, value: object, path: str) -> str:
     return f"{path}: expected {describe(annotation)}, got {_show(value)}"
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from hw_asr.config.schema import ExperimentConfig, parse
+from hw_asr.config.schema import ExperimentConfig, RawConfig, parse
 from hw_asr.errors import ConfigError
 
 _PLACEHOLDERS: dict[str, Any] = {"name": "", "arch": {"type": ""}, "optimizer": {"type": ""}, "trainer": {}, "data": {}}
 
 
-def parse_sound_part(raw: Mapping[str, Any], faults: Iterable[str]) -> ExperimentConfig | None:
+def parse_sound_part(raw: RawConfig, faults: Iterable[str]) -> ExperimentConfig | None:
     """Parse a config without the values that `faults` name; placeholders stand for required ones.
 
     Returns None if the rest is not a config either.

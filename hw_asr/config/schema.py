@@ -13,6 +13,8 @@ from hw_asr.errors import ConfigError
 
 Spec = dict[str, Any]
 """`{"type", "args", "module"?}`: what a registry turns into an object."""
+RawConfig = Mapping[str, Any]
+"""A config as JSON values, before it is parsed."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class _Sections:
     n_gpu: int = 1
 
 
-def parse(raw: Mapping[str, Any]) -> ExperimentConfig:
+def parse(raw: RawConfig) -> ExperimentConfig:
     """Check the keys and types of all sections and return them with their defaults; specs are not checked.
 
     Raises ConfigError with every fault.
@@ -165,7 +167,7 @@ def parse(raw: Mapping[str, Any]) -> ExperimentConfig:
     return ExperimentConfig(**values, data=splits, root_dir=root_dir, raw=copy.deepcopy(dict(raw)))
 
 
-def _check_data(data: Any) -> list[str]:
+def _check_data(data: object) -> list[str]:
     if not isinstance(data, Mapping):
         return []  # reported with the sections
     faults = []

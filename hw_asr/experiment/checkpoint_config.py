@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hw_asr.checkpoints.reading import load_checkpoint
-from hw_asr.config import ConfigError, ExperimentConfig, overlay, override, read_json
+from hw_asr.config import ConfigError, ExperimentConfig, RawConfig, overlay, override, read_json
 from hw_asr.experiment import components
 from hw_asr.experiment.config_effects import FILES, MODULE, Effect, dotted, effects
 from hw_asr.experiment.remembered_runs import is_remembered
@@ -148,7 +148,7 @@ def _not_allowed(read: _Read, checkpoint: Path, named: Named) -> list[Effect]:
     return refused
 
 
-def _check_definition(raw: Mapping[str, Any], effect: Effect) -> None:
+def _check_definition(raw: RawConfig, effect: Effect) -> None:
     """Import an allowed module; raise ConfigError for a type that it only imports, `os.system` for one."""
     type_name = next(spec.get("type") for _, spec, path in specs(raw) if f"{path}.module" == effect.path)
     try:
@@ -198,7 +198,7 @@ def _without_unread_data(raw: dict[str, Any], reads_split: Callable[[str], bool]
     return {**raw, "data": kept}
 
 
-def _is_dispensable(raw: Mapping[str, Any], effect: Effect) -> bool:
+def _is_dispensable(raw: RawConfig, effect: Effect) -> bool:
     """Whether a checkpoint's model runs without what an effect names: language models, initial weights."""
     if effect.kind != FILES:
         return False

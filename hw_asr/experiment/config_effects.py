@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from hw_asr.config import RawConfig
 from hw_asr.config.arguments import parameters
 from hw_asr.config.registry import Registry
 from hw_asr.experiment.validation import specs
@@ -40,7 +41,7 @@ class Effect(NamedTuple):
         return f"{self.path}: {self.kind} {text if len(text) <= 100 else text[:97] + '...'}"
 
 
-def effects(raw: Mapping[str, Any]) -> list[Effect]:
+def effects(raw: RawConfig) -> list[Effect]:
     """Return the effects of a config; values that are defaults of this program are not listed.
 
     Imports no module that the config names.
@@ -68,7 +69,7 @@ def dotted(path: str) -> str:
     return path.replace("[", ".").replace("]", "")
 
 
-def _section_effects(raw: Mapping[str, Any]) -> Iterator[Effect]:
+def _section_effects(raw: RawConfig) -> Iterator[Effect]:
     """Yield the effects of keys that are not specs.
 
     `trainer.save_dir` is not one: a run that is continued stays in its own directory.

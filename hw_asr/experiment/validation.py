@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from hw_asr.config import ConfigError, ExperimentConfig, Split, parse, registry
+from hw_asr.config import ConfigError, ExperimentConfig, RawConfig, Split, parse, registry
 from hw_asr.config.arguments import nearest
 from hw_asr.config.partial import is_sound, parse_sound_part
 from hw_asr.config.registry import Registry
@@ -45,7 +45,7 @@ class Examination(NamedTuple):
     faults: list[str]
 
 
-def validate(raw: Mapping[str, Any], source: str = "config", *, training: bool = True) -> ExperimentConfig:
+def validate(raw: RawConfig, source: str = "config", *, training: bool = True) -> ExperimentConfig:
     """Return the parsed config; without `training`, sections that only training uses are neither read nor built.
 
     Raises ConfigError listing every fault of `examine`.
@@ -56,7 +56,7 @@ def validate(raw: Mapping[str, Any], source: str = "config", *, training: bool =
     return config
 
 
-def examine(raw: Mapping[str, Any], *, training: bool = True) -> Examination:
+def examine(raw: RawConfig, *, training: bool = True) -> Examination:
     """Return a config with every fault, each with its path.
 
     Faults are wrong keys and types, unknown names and arguments of components, values their constructors refuse, and
@@ -83,7 +83,7 @@ def examine(raw: Mapping[str, Any], *, training: bool = True) -> Examination:
     return Examination(config, faults)
 
 
-def _group_faults(raw: Mapping[str, Any]) -> list[str]:
+def _group_faults(raw: RawConfig) -> list[str]:
     optimizer = raw.get("optimizer")
     return check_groups(optimizer, "optimizer") if isinstance(optimizer, Mapping) else []
 
@@ -92,7 +92,7 @@ def _provided(kind: Registry[Any]) -> tuple[str, ...]:
     return components.PROVIDED.get(kind.kind, ())
 
 
-def for_recognition(raw: Mapping[str, Any]) -> dict[str, Any]:
+def for_recognition(raw: RawConfig) -> dict[str, Any]:
     """Return a config without its training sections; the required optimizer is a placeholder."""
     kept = {key: value for key, value in raw.items() if key not in _TRAINING_ONLY}
     trainer = raw.get("trainer")
@@ -101,7 +101,7 @@ def for_recognition(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "optimizer": {"type": "SGD"}, "trainer": {"epochs": 1, **used}}
 
 
-def specs(raw: Mapping[str, Any]) -> Iterator[tuple[Registry[Any], Any, str]]:
+def specs(raw: RawConfig) -> Iterator[tuple[Registry[Any], Any, str]]:
     """Yield every spec of a config with its registry and path."""
     for path, kind in _SINGLE.items():
         spec = _at(raw, path)

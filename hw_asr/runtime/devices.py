@@ -14,7 +14,10 @@ from hw_asr.errors import UserError
 _VERSION = torch.__version__.split("+")[0]
 OLD_BUILD = f"pip install torch=={_VERSION} --index-url https://download.pytorch.org/whl/cu126; see docs/install.md"
 """A build with CUDA 12.6, for older drivers and for compute capabilities 5.0 to 9.0."""
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "alloc_failed", "allocation_failed", "unable to find an engine")
+_OUT_OF_MEMORY = (
+    "out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "allocation_failed",
+    "unable to find an engine",
+)  # fmt: skip
 """From torch's allocators, the CUDA runtime, cuBLAS and cuDNN; the last when no workspace can be allocated."""
 
 

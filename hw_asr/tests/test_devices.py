@@ -111,6 +111,7 @@ class OutOfMemoryTest(unittest.TestCase):
             RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
             RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
             RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: not enough memory"),
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
             RuntimeError("GET was unable to find an engine to execute this computation"),
             torch.AcceleratorError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in the manual"),
             torch.OutOfMemoryError("CUDA out of memory."),
