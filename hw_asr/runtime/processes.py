@@ -14,6 +14,9 @@ from torch import Tensor
 from hw_asr.errors import UserError
 from hw_asr.runtime.devices import choose_device
 
+# torch 2.13 deprecates the name of torch 2.6.
+_gather_into = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
 
 class ProcessLostError(UserError):
     """Another process of this training has died, or the connection to it has failed."""
@@ -85,7 +88,7 @@ class StepMessages:
         Raises PeerOutOfMemoryError if one of the processes has cancelled the step.
         """
         self._own[: len(values)] = values
-        dist.all_gather_into_tensor(self._all.view(-1), self._own)
+        _gather_into(self._all.view(-1), self._own)
         if bool(self._all[:, -1].any()):
             raise PeerOutOfMemoryError("another process ran out of memory")
         return self._all[:, : len(values)].clone()
@@ -99,7 +102,7 @@ class StepMessages:
         """Tell the others that this process leaves the step."""
         if self._size > 1:
             self._own[-1] = 1.0
-            dist.all_gather_into_tensor(self._all.view(-1), self._own)
+            _gather_into(self._all.view(-1), self._own)
             self._own[-1] = 0.0
 
 
