@@ -40,6 +40,8 @@ PREROLL_SECONDS = 1.0
 _ENDLESS = "cannot be decoded: FFmpeg reads it over and over"
 BLOCK_FRAMES = 1 << 15
 SILENT_PEAK = 1e-3
+UNSAFE_PLANES = 8
+"""PyAV reads past the pointers of a planar frame with so many channels; such frames are packed first."""
 PADDING_SECONDS = 0.2
 
 
@@ -197,20 +199,24 @@ class _Blocks:
         self._signal = signal
         self._parts: list[NDArray[Any]] = []
         self._num_frames = 0
-        self._key: tuple[int, int, np.dtype[Any]] | None = None
+        self._key: tuple[int, int, str] | None = None
+        self._packer: Any = None
 
     def add(self, frame: Any) -> None:
         """Add an audio frame of any format, rate and layout."""
-        values = frame.to_ndarray()
         num_channels = frame.layout.nb_channels
-        if not frame.format.is_planar:
-            values = values.reshape(-1, num_channels).T
-        key = frame.sample_rate, num_channels, values.dtype
+        key = frame.sample_rate, num_channels, frame.format.name
         if key != self._key or self._num_frames >= BLOCK_FRAMES:
             self.flush()
+        if key != self._key and frame.format.is_planar and num_channels >= UNSAFE_PLANES:
+            self._packer = av.AudioResampler(format=frame.format.packed.name)
         self._key = key
-        self._parts.append(values)
-        self._num_frames += values.shape[1]
+        is_safe = not frame.format.is_planar or num_channels < UNSAFE_PLANES
+        for part in [frame] if is_safe else self._packer.resample(frame):
+            values = part.to_ndarray()
+            values = values if part.format.is_planar else values.reshape(-1, num_channels).T
+            self._parts.append(values)
+            self._num_frames += values.shape[1]
 
     def flush(self) -> None:
         """Append the collected frames to the signal."""

@@ -40,7 +40,8 @@ def write(
 ) -> Path:
     """Write audio tracks and, if `video_seconds`, a black video of that length; `options` are the container's."""
     with av.open(str(path), "w", format=container, options=options) as file:
-        layout = "stereo" if tracks[0][0].samples.ndim == 2 else "mono"
+        num_channels = tracks[0][0].samples.shape[1] if tracks[0][0].samples.ndim == 2 else 1
+        layout = {1: "mono", 2: "stereo", 8: "7.1"}[num_channels]
         streams = [
             file.add_stream(codec.name, rate=codec.rate, layout=layout, options=dict(codec.options)) for _ in tracks
         ]
@@ -64,8 +65,8 @@ def write(
 def _frames(part: Part, rate: int, sample_format: str, layout: str) -> list[av.AudioFrame]:
     """Return a part as frames of 20 ms with time stamps."""
     samples = part.samples if rate == RATE else soxr.resample(part.samples, RATE, rate)
-    planes = np.ascontiguousarray(samples.reshape(len(samples), -1).T, dtype=np.float32)
-    whole = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+    packed = np.ascontiguousarray(samples.reshape(1, -1), dtype=np.float32)
+    whole = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
     whole.sample_rate, whole.pts = rate, None
     resampler = av.AudioResampler(format=sample_format, layout=layout, rate=rate, frame_size=rate // 50)
     frames, position = [], round(part.start * rate)

@@ -224,6 +224,15 @@ class TestTracksAndChannels(ContainerCase):
         path = write(self.path("a.mkv"), [[Part(tones(2.0))], [Part(tones(2.0, 900))]])
         self.lasts(path, 2.0, "2 audio tracks, of which only track 1 is used")
 
+    def test_many_channels(self) -> None:
+        """Eight planes are one more than PyAV's frames can be asked for."""
+        signal = tones(1.0)
+        samples = np.stack([signal, *[0 * signal] * 7], axis=1)
+        for name, codec in (("a.mka", Codec("aac", 48000)), ("a.wv", Codec("wavpack")), ("a.flac", Codec("flac"))):
+            with self.subTest(name):
+                recording = self.lasts(write(self.path(name), [[Part(samples)]], codec), 1.0)
+                self.assertAlmostEqual(float(np.abs(recording.samples).max()), 0.4 / 8, delta=0.005)
+
     def test_opposed_channels(self) -> None:
         signal = tones(2.0)
         makers: dict[str, Callable[[np.ndarray], None]] = {

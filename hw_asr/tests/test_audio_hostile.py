@@ -1,4 +1,4 @@
-"""Recordings from strangers: only regular files are opened, and rates, channels, length, reads and output are bounded."""
+"""Hostile recordings: only regular files are opened; rates, channels, length, reads and output are bounded."""
 
 import io
 import os
