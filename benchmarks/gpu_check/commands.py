@@ -26,8 +26,8 @@ from hw_asr.runtime.entry_point import run_command
 DEMO = Path("hw_asr/configs/demo.json")
 PR_SET_PDEATHSIG = 1
 """Of Linux' prctl: the signal to get when the parent ends."""
-LIMIT = 120
-"""Seconds that a command may take."""
+LIMITS = {"cuda": 120, "cpu": 1200}
+"""Seconds that a command may take, by device."""
 
 
 def run(options: Options, report: Report) -> None:
@@ -62,6 +62,7 @@ def run(options: Options, report: Report) -> None:
 class _Commands:
     def __init__(self, options: Options, report: Report) -> None:
         self._options, self._report = options, report
+        self._limit = LIMITS[options.device.type]
         self._config = options.folder / "config.json"
         config = read_json(DEMO)
         limits = {"train": 16 if options.quick else 64, "dev": 4 if options.quick else 16}
@@ -91,7 +92,7 @@ class _Commands:
         ):
             before = last.stat().st_mtime_ns if last.is_file() else 0
             process, log = self._start("train", arguments)
-            deadline = time.monotonic() + LIMIT
+            deadline = time.monotonic() + self._limit
             while process.is_alive() and time.monotonic() < deadline:
                 # The first file is of step 0; a second one shows that training runs.
                 if last.is_file() and last.stat().st_mtime_ns > before and "step " in log.read_text("utf-8"):
@@ -136,7 +137,7 @@ class _Commands:
 
     def _end(self, name: str, code: int, process: ForkProcess, log: Path) -> None:
         started = time.monotonic()
-        process.join(LIMIT)
+        process.join(self._limit)
         if process.is_alive():
             process.kill()
             process.join()

@@ -27,7 +27,7 @@ class GpuCheckTest(unittest.TestCase):
     def test_every_part_on_the_cpu(self) -> None:
         with TemporaryDirectory() as folder:
             output = Path(folder, "gpu.json")
-            command = [sys.executable, "-m", "benchmarks.gpu_check", "--device", "cpu", "--quick", "--minutes", "30"]
+            command = [sys.executable, "-m", "benchmarks.gpu_check", "--device", "cpu", "--quick", "--minutes", "60"]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             done = subprocess.run(
                 [*command, "-o", str(output)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
@@ -56,7 +56,7 @@ class GpuCheckTest(unittest.TestCase):
         for part, seconds, name, value in (
             (fails, 60.0, "failed", r"RuntimeError: no kernel image \(test_gpu_check.py:\d+\)"),
             (dies, 60.0, "died", "exit code 7"),
-            (hangs, 1.0, "cut", "did not end within 1 s"),
+            (hangs, 5.0, "cut", "did not end within 5 s"),
         ):
             first, last, _ = run_part(part, OPTIONS, seconds)
             self.assertEqual(first, Row("before", "1"))
