@@ -25,7 +25,8 @@ _MAX_MEMBERS = 1_000_000
 _ENCRYPTED = 1
 _BLOCK = 1 << 20
 _ZIP_ERRORS = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError, RuntimeError, OverflowError
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError, RuntimeError,
+    OverflowError, IndexError,
 )  # fmt: skip
 
 

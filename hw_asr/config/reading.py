@@ -11,6 +11,7 @@ from typing import Any
 from hw_asr.config.arguments import nearest
 from hw_asr.errors import ConfigError
 
+MAX_BYTES = 256 << 20
 MAX_DEPTH = 100
 """Levels of lists and objects in a config."""
 
@@ -21,6 +22,10 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises ConfigError naming the file, and the line and column where it is not JSON.
     """
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(
+                [f"{path}: larger than {MAX_BYTES >> 20} MiB; put long lists of recordings into a manifest"]
+            )
         text = path.read_text(encoding="utf-8")
         value = json.loads(text)
         json.dumps(value, ensure_ascii=False).encode()

@@ -36,6 +36,7 @@ _LISTS: dict[str, Registry[Any]] = {
     "augmentations.wave": registry.WAVE_AUGMENTATIONS,
     "augmentations.spectrogram": registry.SPECTROGRAM_AUGMENTATIONS,
 }
+MAX_WORKERS = 1024
 
 
 class Examination(NamedTuple):
@@ -134,6 +135,8 @@ def _value_faults(config: ExperimentConfig) -> list[str]:
         value = getattr(config.trainer, key)
         if value is not None and not value > 0:
             faults.append(f"trainer.{key}: expected a positive number, got {value}")
+    if not 0 <= config.trainer.seed < 2**63:
+        faults.append(f"trainer.seed: expected 0 to 2**63 - 1, got {config.trainer.seed}")
     decay = config.trainer.ema_decay
     if decay is not None and not 0 < decay < 1:
         faults.append(f"trainer.ema_decay: expected a number in (0, 1), such as 0.999, got {decay}")
@@ -151,8 +154,8 @@ def _batching_faults(split: Split) -> Iterator[str]:
         yield ": batch_size or batch_sampler is needed"
     if split.batch_size is not None and split.batch_size < 1:
         yield f".batch_size: expected a positive integer, got {split.batch_size}"
-    if split.num_workers < 0:
-        yield f".num_workers: expected 0 or more, got {split.num_workers}"
+    if not 0 <= split.num_workers <= MAX_WORKERS:
+        yield f".num_workers: expected 0 to {MAX_WORKERS}, got {split.num_workers}"
 
 
 def _at(raw: Any, path: str) -> Any:

@@ -33,6 +33,7 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 MAX_BYTES = 100_000_000_000
+"""Of a body whose length the server states, where the caller gives no limit."""
 
 
 def download(
@@ -42,7 +43,7 @@ def download(
     md5: str | None = None,
     sha256: str | None = None,
     size: int | None = None,
-    limit: int = MAX_BYTES,
+    limit: int | None = None,
     description: str = "",
 ) -> Path:
     """Fetch `url` to `path` and return it; a file that is already there is not fetched again.
@@ -159,8 +160,10 @@ def _attempt(source: Source, part: Path) -> None:
         total = start + int(length) if length.isdigit() else size
         if size is not None and total != size:
             raise AttemptError(f"the server announces {total} bytes, expected {size}")
-        if total is not None and total > source.limit:
-            raise DownloadError(f"{source.shown}: {total} bytes, where at most {source.limit} are expected")
+        if total is not None and total > (source.limit or MAX_BYTES):
+            raise DownloadError(
+                f"{source.shown}: {total} bytes, where at most {source.limit or MAX_BYTES} are expected"
+            )
         _check_space(part, (total or 0) - start)
         _remember_version(part, response.headers)
         received = receive(response, part, start, total, source)

@@ -15,8 +15,8 @@ from hw_asr.runtime.printable import printable_line
 from hw_asr.runtime.web import redacted
 
 CHUNK_BYTES = 1 << 20
-MAX_UNDECLARED_BYTES = 10_000_000_000
-"""Of a body whose length neither the caller nor the server states; an endless one stops here."""
+MAX_UNDECLARED_BYTES = 1_000_000_000
+"""Of a body whose length the server does not state, where the caller gives no limit; an endless one stops here."""
 SLOW_SECONDS, SLOW_BYTES = 300.0, 4096
 """A server that sends less than this in so much time counts as one that sends nothing."""
 
@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
     url: str
     size: int | None
-    limit: int
+    limit: int | None
     has_checksum: bool
     description: str
 
@@ -54,7 +54,7 @@ def receive(response: Any, part: Path, start: int, total: int | None, source: So
     Raises AttemptError when the connection breaks or is too slow, and DownloadError for more than `total` bytes or,
     without a total, more than the limits allow; then nothing is kept.
     """
-    most = min(source.limit, MAX_UNDECLARED_BYTES) if total is None else total
+    most = total if total is not None else source.limit or MAX_UNDECLARED_BYTES
     title = printable_line(source.description)
     bar = tqdm(desc=title, initial=start, total=total, unit="B", unit_scale=True, delay=2, disable=None)
     with open_regular(part, "r+b" if part.exists() else "wb") as file, bar:

@@ -210,6 +210,14 @@ class ValidationTest(unittest.TestCase):
         self.assertRegex(faults[0], r"^trainer.wandb_project: holds a password in an address; .*\$NAME")
         self.assertNotIn("planted", faults[0])
 
+    def test_numbers_that_no_machine_has(self) -> None:
+        self.assert_fault(r"trainer.seed: expected 0 to 2\*\*63 - 1, got 1000", "trainer.seed=1000000000000000000000")
+        self.assert_fault(r"trainer.seed: expected 0 to", "trainer.seed=-1")
+        self.assert_fault(r"data.train.num_workers: expected 0 to 1024, got 5000", "data.train.num_workers=5000")
+        alphabet = [chr(number) for number in range(0x100, 0xD000)]
+        spec = {"type": "CTCCharTextEncoder", "args": {"alphabet": alphabet}}
+        self.assertEqual([], self.faults(changed(f"text_encoder={json.dumps(spec)}")))
+
     def test_modules(self) -> None:
         self.assert_fault(r"arch.module: cannot import 'no_such_module'", "arch.module=no_such_module")
         self.assert_fault(r"arch.type: module 'math' has no 'DeepSpeech2'", "arch.module=math")

@@ -150,7 +150,7 @@ class TestDownload(DownloadCase):
             with self.assertRaisesRegex(DownloadError, "more than 2000000 bytes, and announces no end"):
                 download(self.url, self.path)
         self.assertEqual(0, self.part.stat().st_size)
-        with self.assertRaisesRegex(DownloadError, "3000000 bytes, where at most 2000000 are expected"):
+        with self.assertRaisesRegex(DownloadError, "3000000 bytes, expected at most 2000000"):
             download(self.url, self.path, limit=2_000_000)
         self.server.faults["/f"] = ["chunked"]
         download(self.url, self.path, md5=MD5)

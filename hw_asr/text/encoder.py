@@ -22,13 +22,15 @@ class CTCCharTextEncoder:
 
     def __init__(self, alphabet: list[str] | str | None = None) -> None:
         characters = list(string.ascii_lowercase + " " if alphabet is None else alphabet)
+        seen: set[str] = set()
         for character in characters:
             if len(character) != 1:
                 raise ValueError(f"alphabet: every entry must be one character, got {character!r}")
             if character == BLANK_CHARACTER:
                 raise ValueError(f"alphabet: {BLANK_CHARACTER!r} is reserved for the blank")
-            if characters.count(character) > 1:
+            if character in seen:
                 raise ValueError(f"alphabet: duplicate character {character!r}")
+            seen.add(character)
         self.alphabet: tuple[str, ...] = (BLANK_CHARACTER, *characters)
         self._index = {character: index for index, character in enumerate(characters, 1)}
         self._characters = frozenset(characters)
