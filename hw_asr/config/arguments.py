@@ -12,8 +12,9 @@ import inspect
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
+T = TypeVar("T")
 _EMPTY = inspect.Parameter.empty
 
 
@@ -78,7 +79,7 @@ def describe(annotation: object) -> str:
     return _kind(annotation).describe(annotation)
 
 
-def call(factory: Callable[..., object], args: Mapping[str, Any], **provided: Any) -> Any:
+def call(factory: Callable[..., T], args: Mapping[str, object], **provided: object) -> T:
     """Call `factory` with checked JSON arguments, and with those of `provided` that it accepts and `args` lacks."""
     known = parameters(factory)
     keywords = {name: value for name, value in provided.items() if name in known}
@@ -104,7 +105,7 @@ def _check_union(annotation: object, value: object, path: str) -> list[str]:
 
 
 def _convert_union(annotation: object, value: object) -> object:
-    option = next((option for option in _json_options(annotation) if not check_value(option, value, "")), Any)
+    option = next((option for option in _json_options(annotation) if not check_value(option, value, "")), object)
     return convert(option, value)
 
 
@@ -124,7 +125,7 @@ def _item_types(annotation: object, length: int) -> Sequence[object]:
     inner = get_args(annotation)
     if _is_fixed_tuple(annotation):
         return inner
-    return [(inner or (Any,))[0]] * length
+    return [(inner or (object,))[0]] * length
 
 
 def _is_fixed_tuple(annotation: object) -> bool:
@@ -157,7 +158,7 @@ def _describe_sequence(annotation: object) -> str:
 def _check_mapping(annotation: object, value: object, path: str) -> list[str]:
     if not isinstance(value, Mapping):
         return [_expected(annotation, value, path)]
-    item = (get_args(annotation) or (Any, Any))[1]
+    item = (get_args(annotation) or (object, object))[1]
     return [fault for key, part in value.items() for fault in check_value(item, part, _join(path, key))]
 
 

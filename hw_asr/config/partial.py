@@ -10,7 +10,13 @@ from typing import Any
 from hw_asr.config.schema import ExperimentConfig, RawConfig, parse
 from hw_asr.errors import ConfigError
 
-_PLACEHOLDERS: dict[str, Any] = {"name": "", "arch": {"type": ""}, "optimizer": {"type": ""}, "trainer": {}, "data": {}}
+_PLACEHOLDERS: dict[str, object] = {
+    "name": "",
+    "arch": {"type": ""},
+    "optimizer": {"type": ""},
+    "trainer": {},
+    "data": {},
+}
 
 
 def parse_sound_part(raw: RawConfig, faults: Iterable[str]) -> ExperimentConfig | None:
@@ -18,7 +24,7 @@ def parse_sound_part(raw: RawConfig, faults: Iterable[str]) -> ExperimentConfig 
 
     Returns None if the rest is not a config either.
     """
-    result = copy.deepcopy(dict(raw))
+    result: dict[str, Any] = copy.deepcopy(dict(raw))
     for fault in faults:
         _remove(result, path_of(fault))
     for key, value in _PLACEHOLDERS.items():
@@ -47,7 +53,7 @@ def _is_within(path: str, other: str) -> bool:
     return path == other or path.startswith((f"{other}.", f"{other}["))
 
 
-def _remove(node: Any, path: str) -> None:
+def _remove(node: object, path: str) -> None:
     """Remove the value at a path; for an item of a list, the whole list."""
     *parents, last = re.sub(r"\[.*", "", path).split(".")
     for key in parents:

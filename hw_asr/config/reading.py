@@ -50,7 +50,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _is_deeper(value: Any, limit: int) -> bool:
+def _is_deeper(value: object, limit: int) -> bool:
     """Whether lists and objects are nested in each other more than `limit` times."""
     level = [value]
     for _ in range(limit + 1):
@@ -61,12 +61,12 @@ def _is_deeper(value: Any, limit: int) -> bool:
     return True
 
 
-def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def overlay(base: Mapping[str, object], top: Mapping[str, object]) -> dict[str, Any]:
     """Return `base` with every top-level section that `top` has replaced by `top`'s."""
     return copy.deepcopy({**base, **top})
 
 
-def override(raw: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+def override(raw: Mapping[str, object], assignments: Iterable[str]) -> dict[str, Any]:
     """Return `raw` with each `KEY=VALUE` applied: a dotted path, list items by index, values JSON where they parse.
 
     Raises ConfigError for text that is not KEY=VALUE, and for a path through a value that has no keys.
@@ -87,27 +87,27 @@ def override(raw: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, An
     return result
 
 
-def _json_or_text(text: str) -> Any:
+def _json_or_text(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
 
 
-def _assign(node: Any, keys: list[str], value: Any) -> None:
+def _assign(node: object, keys: list[str], value: object) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
                 raise LookupError(f"{'.'.join(keys[:depth])} is a list of {len(node)}; {key!r} is not a valid index")
-            index: Any = int(key)
+            if last:
+                node[int(key)] = value
+            else:
+                node = node[int(key)]
         elif isinstance(node, dict):
-            index = key
-            if not last:
-                node.setdefault(key, {})
+            if last:
+                node[key] = value
+            else:
+                node = node.setdefault(key, {})
         else:
             raise LookupError(f"{'.'.join(keys[:depth])} is {node!r} and has no key {key!r}{nearest(key, ())}")
-        if last:
-            node[index] = value
-        else:
-            node = node[index]

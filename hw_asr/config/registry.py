@@ -78,12 +78,11 @@ class Registry(Generic[T]):
             return [*faults, f"{path}.{error.args[0]}"]
         return faults + check_call(factory, spec.get("args", {}), f"{path}.args", provided)
 
-    def build(self, spec: Mapping[str, Any], **provided: Any) -> T:
+    def build(self, spec: Mapping[str, Any], **provided: object) -> T:
         """Make the object of a checked spec, with those arguments of `provided` that it accepts."""
-        result: T = call(self.find(spec), spec.get("args", {}), **provided)
-        return result
+        return call(self.find(spec), spec.get("args", {}), **provided)
 
-    def accepts(self, spec: Mapping[str, Any], argument: str) -> bool:
+    def accepts(self, spec: Mapping[str, object], argument: str) -> bool:
         """Whether the factory of a checked spec has a parameter of this name."""
         return argument in parameters(self.find(spec))
 
