@@ -18,16 +18,24 @@ OVERLAP_SECONDS = 6.0
 """How far two chunks overlap; every frame keeps at least a quarter of it as context on either side."""
 
 
-def feature_blocks(samples: Tensor, front_end: FrontEnd, block: int, device: torch.device = CPU) -> Iterator[Tensor]:
+def feature_blocks(
+    samples: Tensor,
+    front_end: FrontEnd,
+    block: int,
+    device: torch.device = CPU,
+    counts: Callable[[int, int], Tensor] | None = None,
+) -> Iterator[Tensor]:
     """Yield the features (F, t) of a recording (N,) on the CPU, computed about `block` samples at a time on `device`.
 
     Together they are the features of the whole recording. They are not held in memory: `normalize: "utterance"`
     computes them twice, first for their mean and variance. Samples are floats or 16-bit integers.
+
+    `counts` maps (first, number) of frames to booleans: those that count for mean and variance. Default: all.
     """
     if front_end.normalize == "utterance":
         plain = copy.copy(front_end)
         plain.normalize = "none"
-        mean, deviation = _statistics(_features(samples, plain, block, device))
+        mean, deviation = _statistics(_features(samples, plain, block, device), counts)
         return ((features - mean) / (deviation + LOG_OFFSET) for features in _features(samples, plain, block, device))
     return _features(samples, front_end, block, device)
 
@@ -51,21 +59,26 @@ def _as_floats(samples: Tensor) -> Tensor:
     return samples / INT16_SCALE if samples.dtype is torch.int16 else samples
 
 
-def _statistics(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the mean and the standard deviation (F, 1) over the frames of all blocks (F, t).
+def _statistics(blocks: Iterable[Tensor], counts: Callable[[int, int], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """Return the mean and the standard deviation (F, 1) over the frames of all blocks (F, t) that count.
 
     Sums of blocks are merged as by Chan, Golub and LeVeque (1979), without loss of precision.
     """
     count, mean, squares = 0, torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    first = 0
     for block in blocks:
-        size = block.shape[1]
-        block_mean = block.double().mean(dim=1, keepdim=True)
-        block_squares = (block - block_mean).square().sum(dim=1, keepdim=True)
+        used = block if counts is None else block[:, counts(first, block.shape[1])]
+        first += block.shape[1]
+        size = used.shape[1]
+        if size == 0:
+            continue
+        block_mean = used.double().mean(dim=1, keepdim=True)
+        block_squares = (used - block_mean).square().sum(dim=1, keepdim=True)
         difference, total = block_mean - mean, count + size
         squares = squares + block_squares + difference.square() * (count * size / total)
         mean = mean + difference * (size / total)
         count = total
-    return mean.float(), (squares / count).sqrt().float()
+    return mean.float(), (squares / max(1, count)).sqrt().float()
 
 
 def stitched(

@@ -16,7 +16,7 @@ from hw_asr.errors import UserError
 from hw_asr.recognition.audio_input import Audio, read
 from hw_asr.recognition.results import Alternative, Result, Segment, alternatives_of
 from hw_asr.recognition.segments import cut_at_pauses, join_alternatives
-from hw_asr.recognition.speech_activity import SpeechActivity
+from hw_asr.recognition.speech_activity import frames_with_speech, silenced, speech_steps
 from hw_asr.recognition.timing import Seconds, Timed
 from hw_asr.recognition.waveform_model import LogProbs, WaveformModel
 from hw_asr.types import Hypothesis, Word
@@ -111,9 +111,12 @@ class Recogniser:
         start = time.perf_counter()
         log_probs = self._model.batch([as_floats(recording.samples) for recording in recordings])
         if self._settings.skip_silence:
-            activities = [SpeechActivity.of(recording.samples, self.sample_rate) for recording in recordings]
+            speech = [speech_steps(recording.samples, self.sample_rate) for recording in recordings]
             frame = self._model.seconds_per_frame
-            log_probs = [each.silence(row, 0, frame) for each, row in zip(activities, log_probs, strict=True)]
+            log_probs = [
+                silenced(row, frames_with_speech(steps, 0, len(row), frame))
+                for row, steps in zip(log_probs, speech, strict=True)
+            ]
         spent.model += time.perf_counter() - start
         decoded = self._decode(log_probs, [0.0] * len(log_probs), spent)
         return [self._joined([part], recording, spent) for part, recording in zip(decoded, recordings, strict=True)]
@@ -141,13 +144,13 @@ class Recogniser:
 
     def _long(self, samples: Samples | Integers) -> Iterator[LogProbs]:
         """Yield the log-probabilities of a long recording, without those of silence."""
-        blocks = self._model.long(samples, self._settings.chunk_seconds)
+        chunk_seconds = self._settings.chunk_seconds
         if not self._settings.skip_silence:
-            yield from blocks
+            yield from self._model.long(samples, chunk_seconds, None)
             return
-        activity, first = SpeechActivity.of(samples, self.sample_rate), 0
-        for log_probs in blocks:
-            yield activity.silence(log_probs, first, self._model.seconds_per_frame)
+        speech, first = speech_steps(samples, self.sample_rate), 0
+        for log_probs in self._model.long(samples, chunk_seconds, speech):
+            yield silenced(log_probs, frames_with_speech(speech, first, len(log_probs), self._model.seconds_per_frame))
             first += len(log_probs)
 
     def _decode(self, log_probs: Sequence[LogProbs], starts: Sequence[float], spent: Seconds) -> list[_Decoded]:

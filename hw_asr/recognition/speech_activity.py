@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from hw_asr.datasets.recording import Integers, Samples, as_floats
 from hw_asr.recognition.waveform_model import LogProbs
 
-BLOCK_SECONDS = 60
 STEP_SECONDS, WINDOW_SECONDS = 0.02, 0.032
+BLOCK_STEPS = 4096
+"""Steps that are measured at a time."""
 BANDS = ((300, 800), (800, 1800), (1800, 4000))
 """Hz. Mains hum and its first harmonics lie below."""
 CONTEXT_SECONDS, LEAST_CONTEXT_SECONDS = 5.0, 3.0
@@ -29,113 +30,83 @@ CERTAIN = -40.0
 """Log-probability of every character in a frame without speech."""
 
 
-class SpeechActivity:
-    """Finds speech in a recording, whose samples are added in blocks.
+def speech_steps(samples: Samples | Integers, sample_rate: int) -> NDArray[np.bool_]:
+    """Return for each 20 ms of a recording (N,) whether there may be speech.
 
     Energy in three bands is compared with the recording's own background, the 10th percentile over the seconds before
     and after. So silence, white noise, hum and other steady sounds of any level hold no speech, and quiet speech does.
-    Sounds that come and go count as speech; the network decides what they are.
+    Sounds that come and go count as speech; the network decides what they are. At sample rates too low for the bands
+    everything counts as speech.
     """
+    powers = _smoothed(_powers(samples, sample_rate))
+    total, bands = powers[:, :1], powers[:, 1:]
+    if bands.shape[1] == 0:
+        return np.ones(len(powers), bool)
+    levels = 10 * np.log10(bands + total * 10 ** (MASKED_DB / 10) + 1e-12)
+    active = (levels > _background(levels) + RISE_DB).any(axis=1)
+    active &= 10 * np.log10(total[:, 0] + 1e-12) > QUIETEST_DB
+    return _widened(_without_short_runs(active), BEFORE_SECONDS, AFTER_SECONDS)
 
-    def __init__(self, sample_rate: int) -> None:
-        self._step = max(1, round(STEP_SECONDS * sample_rate))
-        self._size = max(2, round(WINDOW_SECONDS * sample_rate))
-        self._window = np.hanning(self._size + 1)[:-1].astype(np.float32)
-        self._window /= np.sqrt(np.square(self._window).mean())
-        frequencies = np.fft.rfftfreq(self._size, 1 / sample_rate)
-        self._bands = [(frequencies >= low) & (frequencies < high) for low, high in BANDS]
-        self._bands = [band for band in self._bands if band.any()]
-        self._rest: Samples = np.empty(0, np.float32)
-        self._powers: list[NDArray[np.float32]] = []
-        self._first_step = 0  # of the powers that are kept
 
-    @classmethod
-    def of(cls, samples: Samples | Integers, sample_rate: int) -> SpeechActivity:
-        """Measure a whole recording (N,)."""
-        activity = cls(sample_rate)
-        step = BLOCK_SECONDS * sample_rate
-        for start in range(0, len(samples), step):
-            activity.add(as_floats(samples[start : start + step]))
-        activity.finish()
-        return activity
+def frames_with_speech(
+    speech: NDArray[np.bool_], first: int, num_frames: int, seconds_per_frame: float
+) -> NDArray[np.bool_]:
+    """Return for each of `num_frames` frames from the `first` on whether a step of `speech` in its time is True.
 
-    def add(self, block: Samples) -> None:
-        """Measure the next samples."""
-        samples = np.concatenate([self._rest, block])
-        count = max(0, (len(samples) - self._size) // self._step + 1)
-        if count:
-            frames = np.lib.stride_tricks.sliding_window_view(samples, self._size)[:: self._step][:count]
-            for start in range(0, count, 4096):
-                self._powers.append(self._powers_of(frames[start : start + 4096]))
-        self._rest = samples[count * self._step :]
+    A frame lasts until the next one; those after the last step are like it.
+    """
+    edges = np.arange(first, first + num_frames + 1) * (seconds_per_frame / STEP_SECONDS)
+    low, high = (min(int(edge), len(speech) - 1) for edge in (edges[0], np.ceil(edges[-1])))
+    before = np.concatenate([[0], np.cumsum(speech[low : high + 1])])
+    begins = np.minimum(np.floor(edges[:-1] + 1e-6).astype(int), len(speech) - 1) - low
+    ends = np.clip(np.ceil(edges[1:] - 1e-6).astype(int) - low, begins + 1, len(before) - 1)
+    result: NDArray[np.bool_] = before[ends] > before[begins]
+    return result
 
-    def finish(self) -> None:
-        """Measure the end of the recording: what is too short for a window counts like the last one."""
-        if not self._powers:
-            self.add(np.pad(self._rest, (0, max(0, self._size - len(self._rest)))))
-        else:
-            self._powers.append(np.repeat(self._powers[-1][-1:], -(-len(self._rest) // self._step), axis=0))
-        self._rest = np.empty(0, np.float32)
 
-    def _powers_of(self, frames: Samples) -> NDArray[np.float32]:
-        """Return the mean square (n, 1 + bands) of windowed frames (n, size): of all, and of each band."""
-        spectrum = np.fft.rfft(frames * self._window)
-        power = np.square(np.abs(spectrum)) * (2 / self._size**2)
-        columns = [power[:, 2:].sum(axis=1), *(power[:, band].sum(axis=1) for band in self._bands)]  # without DC
-        powers: NDArray[np.float32] = np.stack(columns, axis=1).astype(np.float32)
-        return powers
+def silenced(log_probs: LogProbs, has_speech: NDArray[np.bool_]) -> LogProbs:
+    """Return log-probabilities (T, V) whose frames without speech are the blank, with certainty."""
+    if has_speech.all():
+        return log_probs
+    result: LogProbs = log_probs.copy()
+    result[~has_speech] = CERTAIN
+    result[~has_speech, 0] = 0.0
+    return result
 
-    def silence(self, log_probs: LogProbs, first: int, seconds_per_frame: float) -> LogProbs:
-        """Return log-probabilities (T, V) whose frames without speech are the blank, with certainty.
 
-        `first` is the place of the first frame in the recording. Calls must not go back in time.
-        """
-        # A frame lasts until the next one; it is kept when there may be speech in any part of it.
-        edges = np.arange(first, first + len(log_probs) + 1) * (seconds_per_frame / STEP_SECONDS)
-        speech = self.speech(int(edges[0]), int(np.ceil(edges[-1])))
-        if len(speech) == 0 or speech.all():
-            return log_probs
-        before = np.concatenate([[0], np.cumsum(speech)])
-        begins = np.minimum(np.floor(edges[:-1]).astype(int) - int(edges[0]), len(speech) - 1)
-        ends = np.clip(np.ceil(edges[1:]).astype(int) - int(edges[0]), begins + 1, len(speech))
-        silent = before[ends] == before[begins]
-        result: LogProbs = log_probs.copy()
-        result[silent] = CERTAIN
-        result[silent, 0] = 0.0
-        return result
+def _powers(samples: Samples | Integers, sample_rate: int) -> NDArray[np.float64]:
+    """Return the mean square (n, 1 + bands) of windows: of all frequencies but the lowest, and of each band."""
+    step, size = max(1, round(STEP_SECONDS * sample_rate)), max(2, round(WINDOW_SECONDS * sample_rate))
+    window = np.hanning(size + 1)[:-1].astype(np.float32)
+    window /= np.sqrt(np.square(window).mean())
+    frequencies = np.fft.rfftfreq(size, 1 / sample_rate)
+    bands = [band for low, high in BANDS if (band := (frequencies >= low) & (frequencies < high)).any()]
+    num_steps = max(1, -(-len(samples) // step))
+    powers = np.empty((num_steps, 1 + len(bands)))
+    block, filled = BLOCK_STEPS * step, 0
+    for start in range(0, len(samples), block):
+        part = as_floats(samples[start : start + block + size - step])
+        if len(part) < size:
+            part = np.pad(part, (0, size - len(part))) if filled == 0 else part[:0]
+        windows = np.lib.stride_tricks.sliding_window_view(part, size)[::step] if len(part) else part.reshape(0, size)
+        power = np.square(np.abs(np.fft.rfft(windows * window))) * (2 / size**2)
+        rows = np.stack([power[:, 2:].sum(axis=1), *(power[:, band].sum(axis=1) for band in bands)], axis=1)
+        powers[filled : filled + len(rows)] = rows
+        filled += len(rows)
+    powers[filled:] = powers[filled - 1]  # what is too short for a window counts like the last one
+    return powers
 
-    def speech(self, begin: int, end: int) -> NDArray[np.bool_]:
-        """Return whether there may be speech in the steps of 20 ms from `begin` to `end`, or to the last one measured.
 
-        What lies more than CONTEXT_SECONDS before `begin` is forgotten.
-        """
-        if not self._bands:
-            return np.ones(end - begin, bool)
-        second, context = round(1 / STEP_SECONDS), round((CONTEXT_SECONDS + AFTER_SECONDS) / STEP_SECONDS)
-        powers = np.concatenate([np.empty((0, 1 + len(self._bands)), np.float32), *self._powers])
-        forgotten = max(0, (begin - context) // second * second - second - self._first_step)
-        powers, self._first_step = powers[forgotten:], self._first_step + forgotten
-        self._powers = [powers]
-        low = begin - self._first_step
-        known = _smoothed(powers[: low + end - begin + context + second].astype(np.float64))
-        total, bands = known[:, :1], known[:, 1:]
-        levels = 10 * np.log10(bands + total * 10 ** (MASKED_DB / 10) + 1e-12)
-        active = (levels > self._background(levels) + RISE_DB).any(axis=1)
-        active &= 10 * np.log10(total[:, 0] + 1e-12) > QUIETEST_DB
-        speech: NDArray[np.bool_] = _widened(_without_short_runs(active), BEFORE_SECONDS, AFTER_SECONDS)
-        return speech[low : low + end - begin]
-
-    def _background(self, levels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the level (n, bands) of the background at each step, the same for every half second."""
-        half, context = round(0.5 / STEP_SECONDS), round(CONTEXT_SECONDS / STEP_SECONDS)
-        least = round(LEAST_CONTEXT_SECONDS / STEP_SECONDS)
-        result = np.empty_like(levels)
-        for start in range(0, len(levels), half):
-            before, after = levels[max(0, start + half - context) : start + half], levels[start : start + context]
-            sides = [side for side in (before, after) if len(side) >= least] or [levels]
-            lowest = [np.percentile(side, BACKGROUND_PERCENTILE, axis=0) for side in sides]
-            result[start : start + half] = np.max(lowest, axis=0)
-        return result
+def _background(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the level (n, bands) of the background at each step, the same for every half second."""
+    half, context = round(0.5 / STEP_SECONDS), round(CONTEXT_SECONDS / STEP_SECONDS)
+    least = round(LEAST_CONTEXT_SECONDS / STEP_SECONDS)
+    result = np.empty_like(levels)
+    for start in range(0, len(levels), half):
+        before, after = levels[max(0, start + half - context) : start + half], levels[start : start + context]
+        sides = [side for side in (before, after) if len(side) >= least] or [levels]
+        result[start : start + half] = np.max([np.percentile(side, BACKGROUND_PERCENTILE, axis=0) for side in sides], 0)
+    return result
 
 
 def _smoothed(powers: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -32,10 +32,13 @@ class WaveformModel(Protocol):
     def batch(self, recordings: Sequence[Samples]) -> list[LogProbs]:
         """Return the log-probabilities of each recording (N,); the batch a recording is in makes no difference."""
 
-    def long(self, recording: Samples | Integers, chunk_seconds: float) -> Iterator[LogProbs]:
+    def long(
+        self, recording: Samples | Integers, chunk_seconds: float, speech: NDArray[np.bool_] | None
+    ) -> Iterator[LogProbs]:
         """Yield the log-probabilities of a long recording (N,) in blocks of consecutive frames.
 
-        The network gets at most `chunk_seconds` of audio at a time.
+        The network gets at most `chunk_seconds` of audio at a time. `speech` is the result of `speech_steps`: features
+        that are normalised over the recording are normalised over its speech.
         """
 
 
@@ -69,20 +72,30 @@ class TorchWaveformModel:
             rows = log_probs.cpu().numpy()
         return [row[:length] for row, length in zip(rows, out_lengths.tolist(), strict=True)]
 
-    def long(self, recording: Samples | Integers, chunk_seconds: float) -> Iterator[LogProbs]:
+    def long(
+        self, recording: Samples | Integers, chunk_seconds: float, speech: NDArray[np.bool_] | None
+    ) -> Iterator[LogProbs]:
         """Yield the log-probabilities of a long recording; overlapping chunks are joined where both are silent."""
         import torch
 
         from hw_asr.models.forward import run_model
         from hw_asr.recognition.long_audio import BLOCK_SECONDS, OVERLAP_SECONDS, feature_blocks, stitched
+        from hw_asr.recognition.speech_activity import frames_with_speech
 
         def log_probs_of(features: torch.Tensor) -> torch.Tensor:
             lengths = torch.tensor([features.shape[2]])
             with torch.inference_mode():  # else every chunk keeps what the network computed for it
                 return run_model(self._network.model, features.to(self._device), lengths, "fp32")[0][0]
 
+        def has_speech(first: int, num_frames: int) -> torch.Tensor:
+            assert speech is not None
+            hop = self.seconds_per_frame / self._stride
+            return torch.from_numpy(frames_with_speech(speech, first, num_frames, hop))
+
         samples = torch.from_numpy(np.ascontiguousarray(recording))
-        features = feature_blocks(samples, self._network.front_end, BLOCK_SECONDS * self.sample_rate, self._device)
+        counts = has_speech if speech is not None and speech.any() else None
+        block = BLOCK_SECONDS * self.sample_rate
+        features = feature_blocks(samples, self._network.front_end, block, self._device, counts)
         chunk, overlap = (self._steps(seconds) for seconds in (chunk_seconds, OVERLAP_SECONDS))
         for log_probs in stitched(features, log_probs_of, self._stride, chunk, overlap):
             yield log_probs.numpy()

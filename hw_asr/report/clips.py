@@ -72,7 +72,7 @@ def link(path: Path, page: Path) -> str:
         relative = os.path.relpath(absolute, page.absolute().parent)
     except ValueError:  # another drive
         return absolute.as_uri()
-    return quote(Path(relative).as_posix())
+    return quote(os.fsencode(Path(relative).as_posix()))
 
 
 def _media_type(head: bytes) -> str | None:

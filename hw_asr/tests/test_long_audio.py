@@ -134,6 +134,20 @@ class FeaturesTest(unittest.TestCase):
                         torch.testing.assert_close(found, expected[0], atol=1e-4, rtol=1e-4)
                         self.assertEqual(normalize, extractor.normalize)
 
+    def test_only_frames_that_count_are_normalised_over(self) -> None:
+        extractor, samples = front_end("utterance"), torch.randn(5000)
+        samples[2000:4000] = 0
+
+        def counts(first: int, number: int) -> Tensor:
+            frames = torch.arange(first, first + number)
+            return (frames < 195) | (frames >= 405)
+
+        found = torch.cat(list(feature_blocks(samples, extractor, 500, counts=counts)), dim=1)
+        counted = found[:, counts(0, found.shape[1])]
+        torch.testing.assert_close(counted.mean(dim=1), torch.zeros(8), atol=1e-4, rtol=0)
+        torch.testing.assert_close(counted.std(dim=1, correction=0), torch.ones(8), atol=1e-3, rtol=0)
+        self.assertLess(float(found[:, 200:400].mean()), -3)
+
     def test_features_and_network_together(self) -> None:
         torch.manual_seed(0)
         gru, out = nn.GRU(8, 12, batch_first=True, bidirectional=True), nn.Linear(24, 4)

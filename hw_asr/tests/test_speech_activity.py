@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import unittest
+from unittest import mock
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hw_asr.datasets.audio import read_audio
 from hw_asr.datasets.recording import Samples, as_integers
-from hw_asr.recognition.speech_activity import STEP_SECONDS, SpeechActivity
+from hw_asr.recognition.speech_activity import (
+    BLOCK_STEPS,
+    STEP_SECONDS,
+    frames_with_speech,
+    silenced,
+    speech_steps,
+)
 from hw_asr.tests.transcribe_case import CORPUS
 
 RATE = 16_000
-ALL = 10**9
-
-
-def speech_steps(samples: Samples, rate: int = RATE) -> NDArray[np.bool_]:
-    return SpeechActivity.of(samples.astype(np.float32), rate).speech(0, ALL)
 
 
 def decibels(level: float) -> float:
@@ -58,17 +59,14 @@ class SteadySoundTest(unittest.TestCase):
             for rounded in (False, True):
                 with self.subTest(name, rounded=rounded):
                     heard = as_integers(samples) / np.float32(32768) if rounded else samples
-                    self.assertFalse(speech_steps(heard).any())
+                    self.assertFalse(speech_steps(heard.astype(np.float32), RATE).any())
 
-    def test_an_hour_of_near_silence(self) -> None:
-        activity, generator = SpeechActivity(RATE), np.random.default_rng(0)
-        for _ in range(360):
-            activity.add(decibels(-70) * generator.standard_normal(10 * RATE, np.float32))
-        activity.finish()
-        self.assertFalse(activity.speech(0, ALL).any())
+    def test_half_an_hour_of_near_silence(self) -> None:
+        samples = np.random.default_rng(0).standard_normal(30 * 60 * RATE, np.float32)
+        self.assertFalse(speech_steps(as_integers(decibels(-70) * samples), RATE).any())
 
     def test_rates_without_speech_bands_are_left_alone(self) -> None:
-        self.assertTrue(SpeechActivity.of(np.zeros(4000, np.float32), 500).speech(0, 10).all())
+        self.assertTrue(speech_steps(np.zeros(4000, np.float32), 500).all())
 
 
 class SpeechTest(unittest.TestCase):
@@ -82,7 +80,7 @@ class SpeechTest(unittest.TestCase):
         step = round(STEP_SECONDS * RATE)
         power = np.square(samples[: len(samples) // step * step].reshape(-1, step)).mean(axis=1)
         loud = power > power.max() / 100
-        active = speech_steps(changed)[: len(loud)]
+        active = speech_steps(changed.astype(np.float32), RATE)[: len(loud)]
         return int((loud & ~active).sum()), int(loud.sum())
 
     def test_speech_of_any_level_and_in_noise_is_kept(self) -> None:
@@ -103,36 +101,44 @@ class SpeechTest(unittest.TestCase):
         speech = self.utterances[0] * decibels(-30) / self.utterances[0].std()
         samples = noise(40, -70)
         samples[20 * RATE : 20 * RATE + len(speech)] += speech
-        active = np.flatnonzero(speech_steps(samples)) * STEP_SECONDS
+        active = np.flatnonzero(speech_steps(samples, RATE)) * STEP_SECONDS
         self.assertAlmostEqual(active[0], 19.7, delta=0.4)
         self.assertAlmostEqual(active[-1], 20.6 + len(speech) / RATE, delta=0.4)
 
-    def test_blocks_and_ranges_make_no_difference(self) -> None:
+    def test_every_step_has_a_value_at_any_length(self) -> None:
+        step = round(STEP_SECONDS * RATE)
+        samples = np.tile(np.concatenate(self.utterances), 10)
+        for length in (1, step, 511, 512, 513, BLOCK_STEPS * step + 1, BLOCK_STEPS * step + 600, 90 * RATE + 7):
+            active = speech_steps(samples[:length], RATE)
+            self.assertEqual(len(active), -(-length // step))
+        self.assertTrue(active.any())
+
+    def test_blocks_make_no_difference(self) -> None:
         samples = np.concatenate([part for speech in self.utterances for part in (speech, noise(1.7, -60))])
-        expected = speech_steps(samples)
+        expected = speech_steps(samples, RATE)
         self.assertTrue(0.2 < expected.mean() < 1)
-        activity = SpeechActivity(RATE)
-        for size, start in enumerate(range(0, len(samples), 5_000)):
-            activity.add(samples[start : start + 5_000 - size % 7])
-            activity.add(samples[start + 5_000 - size % 7 : start + 5_000])
-        activity.finish()
-        parts = [activity.speech(start, start + 333) for start in range(0, len(expected), 333)]
-        np.testing.assert_array_equal(np.concatenate(parts), expected)
+        with mock.patch("hw_asr.recognition.speech_activity.BLOCK_STEPS", 37):
+            np.testing.assert_array_equal(speech_steps(samples, RATE), expected)
 
     def test_frames_without_speech_become_the_blank(self) -> None:
         speech = self.utterances[0]
         samples = np.concatenate([np.zeros(5 * RATE, np.float32), speech, np.zeros(5 * RATE, np.float32)])
-        activity = SpeechActivity.of(samples, RATE)
+        steps = speech_steps(samples, RATE)
         log_probs = np.log(np.full((len(samples) // 640, 4), 0.25, np.float32))
-        result = activity.silence(log_probs, 0, 0.04)
+        has_speech = frames_with_speech(steps, 0, len(log_probs), 0.04)
+        np.testing.assert_array_equal(has_speech, [steps[2 * k : 2 * k + 2].any() for k in range(len(log_probs))])
+        parts = [
+            frames_with_speech(steps, first, len(log_probs[first : first + 37]), 0.04)
+            for first in range(0, len(log_probs), 37)
+        ]
+        np.testing.assert_array_equal(np.concatenate(parts), has_speech)
+        np.testing.assert_array_equal(frames_with_speech(steps, 0, 4, 0.01), np.repeat(steps[:2], 2))
+        result = silenced(log_probs, has_speech)
         silent = result[:, 0] == 0
         self.assertTrue(silent[:100].all() and silent[-100:].all())
-        middle = slice(round(5 / 0.04), round(5 / 0.04) + 10)
-        np.testing.assert_array_equal(result[middle], log_probs[middle])
+        np.testing.assert_array_equal(result[has_speech], log_probs[has_speech])
         self.assertTrue(np.allclose(np.exp(result).sum(axis=1), 1))
-        again = SpeechActivity.of(samples, RATE)
-        parts = [again.silence(log_probs[start : start + 37], start, 0.04) for start in range(0, len(log_probs), 37)]
-        np.testing.assert_array_equal(np.concatenate(parts), result)
+        self.assertTrue(np.isfinite(result).all())
 
 
 if __name__ == "__main__":

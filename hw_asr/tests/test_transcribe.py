@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import unittest
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import torch
 
 from hw_asr.datasets.audio import read_audio
 from hw_asr.models.forward import run_model
-from hw_asr.tests.transcribe_case import TranscribeCase
+from hw_asr.tests.transcribe_case import ROOT, TranscribeCase
 
 
 class TranscribeTest(TranscribeCase):
@@ -71,10 +73,68 @@ class TranscribeTest(TranscribeCase):
         self.assertEqual(sorted(times), times)
         self.assertLessEqual(times[-1], entry["duration"])
 
-    def test_without_any_reference_it_says_so(self) -> None:
+    def test_without_references_a_few_transcripts_are_printed(self) -> None:
         entries, printed = self.run_test("-t", str(self.audio))
         self.assertEqual(33, len(entries))
         self.assertIn("no references: transcripts only", printed)
+        few = self.folder / "few"
+        few.mkdir()
+        for number in range(20):
+            shutil.copy(self.audio / f"{number:02d}.opus", few)
+        entries, printed = self.run_test("-t", str(few))
+        for entry in entries:
+            self.assertIn(
+                f"{Path(entry['audio_path']).name}: {entry['pred_text_beam_search'][0][0].strip()}\n", printed
+            )
+        self.assertNotIn("WER", printed)
+
+    def test_a_manifest_instead_of_a_folder(self) -> None:
+        manifest = self.folder / "data" / "list.jsonl"
+        rows = [{"path": f"audio/{number:02d}.opus", "text": "Some WORDS!", "speaker": "ann"} for number in range(3)]
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        entries, _ = self.run_test("-t", str(manifest))
+        self.assertEqual([("some words", "ann")] * 3, [(each["ground_truth"], each["speaker"]) for each in entries])
+
+    @unittest.skipUnless(sys.platform == "linux", "names of any bytes")
+    def test_file_names_that_are_not_text(self) -> None:
+        folder = self.folder / "names"
+        folder.mkdir()
+        name = os.fsdecode(b"caf\xe9.opus")
+        shutil.copy(self.audio / "00.opus", folder / name)
+        places = {option: str(self.folder / option[2:]) for option in ("--srt", "--vtt", "--report")}
+        entries, _ = self.run_test("-t", str(folder), *(part for pair in places.items() for part in pair))
+        self.assertEqual(str(folder / name), entries[0]["audio_path"])
+        self.assertTrue((self.folder / "srt" / os.fsdecode(b"caf\xe9.srt")).is_file())
+        self.assertTrue((self.folder / "report").is_file())
+
+    def test_a_damaged_recording_has_a_warning_and_strict_refuses_it(self) -> None:
+        folder = self.folder / "damaged"
+        folder.mkdir()
+        shutil.copy(self.audio / "00.opus", folder)
+        path = folder / "cut.wav"
+        for seconds in (2, 70):  # also one that is recognised in chunks
+            soundfile.write(path, np.resize(read_audio(self.audio / "01.opus", 16000), seconds * 16000), 16000)
+            path.write_bytes(path.read_bytes()[: round(0.9 * path.stat().st_size)])
+            with self.subTest(seconds=seconds):
+                entries, printed = self.run_test("-t", str(folder))
+                entry = entries[1]
+                self.assertIn("cut off", entry["warning"])
+                self.assertTrue(entry["pred_text_argmax"])
+                self.assertIn(f"cut.wav: {entry['warning']}", printed)
+                self.assertNotIn("warning", entries[0])
+                entries, printed = self.run_test("-t", str(folder), "--strict", code=3)
+                self.assertIn("cut off", entries[1]["error"])
+                self.assertNotIn("pred_text_argmax", entries[1])
+                self.assertIn("1 of 2 recordings could not be read", printed)
+
+    def test_silence_has_no_words(self) -> None:
+        path = self.folder / "silence.wav"
+        soundfile.write(path, 1e-3 * np.random.default_rng(0).standard_normal(70 * 16000), 16000)
+        entries, printed = self.run_test("-t", str(path))
+        self.assertEqual(("", [], []), (entries[0]["pred_text_argmax"], entries[0]["words"], entries[0]["segments"]))
+        self.assertIn("silence.wav: (no speech)", printed)
+        entries, _ = self.run_test("-t", str(path), "--keep-silence")
+        self.assertTrue(entries[0]["pred_text_argmax"])
 
     def test_broken_recordings_are_entries_and_do_not_end_the_run(self) -> None:
         folder = self.folder / "mixed"
@@ -106,6 +166,9 @@ class TranscribeTest(TranscribeCase):
             (["-t", "no/such/folder"], 1, "no/such/folder"),
             (["-t", str(self.audio), "-b", "0"], 2, "--batch-size: expected 1 or more, got 0"),
             (["-t", str(self.audio), "-c", "no.json"], 2, "no.json: no such file"),
+            (["-t", str(self.audio), "-r", str(ROOT / "README.md")], 1, "README.md: not a checkpoint"),
+            (["-t", str(self.audio), "-r", str(self.checkpoint.parent)], 1, "is a directory; give one of its checkp"),
+            (["-t", str(ROOT / "README.md")], 1, "README.md"),
             (["-t", str(self.audio), *alphabet], 1, "another architecture or alphabet"),
             ([], 2, "no split other than train"),
         ):
@@ -115,16 +178,24 @@ class TranscribeTest(TranscribeCase):
                 self.assertNotIn("Traceback", printed)
 
     def test_long_recordings_are_recognised_in_pieces(self) -> None:
-        samples = np.concatenate([read_audio(path, 16000) for path in sorted(self.audio.iterdir())[:16]])
+        samples = np.concatenate([read_audio(path, 16000) for path in sorted(self.audio.iterdir())])
         path = self.folder / "long.wav"
         soundfile.write(path, samples, 16000)
         whole, _ = self.run_test("-t", str(path), "--chunk-seconds", "100")
-        pieces, _ = self.run_test("-t", str(path), "--chunk-seconds", "15")
-        self.assertGreater(whole[0]["duration"], 20)
+        pieces, _ = self.run_test("-t", str(path), "--chunk-seconds", "15", "--srt", str(self.folder / "long"))
+        self.assertGreater(whole[0]["duration"], 45)
         from rapidfuzz.distance import Levenshtein
 
         texts = whole[0]["pred_text_argmax"], pieces[0]["pred_text_argmax"]
         self.assertLess(Levenshtein.distance(*texts), 0.01 * len(texts[0]))
+        segments = pieces[0]["segments"]
+        self.assertGreater(len(segments), 1)
+        beam = pieces[0]["pred_text_beam_search"][0][0]
+        self.assertEqual(" ".join(segment["text"] for segment in segments), beam)
+        times = [time for segment in segments for time in (segment["start"], segment["end"])]
+        self.assertEqual(sorted(times), times)
+        subtitles = (self.folder / "long" / "long.srt").read_text().replace("\n", "")
+        self.assertIn(pieces[0]["words"][-1]["word"], subtitles)
 
     def test_pieces_of_a_recording_are_on_its_clock(self) -> None:
         parts = [read_audio(self.audio / f"{number:02d}.opus", 16000) for number in range(2)]
