@@ -161,9 +161,7 @@ def _attempt(source: Source, part: Path) -> None:
         if size is not None and total != size:
             raise AttemptError(f"the server announces {total} bytes, expected {size}")
         if total is not None and total > (source.limit or MAX_BYTES):
-            raise DownloadError(
-                f"{source.shown}: {total} bytes, where at most {source.limit or MAX_BYTES} are expected"
-            )
+            raise DownloadError(f"{source.shown}: {total} bytes, expected at most {source.limit or MAX_BYTES}")
         _check_space(part, (total or 0) - start)
         _remember_version(part, response.headers)
         received = receive(response, part, start, total, source)
