@@ -16,7 +16,7 @@ from hw_asr.commands.output_files import check_directory, check_file, write_all_
 from hw_asr.commands.partial_results import PartialResults, key_of
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.datasets.custom import CustomAudioDataset
-from hw_asr.datasets.folder import recordings
+from hw_asr.datasets.folder import find_recordings
 from hw_asr.datasets.loader import make_loader
 from hw_asr.datasets.recording import Damage, Recording
 from hw_asr.datasets.samplers import SequentialBatchSampler
@@ -278,7 +278,7 @@ def _sources(options: argparse.Namespace, config: ExperimentConfig, model: Wavef
 def _given(path: Path, model: WaveformModel) -> list[Utterance]:
     """Return the recordings of a folder, of one file, or of a manifest."""
     if path.suffix.lower() not in MANIFESTS or not path.is_file():
-        return recordings(path)
+        return find_recordings(path).utterances
     selection = CustomAudioDataset(path).select(model.text_encoder.normalize)
     for reason, count in selection.dropped.items():
         logger.warning("%s: %d left out: %s", path, count, reason)

@@ -14,11 +14,6 @@ from hw_asr.types import Selection, Utterance
 logger = logging.getLogger(__name__)
 
 
-def recordings(path: Path) -> list[Utterance]:
-    """List the recordings of a directory, or of one file, with their durations: see `find_recordings`."""
-    return find_recordings(path).utterances
-
-
 def find_recordings(path: Path) -> Selection:
     """List the recordings of a directory, or of one file, with their durations, and count the files left out.
 

@@ -14,7 +14,7 @@ from hw_asr.datasets import an4 as an4_module
 from hw_asr.datasets import fsdd as fsdd_module
 from hw_asr.datasets import librispeech as librispeech_module
 from hw_asr.datasets import ljspeech as ljspeech_module
-from hw_asr.datasets.folder import recordings
+from hw_asr.datasets.folder import find_recordings
 from hw_asr.datasets.manifest import DataError
 from hw_asr.runtime.download import DownloadError
 from hw_asr.tests import corpus_trees as trees
@@ -191,22 +191,22 @@ class TestRecordings(CorpusCase):
     def test_all_folder_layouts(self) -> None:
         good, bad = trees.noise(self.root / "audio" / "a.wav"), self.root / "audio" / "b.flac"
         bad.write_bytes(b"")
-        plain = recordings(self.root / "audio")
+        plain = find_recordings(self.root / "audio").utterances
         self.assertEqual(
             [(each.id, each.text, each.duration) for each in plain], [("a.wav", None, 0.5), ("b.flac", None, 0)]
         )
         (self.root / "transcriptions").mkdir()
         (self.root / "transcriptions" / "a.txt").write_text("As written.")
-        self.assertEqual([each.text for each in recordings(self.root)], ["As written.", None])
+        self.assertEqual([each.text for each in find_recordings(self.root).utterances], ["As written.", None])
         alone = good.rename(self.root / "strange.name")
-        self.assertEqual(recordings(alone)[0].duration, 0.5)
-        self.assertEqual(recordings(bad)[0].duration, 0.0)
+        self.assertEqual(find_recordings(alone).utterances[0].duration, 0.5)
+        self.assertEqual(find_recordings(bad).utterances[0].duration, 0.0)
 
     def test_empty_folders(self) -> None:
         with self.assertRaisesRegex(DataError, "no such file or directory"):
-            recordings(self.root / "gone")
+            find_recordings(self.root / "gone")
         with self.assertRaisesRegex(DataError, "no recordings here or below"):
-            recordings(self.root)
+            find_recordings(self.root)
 
 
 class TestDownloadedCorpora(CorpusCase):

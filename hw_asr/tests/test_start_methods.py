@@ -26,14 +26,14 @@ from pathlib import Path
 def main(method, folder):
     multiprocessing.set_start_method(method)
     import torch
-    from hw_asr.datasets.folder import recordings
+    from hw_asr.datasets.folder import find_recordings
     from hw_asr.datasets.loader import make_loader
     from hw_asr.datasets.manifest import DataError
     from hw_asr.datasets.samplers import SequentialBatchSampler
     from hw_asr.datasets.speech import SpeechDataset
     from hw_asr.text.encoder import CTCCharTextEncoder
 
-    dataset = SpeechDataset(recordings(Path(folder)), CTCCharTextEncoder(), 8000)
+    dataset = SpeechDataset(find_recordings(Path(folder)).utterances, CTCCharTextEncoder(), 8000)
     def loader(num_workers):
         return make_loader(dataset, SequentialBatchSampler(2, dataset.durations), num_workers)
 
