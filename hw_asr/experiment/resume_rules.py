@@ -24,6 +24,8 @@ _FIXED = (
 _SCHEDULE = ("lr_scheduler", "trainer.scheduler_step", "optimizer.args.lr")
 _REMEDY = "undo the change, or start a new run from these weights with -c CONFIG -r CHECKPOINT"
 
+State = Mapping[str, Any]
+"""A checkpoint: tensors and plain data."""
 Options = Sequence[Mapping[str, Any]]
 """Settings of each parameter group of an optimiser, as the config gives them."""
 
@@ -69,16 +71,23 @@ def forget_best(config: ExperimentConfig, saved: Any, progress: Progress) -> Non
         progress.best, progress.epochs_without_improvement = None, 0
 
 
-def schedule_changed(config: ExperimentConfig, saved: Any, fresh: Any, restored: Any) -> bool:
-    """Whether the schedule has to be derived anew: its settings or the length of the run are not what they were.
+def schedule_changed(config: ExperimentConfig, fresh: Any, state: State, num_processes: int) -> bool:
+    """Whether the schedule has to be derived anew, because its settings or the length of the run have changed.
 
-    `fresh` and `restored` are the states of the schedule of the config, and of that in the checkpoint.
+    `fresh` is the state of the schedule that the config gives, `state` the checkpoint. Epochs, their length and the
+    number of processes matter only to a schedule that has a length.
     """
-    lengths = [[(state or {}).get(name) for name in LENGTHS] for state in (fresh, restored)]
-    if (fresh is None) != (restored is None) or lengths[0] != lengths[1]:
-        return True
+    restored, saved = state.get("lr_scheduler"), state.get("config")
+    if fresh is None or not isinstance(restored, Mapping) or not isinstance(state.get("progress"), Mapping):
+        return (fresh is None) != (restored is None)
+    keys: tuple[str, ...] = _SCHEDULE
+    if any(name in fresh for name in LENGTHS):
+        before = state["progress"].get("num_processes", 1)
+        if before != num_processes or any(fresh.get(name) != restored.get(name) for name in LENGTHS):
+            return True
+        keys = (*_SCHEDULE, "trainer.epochs", "trainer.len_epoch")
     changed = _differences(saved, config.raw) if isinstance(saved, Mapping) else []
-    return fresh is not None and any(_is_below(path, _SCHEDULE) for path, _, _ in changed)
+    return any(_is_below(path, keys) for path, _, _ in changed)
 
 
 def _is_below(path: str, keys: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,7 +98,9 @@ class Experiment:
                 f"{source}: written by another program and cannot be continued; to fine-tune from its weights: "
                 "train.py -c config.json -r CHECKPOINT"
             )
-        fresh = self.learner.schedule.state_dict()
+        new_schedule = schedule_changed(self._config, self.learner.schedule.state_dict(), state, self._processes.size)
+        if new_schedule:
+            state = {**state, "lr_scheduler": None}
         progress, optimizer, saved = self.learner.progress, self.learner.step.optimizer, state.get("config")
         with restoring(source):
             state = self._checked(state, source)
@@ -106,7 +109,7 @@ class Experiment:
             rate = optimizer.param_groups[0]["lr"]
             apply_changes(self._config, saved, optimizer, self._options)
             forget_best(self._config, saved, progress)
-        if schedule_changed(self._config, saved, fresh, state.get("lr_scheduler")):
+        if new_schedule:
             self._derive_schedule(rate)
         self._writer_state = state.get("writers") or {}
 
@@ -130,6 +133,8 @@ class Experiment:
             group.update(options)
         self.learner.schedule = build_schedule(self._config, optimizer, settings)
         self.learner.schedule.advance_to(self.learner.schedule.place(progress, settings.steps_per_epoch))
+        if math.isclose(rate, optimizer.param_groups[0]["lr"]):
+            return
         logger.warning(
             "learning-rate schedule derived anew for %d epochs of %d steps: the rate at step %d is %.3g, was %.3g",
             settings.epochs, settings.steps_per_epoch, progress.step, optimizer.param_groups[0]["lr"], rate,

@@ -13,6 +13,7 @@ from torch import nn
 from hw_asr.commands.train_request import rate_assignments
 from hw_asr.config import ConfigError, ExperimentConfig, parse
 from hw_asr.experiment import components
+from hw_asr.experiment.resume_rules import schedule_changed
 from hw_asr.experiment.schedules import build_schedule, check_schedule
 from hw_asr.experiment.validation import examine
 from hw_asr.tests.training_case import TrainingCase, make_config, outcome, run_dir
@@ -164,6 +165,34 @@ class ContinuedRunTest(TrainingCase):
         output = self.train(place, "-r", last)
         self.assertIn("nothing to do: all 2 epochs", output)
         self.assertNotIn("derived anew", output)
+        cosine = 'lr_scheduler={"type":"CosineAnnealingLR","args":{"T_max":"auto"}}'
+        self.train(place, "-r", last, "--set", "trainer.epochs=3", "--set", cosine)
+        schedule = outcome(place)[0]["lr_scheduler"]
+        self.assertEqual((schedule["T_max"], schedule["last_epoch"]), (15, 15))
+
+    def test_what_changes_a_schedule(self) -> None:
+        def changed(schedule: Any, now: dict[str, Any], num_processes: int = 1) -> bool:
+            raw = config(schedule).raw
+            optimizer = components.build_optimizer(parse(raw), Model())
+            state = build_schedule(parse(raw), optimizer, settings()).state_dict()
+            checkpoint = {"config": raw, "lr_scheduler": state, "progress": {"num_processes": 1}}
+            new = parse({**raw, **now})
+            fresh = build_schedule(new, components.build_optimizer(new, Model()), settings()).state_dict()
+            return schedule_changed(new, fresh, checkpoint, num_processes)
+
+        cycle = {"type": "OneCycleLR", "args": {"max_lr": 2.0}}
+        step = {"type": "StepLR", "args": {"step_size": 2}}
+        # The length of a run may stay the same by chance: twice the epochs, on twice the processes.
+        longer = {"trainer": {**make_config(Path())["trainer"], "epochs": 8}}
+        for schedule, now, processes, expected in (
+            (cycle, {}, 1, False), (cycle, {}, 2, True), (cycle, longer, 1, True),
+            (cycle, {"lr_scheduler": None}, 1, True), (cycle, {"lr_scheduler": step}, 1, True), (step, {}, 2, False),
+            (step, longer, 1, False),
+            (step, {"lr_scheduler": {"type": "StepLR", "args": {"step_size": 3}}}, 1, True),
+            (None, longer, 2, False),
+        ):  # fmt: skip
+            with self.subTest(schedule=schedule, now=now, processes=processes):
+                self.assertEqual(changed(schedule, now, processes), expected)
 
 
 if __name__ == "__main__":
