@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from hw_asr.decoders.prefix_tree import COLUMNS, enlarged
 from hw_asr.decoders.texts import Texts, make_texts
 from hw_asr.types import Hypothesis
 
+_score = itemgetter(Hypothesis._fields.index("score"))
 GROUPS_PER_THREAD = 4
 """So many groups of utterances does each thread get: few calls, and an even load."""
 
@@ -95,23 +96,27 @@ class BatchSearch:
             fused_scores(texts, nodes, fusion)
 
     def _hypotheses(self, texts: Texts) -> list[list[Hypothesis]]:
-        strings = self._strings(texts)
-        log_probs, scores = texts.log_probs.tolist(), (texts.log_probs + texts.scores).tolist()
-        result, room = [], texts.scores.shape[1]
-        for index, count in enumerate(texts.counts.tolist()):
-            candidates = strings[index * room : index * room + count]
-            hypotheses = map(Hypothesis, candidates, log_probs[index], scores[index])
-            different = dict(zip(candidates, hypotheses, strict=True)).values()
-            result.append(sorted(different, key=attrgetter("score"), reverse=True)[: self._options.n_best])
+        used = np.arange(texts.scores.shape[1]) < texts.counts[:, None]
+        log_probs = texts.log_probs[used]
+        strings = self._strings(texts, texts.spans[used.ravel()])
+        scores = (log_probs + texts.scores[used]).tolist()
+        candidates = list(map(Hypothesis, strings, log_probs.tolist(), scores))
+        result, begin, n_best = [], 0, self._options.n_best
+        for count in texts.counts.tolist():
+            end = begin + count
+            different = dict(zip(strings[begin:end], candidates[begin:end], strict=True)).values()
+            result.append(sorted(different, key=_score, reverse=True)[:n_best])
+            begin = end
         return result
 
-    def _strings(self, texts: Texts) -> list[str]:
-        labels, spans = texts.labels[: texts.used[0]], texts.spans.tolist()
+    def _strings(self, texts: Texts, spans: NDArray[np.int64]) -> list[str]:
+        labels = texts.labels[: texts.used[0]]
+        begins, ends = spans[:, 0].tolist(), spans[:, 1].tolist()
         if self._code_points is None:
             symbols = [self._alphabet[label] for label in labels.tolist()]
-            return ["".join(symbols[begin:end]) for begin, end in spans]
+            return ["".join(symbols[begin:end]) for begin, end in zip(begins, ends, strict=True)]
         string = self._code_points[labels].tobytes().decode("utf-32-le", "surrogatepass")
-        return [string[begin:end] for begin, end in spans]
+        return [string[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pool": None, "_free": []}

@@ -44,14 +44,15 @@ def batch_frames(log_probs: Tensor, lengths: Tensor, num_classes: int) -> BatchF
     Raises ValueError for shapes that do not fit and DecodingError for frames that are not probability distributions.
     """
     check_shapes(log_probs, lengths, num_classes)
-    log_probs = log_probs.detach().to("cpu", torch.float64)
+    log_probs = log_probs.detach().cpu()
     num_frames = lengths.cpu().numpy().astype(np.int64)
     if log_probs.shape[1] == 0:
         empty = np.zeros(log_probs.shape[:2])
         return BatchFrames(np.zeros(log_probs.shape), empty, empty, num_frames)
-    peaks = log_probs.amax(2)
-    probs = (log_probs - peaks[:, :, None]).exp_()
-    result = BatchFrames(probs.contiguous().numpy(), peaks.contiguous().numpy(), probs.sum(2).numpy(), num_frames)
+    peaks = log_probs.amax(2).to(torch.float64).contiguous()
+    # A new tensor, which is changed in place: fresh memory costs more than the arithmetic.
+    probs = torch.empty(log_probs.shape, dtype=torch.float64).copy_(log_probs).sub_(peaks[:, :, None]).exp_()
+    result = BatchFrames(probs.numpy(), peaks.numpy(), probs.sum(2).numpy(), num_frames)
     inside = np.arange(log_probs.shape[1]) < num_frames[:, None]
     for index in np.flatnonzero((inside & ~valid_peaks(result.peaks)).any(axis=1)):
         check_frames(int(index), result.peaks[index, : num_frames[index]])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hw_asr.decoders.frames import BatchFrames, Frames
-from hw_asr.decoders.fusion import Fusion, Rows, fill_row
+from hw_asr.decoders.fusion import IN_USE, Fusion, Rows, fill_row
 from hw_asr.decoders.n_best import rank, spell_best
 from hw_asr.decoders.prefix_step import (
     ENDS_IN_BLANK,
@@ -117,6 +117,8 @@ def search(
             compact(tree, 1, work.slots[0], 1)  # leaves the empty prefix alone in the tree
             tree.nodes[0, STATE] = fusion.start_state
             if options.fused:
+                for row in range(beam_size):
+                    work.rows.states[row, IN_USE] = 0
                 fill_row(tree.nodes, 0, work.rows, 0, fusion)
         while progress[FRAME] < frames.num_frames:
             frame, half, num_nodes = progress[FRAME], progress[HALF], progress[NUM_NODES]

@@ -220,8 +220,8 @@ def commit(candidates: Candidates, scale: float, tree: Tree, num_nodes: int, bea
 def weigh(candidates: Candidates, tree: Tree, beam: Beam, new_beam: Beam, rows: Rows, fusion: Fusion) -> None:
     """Give every prefix that is new in the beam its state of the language model and a row of weights."""
     slots, ids = new_beam.slots, candidates.ids
-    for row in range(rows.states.shape[0]):
-        rows.states[row, IN_USE] = 0
+    for slot in range(beam.size):  # no other rows can be in use
+        rows.states[beam.slots[slot, ROW], IN_USE] = 0
     for place in range(new_beam.size):
         slot, symbol = ids[place] >> SLOT_SHIFT, ids[place] & CLASS_MASK
         if symbol == 0:
