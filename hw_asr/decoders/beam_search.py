@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """The arguments that all prefix beam searches have; raises ValueError for values out of range.
+    """The arguments that all prefix beam searches have, see `BeamSearchDecoder`.
 
-    beam_size: prefixes kept after each frame; n_best: texts returned, at most; symbol_floor: classes with a lower
-    log-probability are skipped in a frame, None for none; beam_threshold: prefixes that many nats below the best are
-    dropped, None for none; num_threads: None for all cores.
+    Raises ValueError for values out of range.
     """
 
     beam_size: int
@@ -96,8 +94,10 @@ class PrefixSearch:
 class BeamSearchDecoder(PrefixSearch):
     """Finds the most probable texts rather than the most probable alignments (Hannun et al. 2014, arXiv:1408.2873).
 
-    hotwords: phrases, or phrases with a boost each in nats; merely listed phrases get `hotword_weight`. For the other
-    arguments see `SearchSettings`. With symbol_floor and beam_threshold None and a beam that holds all prefixes the
+    beam_size: prefixes kept after each frame; n_best: texts returned, at most; symbol_floor: classes with a lower
+    log-probability are skipped in a frame, null for none; beam_threshold: prefixes that many nats below the best are
+    dropped, null for none; num_threads: null for all cores; hotwords: phrases, or phrases with a boost each in nats;
+    listed phrases get `hotword_weight`. Without floor and threshold, and with a beam that holds all prefixes, the
     search is exact.
     """
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from hw_asr.lm.tuning.cached_emissions import CachedEmissions
 from hw_asr.metrics import ErrorRate, text_errors
-from hw_asr.types import CTCDecoder
+from hw_asr.types import CTCDecoder, best_text
 
 _BATCH = 64
 
@@ -83,7 +83,7 @@ def evaluate(emissions: CachedEmissions, decoder: CTCDecoder, setting: Setting) 
     start = time.perf_counter()
     for log_probs, lengths, references in emissions.batches(_BATCH):
         for reference, hypotheses in zip(references, decoder(log_probs, lengths), strict=True):
-            text = hypotheses[0].text if hypotheses else ""
+            text = best_text(hypotheses)
             errors = text_errors(reference, text)
             words.add(errors.words)
             characters.add(errors.characters)
