@@ -21,6 +21,7 @@ from hw_asr.config.registry import (
     METRICS,
     SAMPLERS,
     SPECTROGRAM_AUGMENTATIONS,
+    STORAGES,
     WAVE_AUGMENTATIONS,
 )
 from hw_asr.errors import UserError
@@ -76,6 +77,9 @@ def construction_faults(config: ExperimentConfig, known: Sequence[str], *, train
     made = [metric for metric in metrics if metric is not None]
     if training:
         attempts.make("loss", lambda: components.build_loss(config))
+        storage = config.trainer.external_storage
+        if storage is not None:  # making one connects to nothing
+            attempts.make("trainer.external_storage", partial(STORAGES.build, storage))
         _make_optimizer(attempts, config, model)
         if len(made) == len(metrics) and all(is_sound(path, known) for path in ("trainer.monitor", "metrics")):
             attempts.faults += _monitor_faults(config, [name for metric in made for name in metric.names()])

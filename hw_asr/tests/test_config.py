@@ -218,6 +218,20 @@ class ValidationTest(unittest.TestCase):
         spec = {"type": "CTCCharTextEncoder", "args": {"alphabet": alphabet}}
         self.assertEqual([], self.faults(changed(f"text_encoder={json.dumps(spec)}")))
 
+    def test_storages_that_their_constructors_refuse(self) -> None:
+        for args, words in (
+            (
+                {"url": "s3://x/y", "options": {"headers": {"Authorization": "planted"}}},
+                "options.headers.Authorization: look",
+            ),
+            ({"url": "no-protocol"}, "url: expected PROTOCOL://PLACE"),
+        ):
+            spec = {"type": "FsspecStorage", "args": args}
+            faults = self.faults(changed(f"trainer.external_storage={json.dumps(spec)}"))
+            self.assertEqual(1, len(faults), faults)
+            self.assertIn(f"trainer.external_storage.args: {words}", faults[0])
+            self.assertNotIn("planted", faults[0])
+
     def test_modules(self) -> None:
         self.assert_fault(r"arch.module: cannot import 'no_such_module'", "arch.module=no_such_module")
         self.assert_fault(r"arch.type: module 'math' has no 'DeepSpeech2'", "arch.module=math")
