@@ -30,23 +30,23 @@ class Call:
 
     __slots__ = ("args", "function", "mapping", "state")
 
-    def __init__(self, function: Global, args: tuple[Any, ...]) -> None:
+    def __init__(self, function: Global, args: tuple[object, ...]) -> None:
         self.function, self.args = function, args
-        self.state: Any = None
-        self.mapping: dict[Key, Any] = {}
+        self.state: object = None
+        self.mapping: dict[Key, object] = {}
 
 
 class StorageReference(NamedTuple):
     """The persistent id of a tensor storage."""
 
-    fields: tuple[Any, ...]
+    fields: tuple[object, ...]
 
 
 class _Mark:
     """Where the arguments of an opcode begin on the stack."""
 
 
-def read_nodes(data: bytes) -> Any:
+def read_nodes(data: bytes) -> object:
     """Return the nodes of a pickle: str, int, float, bool, None, list, tuple, dict and the classes of this module.
 
     The result may be nested deeply, share parts and hold itself. Raises FormatError for what torch.save never writes.
@@ -73,19 +73,19 @@ class _Machine:
     """Stack and memo."""
 
     def __init__(self) -> None:
-        self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
+        self._stack: list[object] = []
+        self._memo: dict[int, object] = {}
 
-    def push(self, value: Any) -> None:
+    def push(self, value: object) -> None:
         self._stack.append(value)
 
-    def pop(self) -> Any:
+    def pop(self) -> object:
         if not self._stack or isinstance(self._stack[-1], _Mark):
             raise FormatError("its structure is damaged: the stack is empty")
         return self._stack.pop()
 
-    def pop_to_mark(self) -> list[Any]:
-        items: list[Any] = []
+    def pop_to_mark(self) -> list[object]:
+        items: list[object] = []
         while self._stack:
             value = self._stack.pop()
             if isinstance(value, _Mark):
@@ -97,7 +97,7 @@ class _Machine:
         items = [self.pop() for _ in range(size)]
         self.push(tuple(items[::-1]))
 
-    def top(self) -> Any:
+    def top(self) -> object:
         value = self.pop()
         self.push(value)
         return value
@@ -110,14 +110,14 @@ class _Machine:
             raise FormatError(f"its structure is damaged: no memo {index}")
         self.push(self._memo[index])
 
-    def append(self, items: list[Any]) -> None:
+    def append(self, items: list[object]) -> None:
         target = self.top()
         if isinstance(target, list):
             target += items
         elif not isinstance(target, Call):  # items of a pickled list subclass are not kept
             raise FormatError("its structure is damaged: items are added to something that is not a list")
 
-    def set_items(self, flat: list[Any]) -> None:
+    def set_items(self, flat: list[object]) -> None:
         target = self.top()
         mapping = target.mapping if isinstance(target, Call) else target
         if not isinstance(mapping, dict) or len(flat) % 2:
@@ -147,18 +147,18 @@ def _push_global(machine: _Machine, argument: str) -> None:
     machine.push(Global(module, name))
 
 
-def _push_persistent(machine: _Machine, argument: Any) -> None:
+def _push_persistent(machine: _Machine, argument: object) -> None:
     fields = machine.pop()
     if not isinstance(fields, tuple):
         raise FormatError("its structure is damaged: a storage without description")
     machine.push(StorageReference(fields))
 
 
-def _no_step(machine: _Machine, argument: Any) -> None:
+def _no_step(machine: _Machine, argument: object) -> None:
     """PROTO says nothing that matters."""
 
 
-def _constant(value: Any) -> Callable[[_Machine, Any], None]:
+def _constant(value: object) -> Callable[[_Machine, Any], None]:
     return lambda machine, argument: machine.push(value)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ _LEAVES = (type(None), bool, int, float, str, bytes)
 class _Built(NamedTuple):
     """A finished part: its value, its depth, and its parts counted with repetition."""
 
-    value: Any
+    value: object
     depth: int
     nodes: int
 
@@ -55,13 +55,13 @@ class PlainData:
         """The keys of the storages that tensors refer to."""
         return set(self._storages)
 
-    def build(self, root: Any) -> Any:
+    def build(self, root: object) -> object:
         """Return what the nodes mean, as dict, list, tuple, tensors, dtypes and leaves.
 
         Iterative, and each node once: neither depth nor sharing costs more than the file is large. Raises FormatError
         for a structure that holds itself, is nested deeper than `MAX_DEPTH`, or is too large with repetitions.
         """
-        waiting: list[tuple[Any, list[Any] | None]] = [(root, None)]
+        waiting: list[tuple[object, list[object] | None]] = [(root, None)]
         open_nodes: set[int] = set()
         while waiting:
             node, children = waiting.pop()
@@ -86,7 +86,7 @@ class PlainData:
             open_nodes.discard(id(node))
         return self._done[id(root)].value
 
-    def _value(self, node: Any, parts: list[Any]) -> Any:
+    def _value(self, node: object, parts: list[object]) -> object:
         """Return the value of a node whose children, in the order of `_children`, are `parts`."""
         if isinstance(node, Global):
             return _DTYPES.get(node)
@@ -98,7 +98,7 @@ class PlainData:
             return node
         return parts if isinstance(node, list) else tuple(parts)
 
-    def _call(self, node: Call, parts: list[Any]) -> Any:
+    def _call(self, node: Call, parts: list[object]) -> object:
         if node.function == _TENSOR:
             return self._tensor(node.args)
         if node.function == _PARAMETER:
@@ -110,11 +110,13 @@ class PlainData:
         # A pickled object of a program that wrote checkpoints with objects in them: only its config is wanted.
         return parts[0] if parts and isinstance(parts[0], dict) else None
 
-    def _tensor(self, args: tuple[Any, ...]) -> Tensor:
+    def _tensor(self, args: tuple[object, ...]) -> Tensor:
         if len(args) < 4 or not isinstance(args[0], StorageReference):
             raise FormatError("a tensor without storage")
         offset, size, stride = args[1:4]
-        numbers = (offset, *size, *stride) if isinstance(size, tuple) and isinstance(stride, tuple) else (None,)
+        if not (isinstance(offset, int) and isinstance(size, tuple) and isinstance(stride, tuple)):
+            raise FormatError("a tensor of impossible size")
+        numbers = (offset, *size, *stride)
         if not all(type(number) is int and 0 <= number < 2**62 for number in numbers) or len(size) != len(stride):
             raise FormatError("a tensor of impossible size")
         storage = self._storage(args[0])
@@ -147,12 +149,12 @@ class PlainData:
         return elements
 
 
-def _weight(node: Any) -> int:
+def _weight(node: object) -> int:
     """Return how many parts a node itself counts for; a long string counts as several."""
     return 1 + (len(node) // 32 if isinstance(node, (str, bytes)) else 0)
 
 
-def _children(node: Any) -> list[Any]:
+def _children(node: object) -> list[object]:
     """Return the parts of a node that become data."""
     if isinstance(node, Call):
         return _call_children(node)
@@ -163,7 +165,7 @@ def _children(node: Any) -> list[Any]:
     return []
 
 
-def _call_children(node: Call) -> list[Any]:
+def _call_children(node: Call) -> list[object]:
     if node.function == _TENSOR:
         return []
     if node.function in (_PARAMETER, _SIZE):
@@ -179,11 +181,12 @@ def _takes_items(node: Call) -> bool:
     return bool(node.args) and isinstance(node.args[-1], (dict, list))
 
 
-def _dict(node: Call, parts: list[Any]) -> dict[Any, Any]:
-    first: dict[Any, Any] = {}
+def _dict(node: Call, parts: list[object]) -> dict[object, object]:
+    first: dict[object, object] = {}
     if _takes_items(node):
         items, *parts = parts
-        pairs = items.items() if isinstance(items, dict) else items
+        pairs = list(items.items()) if isinstance(items, dict) else items
+        assert isinstance(pairs, list), "see _takes_items"
         for pair in pairs:
             if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], (str, int, float)):
                 raise FormatError("a dict made of something that is not pairs of key and value")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ def restoring(source: Path) -> Iterator[None]:
         raise CheckpointError(f"{source}: its training state cannot be restored: {reason}") from error
 
 
-def matching(saved: object, own: Mapping[str, Any], name: str, source: Path) -> dict[str, Any]:
+def matching(saved: object, own: Mapping[str, object], name: str, source: Path) -> dict[str, object]:
     """Return the entries of a saved state that `own`, the state of the object itself, has too.
 
     Entries may be missing or unknown, as in files of other versions; unknown ones are left out. Raises CheckpointError
@@ -54,7 +53,7 @@ def _check(saved: object, own: object, name: str, source: Path) -> None:
 
 def check_optimizer(saved: object, optimizer: torch.optim.Optimizer, source: Path) -> None:
     """Raise CheckpointError unless `saved` is a state of this optimizer: its groups, and a state per parameter."""
-    groups: list[dict[str, Any]] = optimizer.state_dict()["param_groups"]
+    groups: list[dict[str, object]] = optimizer.state_dict()["param_groups"]
     if not isinstance(saved, Mapping) or not {"state", "param_groups"} <= saved.keys():
         raise CheckpointError(f"{source}: its optimizer state has no `state` and `param_groups`")
     found = saved["param_groups"]

@@ -11,8 +11,8 @@ from torch import Tensor
 from hw_asr.checkpoints.errors import CheckpointError
 
 
-def check_tensors(state_dict: object, source: Path) -> None:
-    """Raise CheckpointError unless `state_dict` maps names to dense tensors of real numbers."""
+def check_tensors(state_dict: object, source: Path) -> dict[str, Tensor]:
+    """Return `state_dict`; CheckpointError unless it maps names to dense tensors of real numbers."""
     if not isinstance(state_dict, Mapping):
         raise CheckpointError(f"{source}: its weights are not a mapping of names to tensors")
     for name, value in state_dict.items():
@@ -20,3 +20,4 @@ def check_tensors(state_dict: object, source: Path) -> None:
             raise CheckpointError(f"{source}: a weight is named {name!r:.60}, expected a string")
         if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_complex():
             raise CheckpointError(f"{source}: weight {name!r:.60} is not a dense tensor of real numbers")
+    return dict(state_dict)

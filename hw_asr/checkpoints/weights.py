@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,18 +12,18 @@ from hw_asr.checkpoints.errors import CheckpointError
 from hw_asr.checkpoints.tensors import check_tensors
 
 
-def load_weights(model: torch.nn.Module, state_dict: Mapping[str, Any], source: Path) -> None:
+def load_weights(model: torch.nn.Module, state_dict: Mapping[str, object], source: Path) -> None:
     """Load weights into a model. Raises CheckpointError when they do not fit."""
     model.load_state_dict(check_weights(model, state_dict, source))
 
 
-def check_weights(model: torch.nn.Module, state_dict: Mapping[str, Any], source: Path) -> dict[str, Tensor]:
+def check_weights(model: torch.nn.Module, state_dict: Mapping[str, object], source: Path) -> dict[str, Tensor]:
     """Return the weights under the model's names (`module.` of DataParallel is removed). The model may be on `meta`.
 
     Raises CheckpointError listing the differences between checkpoint and model.
     """
-    check_tensors(state_dict, source)
-    weights: dict[str, Tensor] = {name.removeprefix("module."): value for name, value in state_dict.items()}
+    tensors = check_tensors(state_dict, source)
+    weights = {name.removeprefix("module."): value for name, value in tensors.items()}
     own = model.state_dict()
     faults = [f"the checkpoint lacks {name}" for name in own if name not in weights]
     faults += [f"the model has no {name}" for name in weights if name not in own]

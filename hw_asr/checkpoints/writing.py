@@ -6,7 +6,7 @@ import errno
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 
@@ -21,7 +21,7 @@ _REASONS = {
 }
 
 
-def save_checkpoint(state: Mapping[str, Any], path: Path, *copies: Path) -> None:
+def save_checkpoint(state: Mapping[str, object], path: Path, *copies: Path) -> None:
     """Write `state`, which holds tensors and plain data only, to `path` and, as hard links, to `copies`.
 
     A kill at any instant leaves each name with either its old or its new content.
@@ -50,7 +50,7 @@ def link_checkpoint(source: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def _save(state: dict[str, Any], file: IO[bytes]) -> None:
+def _save(state: dict[str, object], file: IO[bytes]) -> None:
     """Write with torch, which reports a failed write as a RuntimeError of its own: raise the OSError instead."""
     recorded = _Recorded(file)
     try:
@@ -68,7 +68,7 @@ class _Recorded:
         self._file = file
         self.error: OSError | None = None
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Write; return the number of bytes."""
         try:
             return self._file.write(data)
