@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import hw_asr.storage  # noqa: F401  -- fills the registry
 from hw_asr.config.registry import STORAGES
@@ -108,7 +108,7 @@ def nearest_of(name: str, known: Collection[str]) -> str:
     return f"; nearest of {len(known)}: {', '.join(close)}" if close else f"; none of {len(known)} is near; see `list`"
 
 
-def _best_faults(best: Any) -> list[str]:
+def _best_faults(best: object) -> list[str]:
     if best is None:
         return []
     if not isinstance(best, dict) or not isinstance(best.get("run"), str):

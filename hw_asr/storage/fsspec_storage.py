@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw_asr.config.registry import STORAGES
 from hw_asr.runtime.atomic_files import write_and_rename
@@ -27,6 +27,9 @@ from hw_asr.storage.external import (
 )
 from hw_asr.storage.runs import RunId, is_safe_name
 from hw_asr.storage.secrets import forbid_secrets, from_environment, secrets_in
+
+if TYPE_CHECKING:  # imported when a storage is opened
+    from fsspec import AbstractFileSystem
 
 _MD5_SUFFIX = ".md5"
 
@@ -54,7 +57,7 @@ class FsspecStorage(ExternalStorage):
         forbid_secrets(options or {}, "options")
         self._url, self._options, self._attempts = url.rstrip("/"), options or {}, attempts
         self._first_wait = first_wait
-        self._opened: tuple[Any, str] | None = None
+        self._opened: tuple[AbstractFileSystem, str] | None = None
 
     def __repr__(self) -> str:
         return f"FsspecStorage({self._url!r})"
@@ -133,7 +136,7 @@ class FsspecStorage(ExternalStorage):
             self._replace(fs, part, f"{directory}/{target}", md5)
         return True
 
-    def _replace(self, fs: Any, part: str, place: str, md5: str) -> None:
+    def _replace(self, fs: AbstractFileSystem, part: str, place: str, md5: str) -> None:
         # Without an MD5 beside it a file is checked by size alone, so none must outlive the content it is for.
         stored = _md5_place(place)
         if fs.exists(stored):
@@ -161,11 +164,11 @@ class FsspecStorage(ExternalStorage):
         named = [(info["name"].rstrip("/").rpartition("/")[2], info) for info in infos if info["type"] == kind]
         return sorted((pair for pair in named if is_safe_name(pair[0])), key=lambda pair: pair[0])
 
-    def _open(self) -> tuple[Any, str]:
+    def _open(self) -> tuple[AbstractFileSystem, str]:
         if self._opened is None:
             from fsspec.core import url_to_fs
 
-            options = from_environment(self._options)
+            options = {key: from_environment(value) for key, value in self._options.items()}
             with self._errors("open it"):
                 try:
                     fs, root = url_to_fs(self._url, **options)
@@ -192,7 +195,7 @@ def _md5_place(place: str) -> str:
     return f"{directory}/.{name}{_MD5_SUFFIX}"
 
 
-def _modified(info: Mapping[str, Any]) -> float:
+def _modified(info: Mapping[str, object]) -> float:
     for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
         value = info.get(key)
         if isinstance(value, datetime):

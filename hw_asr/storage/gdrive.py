@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hw_asr.config.registry import STORAGES
 from hw_asr.storage.backoff import Backoff
@@ -25,10 +25,13 @@ from hw_asr.storage.external import (
 from hw_asr.storage.gdrive_auth import Login
 from hw_asr.storage.gdrive_errors import Gone
 from hw_asr.storage.gdrive_public import PublicFolder
-from hw_asr.storage.gdrive_session import ENDPOINT, FOLDER, IS_FOLDER, Session, quote
+from hw_asr.storage.gdrive_session import ENDPOINT, FOLDER, IS_FOLDER, Item, Session, quote
 from hw_asr.storage.gdrive_transfer import download_content, upload_content
 from hw_asr.storage.runs import RunId, is_safe_name
 from hw_asr.storage.secrets import require_encrypted
+
+if TYPE_CHECKING:  # imported only for Google Drive, without annotations
+    from googleapiclient.http import HttpRequest, MediaUpload
 
 _ATTEMPTS_FOR_A_WHOLE_FILE = 3
 logger = logging.getLogger(__name__)
@@ -167,7 +170,7 @@ class GDriveStorage(ExternalStorage):
         present = sorted(session.children([folder], titles), key=lambda item: (item["title"] == name, _modified(item)))
         target = present.pop() if present else None
 
-        def make_request(media: Any) -> Any:
+        def make_request(media: MediaUpload) -> HttpRequest:
             if target is None:
                 return session.insert(hidden, folder, media)
             return session.update(target["id"], media=media)
@@ -189,7 +192,7 @@ class GDriveStorage(ExternalStorage):
             except StorageError as error:
                 logger.warning("%s of run %s: a second file of that name stays on Google Drive: %s", name, run, error)
 
-    def _items(self, session: Session, run: RunId) -> dict[str, dict[str, Any]]:
+    def _items(self, session: Session, run: RunId) -> dict[str, Item]:
         folders = [self._folder]
         for title in run:
             folders = [item["id"] for item in session.children(folders, f"{IS_FOLDER} and title = {quote(title)}")]
@@ -216,9 +219,9 @@ class GDriveStorage(ExternalStorage):
         return Backoff(attempts or self._attempts, self._first_wait)
 
 
-def _described(item: dict[str, Any]) -> RemoteFile:
+def _described(item: Item) -> RemoteFile:
     return RemoteFile(item["title"], int(item["fileSize"]), item.get("md5Checksum"), _modified(item))
 
 
-def _modified(item: dict[str, Any]) -> float:
+def _modified(item: Item) -> float:
     return datetime.fromisoformat(item["modifiedDate"].replace("Z", "+00:00")).timestamp()

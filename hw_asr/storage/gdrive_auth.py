@@ -10,14 +10,19 @@ import contextlib
 import logging
 import sys
 import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hw_asr.runtime.atomic_files import OWNER_ONLY, write_and_rename
 from hw_asr.runtime.optional import optional_import
 from hw_asr.storage.external import StorageError
 from hw_asr.storage.gdrive_errors import translated
 from hw_asr.storage.secrets import is_available, read_json
+
+if TYPE_CHECKING:  # imported only for Google Drive, without annotations
+    from oauth2client.client import Credentials, Storage
+    from pydrive2.auth import GoogleAuth
 
 READ_SCOPE = "https://www.googleapis.com/auth/drive.readonly"
 WRITE_SCOPE = "https://www.googleapis.com/auth/drive"
@@ -40,7 +45,7 @@ class Login:
         key, client = self._service_account_key, self._client_secrets
         return (key is not None and is_available(key)) or (client is not None and client.expanduser().is_file())
 
-    def authorize(self, write: bool) -> Any:
+    def authorize(self, write: bool) -> GoogleAuth:
         """Return a pydrive2 GoogleAuth with credentials for reading, or for writing as well.
 
         A service account is preferred for reading, which it can do without a person; a personal account for writing,
@@ -61,7 +66,7 @@ class Login:
             + f"; {_HELP}; training without exports has trainer.external_storage null"
         )
 
-    def _service_account(self, reference: str, scope: str) -> Any:
+    def _service_account(self, reference: str, scope: str) -> GoogleAuth:
         key = read_json(reference, "service account key")
         if key.get("type") != "service_account":
             raise StorageError(
@@ -73,14 +78,14 @@ class Login:
             "service_config": {"client_json_dict": key, "client_user_email": ""},
             "oauth_scope": [scope],
         }
-        auth = _google_auth()(settings=settings, http_timeout=self._timeout)
+        auth = _google_auth(settings, self._timeout)
         try:
             auth.ServiceAuth()
         except Exception as error:  # whatever the key parser meets; its text may quote the key
             raise StorageError(f"service account key: cannot be used ({type(error).__name__}); {_HELP}") from None
         return auth
 
-    def _personal_account(self, path: Path, scope: str) -> Any:
+    def _personal_account(self, path: Path, scope: str) -> GoogleAuth:
         secrets = read_json(str(path), "client credentials")
         client = secrets.get("installed") or secrets.get("web")
         if not isinstance(client, dict) or not {"client_id", "client_secret"} <= set(client):
@@ -101,7 +106,7 @@ class Login:
             "oauth_scope": [scope],
             "get_refresh_token": True,
         }
-        auth = _google_auth()(settings=settings, http_timeout=self._timeout)
+        auth = _google_auth(settings, self._timeout)
         store = _token_store(token_path(path))
         auth.credentials = store.get()
         if auth.credentials is None or not auth.credentials.scopes & {scope, WRITE_SCOPE}:
@@ -110,7 +115,7 @@ class Login:
         auth.credentials.set_store(store)
         return auth
 
-    def _ask(self, auth: Any, path: Path, scope: str) -> Any:
+    def _ask(self, auth: GoogleAuth, path: Path, scope: str) -> Credentials:
         """Let a person consent in any browser, on this machine or another; returns oauth2client credentials."""
         access = "read and write" if scope == WRITE_SCOPE else "read"
         if not (sys.stdin is not None and sys.stdin.isatty()):
@@ -141,11 +146,11 @@ class Login:
                 raise StorageError("Google Drive: the code is not valid (any more); try again") from None
 
 
-def _google_auth() -> Any:
-    """Return the class pydrive2.auth.GoogleAuth; raises MissingPackageError when PyDrive2 is not installed."""
+def _google_auth(settings: Mapping[str, object], timeout: float) -> GoogleAuth:
+    """Return a client that is not yet logged in; raises MissingPackageError when PyDrive2 is not installed."""
     with optional_import("Google Drive", "PyDrive2", "gdrive"):
         from pydrive2.auth import GoogleAuth
-    return GoogleAuth
+    return GoogleAuth(settings=settings, http_timeout=timeout)
 
 
 def token_path(client_secrets: Path) -> Path:
@@ -153,14 +158,14 @@ def token_path(client_secrets: Path) -> Path:
     return client_secrets.with_name(f"{client_secrets.stem}.token.json")
 
 
-def _token_store(path: Path) -> Any:
+def _token_store(path: Path) -> Storage:
     """Return an oauth2client Storage over `path`, mode 600, which survives a place that cannot be written."""
     from oauth2client.client import Credentials, Storage
 
     class TokenStore(Storage):  # type: ignore[misc]
         """Refreshed tokens are put here by oauth2client."""
 
-        def locked_get(self) -> Any:
+        def locked_get(self) -> Credentials | None:
             """Return the stored credentials, None when there are none."""
             try:
                 return Credentials.new_from_json(path.read_text(encoding="utf-8"))
@@ -169,7 +174,7 @@ def _token_store(path: Path) -> Any:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise StorageError(f"{path}: is no stored login ({type(error).__name__}); delete it") from None
 
-        def locked_put(self, credentials: Any) -> None:
+        def locked_put(self, credentials: Credentials) -> None:
             """Store credentials; where the place is read-only they last as long as the process."""
             try:
                 with write_and_rename(path, "w", OWNER_ONLY) as file:

@@ -6,9 +6,12 @@ import http.client
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hw_asr.storage.external import StorageError, StorageUnavailable
+
+if TYPE_CHECKING:  # imported only for Google Drive, without annotations
+    from httplib2 import Response
 
 _TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
 _TRANSIENT_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "sharingRateLimitExceeded", "backendError"}
@@ -55,15 +58,15 @@ def translated() -> Iterator[None]:
     except HttpError as error:
         raise reply_error(error.resp, error.content) from None
     except HttpAccessTokenRefreshError as error:
-        raise _login_error(error) from None
+        raise _login_error(error.status, str(error)) from None
     except (httplib2.ServerNotFoundError, ConnectionRefusedError) as error:
         raise Unreachable(f"Google Drive: no connection ({type(error).__name__}); is there a network?") from None
     except (OSError, httplib2.HttpLib2Error, http.client.HTTPException) as error:
         raise StorageUnavailable(f"Google Drive: the connection broke ({type(error).__name__})") from None
 
 
-def reply_error(reply: Any, content: bytes) -> StorageError:
-    """Return the error for a reply, an httplib2.Response, that is no success."""
+def reply_error(reply: Response, content: bytes) -> StorageError:
+    """Return the error for a reply that reports a failure."""
     reason = _reason(content)
     message = f"Google Drive answered {reply.status}{f' {reason}' if reason else ''}"
     if reply.status in _TRANSIENT_STATUS or reason in _TRANSIENT_REASONS:
@@ -83,17 +86,17 @@ def _reason(content: bytes) -> str | None:
     return reason if isinstance(reason, str) and (reason in _ADVICE or reason in _TRANSIENT_REASONS) else None
 
 
-def _retry_after(reply: Any) -> float:
+def _retry_after(reply: Response) -> float:
     value = reply.get("retry-after", "")
     return float(value) if value.isdigit() else 0.0
 
 
-def _login_error(error: Any) -> StorageError:
-    if error.status is None or error.status in _TRANSIENT_STATUS:
-        return StorageUnavailable(f"Google's login service answered {error.status}")
-    if "invalid_grant" in str(error):
+def _login_error(status: int | None, reason: str) -> StorageError:
+    if status is None or status in _TRANSIENT_STATUS:
+        return StorageUnavailable(f"Google's login service answered {status}")
+    if "invalid_grant" in reason:
         return StorageError(
             "Google refuses the login (invalid_grant): it was revoked, has expired, or the key was deleted; for a "
             "personal account delete the stored token and log in again, for a service account make a new key"
         )
-    return StorageError(f"Google refuses the login ({error.status}); are these the credentials of an existing client?")
+    return StorageError(f"Google refuses the login ({status}); are these the credentials of an existing client?")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import StorageUnavailable
 from hw_asr.storage.gdrive_errors import ExistsError, Unreachable, translated
+
+if TYPE_CHECKING:  # they are imported only for Google Drive, and have no annotations
+    from googleapiclient.http import HttpRequest, MediaUpload
+    from pydrive2.auth import GoogleAuth
 
 ENDPOINT = "https://www.googleapis.com/"
 FOLDER = "application/vnd.google-apps.folder"
@@ -18,10 +22,29 @@ _ITEM_FIELDS = "id,title,mimeType,fileSize,md5Checksum,createdDate,modifiedDate,
 _MAX_PARENTS = 40  # in one query, whose length is limited
 
 
+class Parent(TypedDict):
+    """A folder that holds an item."""
+
+    id: str
+
+
+class Item(TypedDict, total=False):
+    """Drive's description of a file or folder, with the keys of `_ITEM_FIELDS`; folders have no size and no MD5."""
+
+    id: str
+    title: str
+    mimeType: str
+    fileSize: str
+    md5Checksum: str
+    createdDate: str
+    modifiedDate: str
+    parents: list[Parent]
+
+
 class Session:
     """Sends requests as one login; `make_backoff` gives the patience for each of them."""
 
-    def __init__(self, auth: Any, endpoint: str, make_backoff: Callable[[], Backoff]) -> None:
+    def __init__(self, auth: GoogleAuth, endpoint: str, make_backoff: Callable[[], Backoff]) -> None:
         from googleapiclient.discovery import build_from_document
         from googleapiclient.discovery_cache import get_static_doc
 
@@ -51,7 +74,7 @@ class Session:
         self.http.close()
         self.http = self._auth.Get_Http_Object()
 
-    def call(self, request: Any) -> Any:
+    def call(self, request: HttpRequest) -> Any:
         """Execute a request that may be repeated without harm; raises StorageError."""
 
         def once() -> Any:
@@ -64,7 +87,7 @@ class Session:
 
         return self._make_backoff().retry(once)
 
-    def children(self, parents: list[str], condition: str) -> Iterator[dict[str, Any]]:
+    def children(self, parents: list[str], condition: str) -> Iterator[Item]:
         """What lies in folders, by id, and meets a condition of Drive's query language."""
         for start in range(0, len(parents), _MAX_PARENTS):
             within = " or ".join(f"{quote(parent)} in parents" for parent in parents[start : start + _MAX_PARENTS])
@@ -112,12 +135,12 @@ class Session:
             self.call(self.files.insert(body=body, fields=_ITEM_FIELDS, supportsAllDrives=True))
         return folder_id
 
-    def insert(self, title: str, parent: str, media: Any) -> Any:
+    def insert(self, title: str, parent: str, media: MediaUpload) -> HttpRequest:
         """Return a request that makes a file."""
         body = {"title": title, "mimeType": "application/octet-stream", "parents": [{"id": parent}]}
         return self.files.insert(body=body, media_body=media, fields=_ITEM_FIELDS, supportsAllDrives=True)
 
-    def update(self, file_id: str, title: str | None = None, media: Any = None) -> Any:
+    def update(self, file_id: str, title: str | None = None, media: MediaUpload | None = None) -> HttpRequest:
         """Return a request that gives a file another title or content; it keeps its id."""
         body = {} if title is None else {"title": title}
         return self.files.update(
@@ -134,7 +157,7 @@ class Session:
         file_id: str = self.call(self.files.generateIds(maxResults=1, space="drive"))["ids"][0]
         return file_id
 
-    def trash(self, file_id: str) -> Any:
+    def trash(self, file_id: str) -> HttpRequest:
         """Return a request that moves a file to the trash."""
         return self.files.trash(fileId=file_id, supportsAllDrives=True)
 

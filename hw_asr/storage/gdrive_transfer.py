@@ -8,13 +8,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import Progress, RemoteFile, StorageUnavailable, verify
 from hw_asr.storage.gdrive_errors import BadRequestError, Gone, reply_error, translated
-from hw_asr.storage.gdrive_session import Session
+from hw_asr.storage.gdrive_session import Item, Session
+
+if TYPE_CHECKING:  # imported only for Google Drive, without annotations
+    from googleapiclient.http import HttpRequest, MediaUpload
 
 CHUNK_BYTES = 8 << 20
 """A multiple of 256 KiB, as Drive demands. Memory of a transfer is a few times this."""
@@ -69,11 +72,11 @@ def _fetch(session: Session, uri: str, file: IO[bytes], size: int, backoff: Back
 
 def upload_content(
     session: Session,
-    make_request: Callable[[Any], Any],
+    make_request: Callable[[MediaUpload], HttpRequest],
     file: IO[bytes],
     backoff: Backoff,
     progress: Progress | None,
-) -> dict[str, Any]:
+) -> Item:
     """Send what `file` holds; `make_request` maps a media body to an insert or update request.
 
     Always in a resumable session, however small: a single request whose reply is lost may make the file twice. Returns
@@ -106,11 +109,11 @@ def upload_content(
         if progress is not None:
             progress(done, media.size())
         if stored is not None:
-            description: dict[str, Any] = stored
+            description: Item = stored
             return description
 
 
-def _chunks(file: IO[bytes]) -> Any:
+def _chunks(file: IO[bytes]) -> MediaUpload:
     from googleapiclient.http import MediaIoBaseUpload
 
     class Chunks(MediaIoBaseUpload):  # type: ignore[misc]

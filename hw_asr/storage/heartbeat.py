@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from hw_asr.storage.exporter import ExportedFile
 from hw_asr.storage.external import ExternalStorage, StorageError
@@ -65,7 +66,9 @@ class Heartbeat:
         try:
             before = read_status(self._storage, self._run)
             if before is not None:
-                self._status = self._status.next_beat(checkpoint=before.checkpoint, step=before.step, md5=before.md5)
+                self._status = replace(
+                    self._status, checkpoint=before.checkpoint, step=before.step, md5=before.md5
+                ).next_beat()
             write_status(self._storage, self._run, self._status)
         except StorageError as error:
             logger.warning("the status of run %s cannot be written now: %s", self._run, error)
@@ -77,7 +80,7 @@ class Heartbeat:
             return
         with self._changed:
             if file.step >= self._status.step:
-                self._status = self._status.next_beat(checkpoint=file.name, step=file.step, md5=file.md5)
+                self._status = replace(self._status, checkpoint=file.name, step=file.step, md5=file.md5).next_beat()
                 self._news = True
                 self._changed.notify_all()
 
@@ -85,7 +88,7 @@ class Heartbeat:
         """Write the last status: `stopped` for a run that can be continued, else `finished` after `epochs`."""
         with self._changed:
             self._closing = True
-            self._status = self._status.next_beat(state=state, epochs=epochs)
+            self._status = replace(self._status, state=state, epochs=epochs).next_beat()
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(60)
@@ -96,7 +99,7 @@ class Heartbeat:
                 self._changed.wait_for(lambda: self._news or self._closing, self._status.interval)
                 last = self._closing
                 self._news = False
-                self._status = self._status.next_beat(best=self._best())
+                self._status = replace(self._status, best=self._best()).next_beat()
                 status = self._status
             try:
                 if self._is_taken_over():

@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from hw_asr.storage.external import ExternalStorage
 from hw_asr.storage.runs import RunId, is_safe_name
@@ -45,9 +45,9 @@ class RunStatus:
     best: str = ""
     """The best value of `trainer.monitor` so far, for people."""
 
-    def next_beat(self, **changes: Any) -> RunStatus:
+    def next_beat(self) -> RunStatus:
         """Return the status to write next."""
-        return replace(self, beat=self.beat + 1, **changes)
+        return replace(self, beat=self.beat + 1)
 
 
 def write_status(storage: ExternalStorage, run: RunId, status: RunStatus) -> None:

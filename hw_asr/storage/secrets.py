@@ -8,7 +8,6 @@ import re
 import urllib.error
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from hw_asr.runtime.web import RedirectError, open_url
@@ -31,20 +30,24 @@ _SECRET_VALUES = {
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def from_environment(value: Any) -> Any:
+def from_environment(value: object) -> object:
     """Replace "$NAME", also inside objects, by the environment variable; StorageError when it is not set."""
     if isinstance(value, Mapping):
         return {key: from_environment(item) for key, item in value.items()}
     if isinstance(value, list):
         return [from_environment(item) for item in value]
-    if not (isinstance(value, str) and value.startswith("$")):
+    return _expanded(value) if isinstance(value, str) else value
+
+
+def _expanded(value: str) -> str:
+    if not value.startswith("$"):
         return value
     if value[1:] not in os.environ:
         raise StorageError(f"environment variable {value[1:]} is not set; the external storage's settings refer to it")
     return os.environ[value[1:]]
 
 
-def forbid_secrets(options: Mapping[str, Any], path: str) -> None:
+def forbid_secrets(options: Mapping[str, object], path: str) -> None:
     """Raise ValueError when a value looks like a secret, by its key or by itself; configs are copied into every run."""
     for key, value in options.items():
         if isinstance(value, Mapping):
@@ -58,7 +61,7 @@ def forbid_secrets(options: Mapping[str, Any], path: str) -> None:
             )
 
 
-def secrets_in(value: Any, path: str = "") -> list[str]:
+def secrets_in(value: object, path: str = "") -> list[str]:
     """List the places of a JSON value, as `path: what`, that hold a secret in themselves; none of it is quoted.
 
     Found are passwords and signatures in addresses, authorization headers, private keys and access keys.
@@ -72,7 +75,7 @@ def secrets_in(value: Any, path: str = "") -> list[str]:
     return [f"{path}: holds {what}" for what, pattern in _SECRET_VALUES.items() if pattern.search(value)][:1]
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: object) -> Iterator[str]:
     """Yield the strings of a value and of lists and mappings in it."""
     if isinstance(value, str):
         yield value
@@ -103,13 +106,13 @@ def require_encrypted(url: str, what: str) -> None:
         raise ValueError(f"{what}: expected an https:// address")
 
 
-def read_json(reference: str, what: str) -> dict[str, Any]:
+def read_json(reference: str, what: str) -> dict[str, object]:
     """Read a JSON object from a path, an address, or "$NAME": a variable with the JSON itself or one of the former.
 
     Raises StorageError that calls it `what`, and quotes neither the content nor more of an address than its host.
     """
     place = f"environment variable {reference[1:]}" if reference.startswith("$") else f"{reference!r}"
-    text: str = from_environment(reference).strip()
+    text = _expanded(reference).strip()
     if not text.startswith("{"):
         if is_url(text):
             place = urlsplit(text).hostname or "an address"
