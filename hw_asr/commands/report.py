@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -74,7 +75,8 @@ class _LocalRun:
             )
         directory = self._path.parent.absolute()
         self.title = f"{directory.parent.name}: {directory.name}"
-        self.default_output = self._path.with_name("report.html")
+        beside = self._path.with_name("report.html")  # a run may lie in a read-only place, such as a Kaggle input
+        self.default_output = beside if os.access(directory, os.W_OK) else Path(beside.name)
 
     def metrics(self) -> Path:
         return self._path
