@@ -47,6 +47,7 @@ def link_checkpoint(source: Path, target: Path) -> None:
             shutil.copyfileobj(file, copy)
         return
     part.replace(target)
+    part.unlink(missing_ok=True)  # renaming does nothing when both names are links to one file
     sync_directory(target.parent)
 
 

@@ -85,6 +85,7 @@ class DirectoryStorage(ExternalStorage):
         try:
             part.hardlink_to(directory / source)
             part.replace(directory / target)
+            part.unlink(missing_ok=True)  # renaming does nothing when both names are links to one file
         except OSError:
             part.unlink(missing_ok=True)
             return False

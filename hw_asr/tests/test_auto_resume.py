@@ -168,7 +168,7 @@ class DirectoryTest(AutoResumeCase):
         shutil.rmtree(self.remote / "tones")
         save_checkpoint({"state_dict": {}}, self.remote / "tones/run/last.pth")
         output = self.train(self.machine(self.spec), *COMMAND[:-2], code=1)
-        self.assertIn("written by another program, it cannot be continued", output)
+        self.assertIn("written by another program and cannot be continued", output)
         (self.remote / "tones/run/last.pth").write_bytes(b"PK damaged")
         output = self.train(self.machine(self.spec), *COMMAND[:-2], code=1)
         self.assertRegex(output, "error: run tones:run in .*: last.pth is damaged")

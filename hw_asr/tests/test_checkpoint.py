@@ -16,7 +16,7 @@ import torch
 
 from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
 from hw_asr.checkpoints.weights import load_weights
-from hw_asr.checkpoints.writing import save_checkpoint
+from hw_asr.checkpoints.writing import link_checkpoint, save_checkpoint
 from hw_asr.config.registry import MODELS
 from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_asr.tests.published_layout import NAME, SECRET, write_published
@@ -45,6 +45,12 @@ class CheckpointTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         self.path = self.folder / "last.pth"
+
+    def test_a_link_that_exists_already_leaves_nothing_behind(self) -> None:
+        path, other = self.folder / "last.pth", self.folder / "previous.pth"
+        save_checkpoint({"state_dict": {}}, path, other)
+        link_checkpoint(path, other)
+        self.assertEqual(sorted(file.name for file in self.folder.iterdir()), ["last.pth", "previous.pth"])
 
     def test_round_trip(self) -> None:
         state = {
