@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 FOLDER = Path(__file__).resolve().parent
-LONG = ("resume", "auto_resume", "watching", "processes", "writer_backends", "quickstart", "faults", "extending", "start_methods")
+LONG = (
+    "resume", "auto_resume", "watching", "processes", "writer_backends", "quickstart", "faults", "extending",
+    "start_methods",
+)  # fmt: skip
 """Modules that start first, because they take longest."""
 
 
