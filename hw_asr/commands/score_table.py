@@ -9,15 +9,14 @@ from typing import Any
 from hw_asr.metrics import ErrorRate, text_errors
 from hw_asr.recognition.recogniser import BEST_FIRST
 from hw_asr.recognition.timing import Seconds
+from hw_asr.report.results import LABELS, PREFIX, best_text
 from hw_asr.runtime.console import aligned
 from hw_asr.runtime.printable import printable_line
 
-PREFIX = "pred_text_"
 MOST_SHOWN = 20
 """Transcripts printed of recordings without references."""
 MOST_LISTED = 10
 """Damaged or unreadable recordings listed."""
-_NAMES = {"argmax": "argmax", "beam_search": "beam search", "lm_beam_search": "beam search + LM"}
 _HEADER = ["decoder", "CER mean", "CER corpus", "WER mean", "WER corpus", "S", "D", "I", "words", "decoding"]
 
 
@@ -27,18 +26,10 @@ def totals(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, ErrorRat
     for entry in entries:
         for name in entry.get("wer", ()):
             rates = result.setdefault(name, {"cer": ErrorRate(), "wer": ErrorRate()})
-            errors = text_errors(entry["ground_truth"], best_text(entry, name))
+            errors = text_errors(entry["ground_truth"], best_text(entry, name) or "")
             rates["cer"].add(errors.characters)
             rates["wer"].add(errors.words)
     return result
-
-
-def best_text(entry: Mapping[str, Any], decoder: str) -> str:
-    """Return an entry's text by a decoder; "" when it found none."""
-    found = entry[f"{PREFIX}{decoder}"]
-    if isinstance(found, str):
-        return found
-    return str(found[0][0]) if found else ""
 
 
 def summary(entries: Sequence[Mapping[str, Any]], seconds: Seconds) -> str:
@@ -64,14 +55,14 @@ def shown_text(entry: Mapping[str, Any]) -> str:
     """Return the text of the most elaborate decoder, or a note that there is none."""
     names = [key.removeprefix(PREFIX) for key in entry if key.startswith(PREFIX)]
     best = next((name for name in BEST_FIRST if name in names), names[0])
-    return best_text(entry, best).strip() or "(no speech)"
+    return (best_text(entry, best) or "").strip() or "(no speech)"
 
 
 def _table(scores: Mapping[str, dict[str, ErrorRate]], seconds: Seconds) -> str:
     rows = [_HEADER]
     for name, rates in scores.items():
         spent = seconds.decoding.get(name, 0.0)
-        rows.append([_NAMES.get(name, name), *_rates(rates), f"{spent:.2f} s"])
+        rows.append([LABELS.get(name, name), *_rates(rates), f"{spent:.2f} s"])
     return aligned(rows)
 
 

@@ -1,4 +1,4 @@
-"""Words and phrases that are to be recognised more readily: an automaton over characters."""
+"""Words and phrases that get a boost: an automaton over characters."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hw_asr.types import TextEncoder
 
 
 class Hotwords:
-    """Adds a boost, in nats, for every time a phrase stands in the text as whole words (Aho and Corasick 1975).
+    """Adds a boost, in nats, for every occurrence of a phrase in the text, as whole words (Aho and Corasick 1975).
 
-    A part of the boost is lent to every character of a phrase that has begun and taken back when it is not finished,
-    so that the phrase survives in the beam.
+    Part of the boost is added with every character of a phrase and removed when the phrase is not completed, so that
+    the phrase survives in the beam.
     """
 
     def __init__(self, boosts: Mapping[str, float], alphabet: Sequence[str]) -> None:
@@ -81,9 +81,9 @@ class Hotwords:
 def read_hotwords(
     hotwords: Mapping[str, float] | Sequence[str] | None, weight: float, text_encoder: TextEncoder
 ) -> dict[str, float]:
-    """Normalise phrases and give each its boost: its own, or `weight` for those that are merely listed.
+    """Return the normalised phrases with their boosts: their own, or `weight` for listed phrases.
 
-    Raises ValueError naming a phrase of which the alphabet leaves nothing.
+    Raises ValueError naming a phrase without any character of the alphabet.
     """
     given = hotwords if isinstance(hotwords, Mapping) else dict.fromkeys(hotwords or (), weight)
     boosts = {}

@@ -35,8 +35,8 @@ class LanguageModelFileError(UserError):
 def resolve(name_or_path: str, directory: Path, base_url: str = BASE_URL) -> Path:
     """Return the file of a language model: a path, a file in `directory`, or a LibriSpeech name.
 
-    What a name stands for is downloaded to `directory` once, unpacked, and lower-cased if the name asks for it; the
-    download stays beside it. Raises LanguageModelFileError when there is no such file or it cannot be unpacked.
+    The file of a name is downloaded to `directory` once, unpacked, and lower-cased if the name has that prefix; the
+    download is kept beside it. Raises LanguageModelFileError when there is no such file or it cannot be unpacked.
     """
     for path in (Path(name_or_path), directory / name_or_path):
         if path.is_file():
@@ -66,9 +66,7 @@ def _unpack(source: Path, target: Path, lowercase: bool) -> None:
                 file.write(block.lower() if lowercase else block)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         source.unlink()
-        raise LanguageModelFileError(
-            f"{source}: damaged ({error}); it was removed, run again to download it afresh"
-        ) from error
+        raise LanguageModelFileError(f"{source}: damaged ({error}) and removed; run again to download it") from error
 
 
 def _blocks(source: Path, description: str) -> Iterator[bytes]:
