@@ -21,7 +21,7 @@ def average_checkpoints(paths: Sequence[Path], output: Path) -> None:
     save_checkpoint({**kept, "state_dict": state_dict}, output)
 
 
-def average(state_dicts: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str, Any]:
+def average(state_dicts: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str, object]:
     """Return the mean of every floating-point tensor, running statistics included; other tensors are the last one's.
 
     Raises CheckpointError when names or shapes differ; the message names the files of `paths`.

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from hw_asr.metrics import text_errors
 from hw_asr.recognition.results import Result
 from hw_asr.types import Utterance
 
 
-def entry_of(utterance: Utterance, result: Result) -> dict[str, Any]:
+def entry_of(utterance: Utterance, result: Result) -> dict[str, object]:
     """Return the entry of a transcribed utterance, with error rates if it has a reference.
 
     The times in a piece of a recording are those of the whole recording.
     """
     texts = {name: found[0].text if found else "" for name, found in result.by_decoder.items()}
-    entry: dict[str, Any] = {"audio_path": utterance.audio_path, "duration": round(result.duration, 3)}
+    entry: dict[str, object] = {"audio_path": utterance.audio_path, "duration": round(result.duration, 3)}
     start = utterance.offset or 0.0
     if utterance.offset is not None:
         entry["offset"] = utterance.offset
@@ -46,9 +45,9 @@ def entry_of(utterance: Utterance, result: Result) -> dict[str, Any]:
     return entry
 
 
-def failed_entry(utterance: Utterance, reason: str) -> dict[str, Any]:
+def failed_entry(utterance: Utterance, reason: str) -> dict[str, object]:
     """Return the entry of an utterance that could not be read."""
-    entry: dict[str, Any] = {"audio_path": utterance.audio_path, "duration": None}
+    entry: dict[str, object] = {"audio_path": utterance.audio_path, "duration": None}
     if utterance.offset is not None:
         entry["offset"] = utterance.offset
     if utterance.text is not None:

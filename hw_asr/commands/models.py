@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from hw_asr.storage.catalogue import BEST, LATEST, Catalogue, choose, nearest_of
 from hw_asr.storage.external import UNKNOWN_SIZE, Progress, RemoteFile, RemoteRun, StorageError
@@ -52,7 +51,7 @@ class _Summary:
     status: RunStatus | None
     is_best: bool
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         status = self.status
         return {
             "run": str(self.run), "modified": _iso(self.modified), "best": self.is_best, "size": self.size,

@@ -65,7 +65,7 @@ def _probe(directory: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_entries(entries: Sequence[dict[str, Any]], path: Path, advice: str) -> None:
+def write_entries(entries: Sequence[dict[str, object]], path: Path, advice: str) -> None:
     """Write output.json, which appears whole.
 
     File names that are not valid text keep their bytes: a byte 0xe9 is written as the JSON escape of a lone surrogate,

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hw_asr.commands.output_files import writing
 from hw_asr.runtime.atomic_files import open_regular
@@ -41,11 +40,11 @@ class PartialResults:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, source: str, utterance: Utterance) -> dict[str, Any] | None:
+    def find(self, source: str, utterance: Utterance) -> dict[str, object] | None:
         """Return the entry of an utterance of a split or folder; None when there is none or the file has changed."""
         return self._entries.get(_identity(source, utterance))
 
-    def add(self, source: str, utterance: Utterance, entry: dict[str, Any]) -> None:
+    def add(self, source: str, utterance: Utterance, entry: dict[str, object]) -> None:
         """Keep an entry; raises OutputError when it cannot be written."""
         identity = _identity(source, utterance)
         with writing(self.path, "--output", f"; {len(self)} results are kept, run the same command again to continue"):
@@ -61,7 +60,7 @@ class PartialResults:
         """Delete the file, once the output is written."""
         self.path.unlink(missing_ok=True)
 
-    def _append(self, line: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, object]) -> None:
         content = json.dumps(line).encode() + b"\n"
         if self._file.write(content) < len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -69,7 +68,7 @@ class PartialResults:
             os.fsync(self._file.fileno())
             self._last_sync = time.monotonic()
 
-    def _read(self, key: str) -> dict[str, dict[str, Any]]:
+    def _read(self, key: str) -> dict[str, dict[str, object]]:
         """Return the entries of an earlier run with this key, and cut off a line that it did not finish."""
         try:
             content = self.path.read_bytes()
@@ -93,7 +92,7 @@ class PartialResults:
         return entries
 
 
-def key_of(parts: Mapping[str, Any], files: Mapping[str, Path]) -> str:
+def key_of(parts: Mapping[str, object], files: Mapping[str, Path]) -> str:
     """Return a digest of a run's settings (JSON values) and of the sizes and times of the files it depends on."""
     states = {name: [str(path.absolute()), *_state(path)] for name, path in files.items()}
     text = json.dumps([parts, states], sort_keys=True, default=str)

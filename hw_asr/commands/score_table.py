@@ -51,7 +51,7 @@ def summary(entries: Sequence[Mapping[str, Any]], seconds: Seconds) -> str:
     return "\n".join(lines + _left_out(entries, bool(scores)) + _damaged(entries))
 
 
-def shown_text(entry: Mapping[str, Any]) -> str:
+def shown_text(entry: Mapping[str, object]) -> str:
     """Return the text of the most elaborate decoder, or a note that there is none."""
     names = [key.removeprefix(PREFIX) for key in entry if key.startswith(PREFIX)]
     best = next((name for name in BEST_FIRST if name in names), names[0])
@@ -93,7 +93,7 @@ def _left_out(entries: Sequence[Mapping[str, Any]], any_reference: bool) -> list
     return lines
 
 
-def _damaged(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+def _damaged(entries: Sequence[Mapping[str, object]]) -> list[str]:
     damaged = [f"{entry['audio_path']}: {entry['warning']}" for entry in entries if "warning" in entry]
     title = f"{len(damaged)} of {len(entries)} recordings have a warning; they were transcribed as far as possible:"
     return _listed(title, damaged) if damaged else []

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 class Start(NamedTuple):
     """What training starts from: the whole state of a run, or only weights; and the file it comes from."""
 
-    state: dict[str, Any] | None = None
+    state: dict[str, object] | None = None
     source: Path = Path()
     weights: Weights | None = None
 
@@ -90,7 +90,7 @@ def train(request: Request) -> int:
 
 def _find_run(config: ExperimentConfig, processes: Processes) -> Continuation:
     """Find the run that `--auto-resume` continues, on the main process; the others get to know it."""
-    found: list[Any] = [Continuation(None)]
+    found: list[object] = [Continuation(None)]
     if processes.is_main:
         set_up_logging(config.trainer.verbosity)
         found = [find_run(config)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -131,7 +130,7 @@ class _Check:
                 config, self._run = read_request(request)
                 return config
             return None
-        raw: dict[str, Any] = override(read_json(request.config), request.assignments)
+        raw: dict[str, object] = override(read_json(request.config), request.assignments)
         with self._noted():
             if request.learning_rate is not None:
                 raw = override(raw, rate_assignments(raw, request.learning_rate))

@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     if len(partial):
         logger.info("%s: continuing after %d results; --overwrite starts anew", partial.path, len(partial))
     run_of = _Run(recogniser, model, settings, partial, strict=options.strict)
-    entries: list[dict[str, Any]] = []
+    entries: list[dict[str, object]] = []
     tables = []
     try:
         for source in sources:
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     return SOME_FAILED if failed else 0
 
 
-def _finish(options: argparse.Namespace, entries: list[dict[str, Any]], tables: list[str]) -> None:
+def _finish(options: argparse.Namespace, entries: list[dict[str, object]], tables: list[str]) -> None:
     """Print the tables and write what was asked for besides output.json."""
     print("\n".join(tables))
     print(f"transcripts: {options.output}")
@@ -122,7 +122,7 @@ class _Run:
         self._recogniser, self._model, self._settings = recogniser, model, settings
         self._partial, self._strict = partial, strict
 
-    def transcribe(self, source: Source) -> tuple[list[dict[str, Any]], Seconds]:
+    def transcribe(self, source: Source) -> tuple[list[dict[str, object]], Seconds]:
         """Return one entry per utterance, in their order, and the time taken for those that are new."""
         normalize = self._model.text_encoder.normalize
         utterances = [
@@ -146,7 +146,7 @@ class _Run:
 
     def _new_entries(
         self, utterances: Sequence[Utterance], source: Source, spent: Seconds, progress: _Progress
-    ) -> Iterator[tuple[Utterance, dict[str, Any]]]:
+    ) -> Iterator[tuple[Utterance, dict[str, object]]]:
         """Transcribe long recordings one at a time, then the others in batches of similar durations."""
         limit = self._settings.chunk_seconds
         for utterance in utterances:
@@ -165,7 +165,7 @@ class _Run:
                 yield failure.utterance, failed_entry(failure.utterance, failure.reason)
             yield from self._batch_entries(batch, spent)
 
-    def _batch_entries(self, batch: Batch, spent: Seconds) -> Iterator[tuple[Utterance, dict[str, Any]]]:
+    def _batch_entries(self, batch: Batch, spent: Seconds) -> Iterator[tuple[Utterance, dict[str, object]]]:
         """Transcribe a batch; what is long although its header said otherwise goes through the network by itself."""
         lengths = batch.sample_lengths.tolist()
         rows = [row[:length].numpy() for row, length in zip(batch.samples, lengths, strict=True)]
@@ -178,7 +178,7 @@ class _Run:
             if self._recogniser.is_long(recording):
                 yield utterance, entry_of(utterance, self._recogniser.recognise(recording, spent))
 
-    def _long_entry(self, utterance: Utterance, spent: Seconds, progress: _Progress) -> dict[str, Any]:
+    def _long_entry(self, utterance: Utterance, spent: Seconds, progress: _Progress) -> dict[str, object]:
         try:
             recording = self._recogniser.read(utterance.audio_path)
         except UserError as error:

@@ -35,7 +35,7 @@ class CustomAudioDataset(FilteredCorpus):
         max_text_length: int | None = None,
     ) -> None:
         super().__init__(limit, max_audio_length, max_text_length)
-        self._data: list[dict[str, Any]] | Path = Path(data) if isinstance(data, str) else data
+        self._data: list[dict[str, object]] | Path = Path(data) if isinstance(data, str) else data
         self._data_dir, self._root_dir = data_dir, root_dir
 
     @property

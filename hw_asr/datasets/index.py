@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -180,7 +179,7 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _entry(utterance: Utterance, directory: Path) -> dict[str, Any]:
+def _entry(utterance: Utterance, directory: Path) -> dict[str, object]:
     return {
         "id": utterance.id,
         "path": Path(os.path.relpath(utterance.audio_path, directory)).as_posix(),

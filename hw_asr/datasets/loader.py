@@ -34,7 +34,7 @@ _HAS_SIGNAL_MASKS = hasattr(signal, "sigwaitinfo")
 
 def make_loader(
     dataset: SpeechDataset, batch_sampler: BatchSampler, num_workers: int, pin_memory: bool = False
-) -> DataLoader[Example | Failure]:
+) -> SpeechLoader:
     """Return a loader of `Batch`es in the sampler's order.
 
     Workers run as long as the loader exists. Iterating does not change the global random state. The iteration raises

@@ -69,7 +69,7 @@ def parse_entries(entries: Sequence[Entry], directory: Path, source: str) -> Sel
     return Selection(utterances, {"entry malformed": len(problems)} if problems else {})
 
 
-def _parse(content: Any, directory: Path) -> Utterance:
+def _parse(content: object, directory: Path) -> Utterance:
     if not isinstance(content, Mapping):
         raise TypeError(f'expected an object such as {{"path": ..., "text": ...}}, got {content!r:.60}')
     values = {name: next((content[key] for key in keys if key in content), None) for name, keys in _KEYS.items()}
@@ -101,7 +101,7 @@ def _seconds(name: str, value: Any) -> float | None:
     return seconds
 
 
-def _text(name: str, value: Any) -> str | None:
+def _text(name: str, value: object) -> str | None:
     if value is None:
         return None
     if name != "text" and isinstance(value, (int, float)):

@@ -8,7 +8,6 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from hw_asr.datasets.audio import EXTENSIONS
 from hw_asr.datasets.manifest import PATH_KEYS, DataError, Entry
@@ -132,6 +131,6 @@ def _parse_json(text: str, path: Path) -> list[Entry]:
     return as_entries(objects)
 
 
-def as_entries(objects: Sequence[Mapping[str, Any]]) -> list[Entry]:
+def as_entries(objects: Sequence[Mapping[str, object]]) -> list[Entry]:
     """Number the objects of a list."""
     return [Entry(f"entry {number}", content) for number, content in enumerate(objects, 1)]

@@ -45,7 +45,7 @@ class Named:
     """`-c` of a command that also takes a checkpoint."""
     assignments: Sequence[str] = ()
     """`--set KEY=VALUE`."""
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
     """A whole config that is not applied; what the received one has in common with it is trusted."""
     trust: Trust = field(default_factory=Trust)
 
@@ -61,12 +61,12 @@ class CheckpointConfig(NamedTuple):
 class _Read(NamedTuple):
     """A config as it was read, its source, and the top-level sections that the person's overlay replaced."""
 
-    raw: dict[str, Any]
+    raw: dict[str, object]
     source: str
     overlaid: frozenset[str] = frozenset()
 
 
-def for_training(checkpoint: Path, named: Named, state: Mapping[str, Any] | None = None) -> CheckpointConfig:
+def for_training(checkpoint: Path, named: Named, state: Mapping[str, object] | None = None) -> CheckpointConfig:
     """Return the config to continue a run with. `state` is the loaded checkpoint, if the caller has it.
 
     Raises ConfigError with every fault; an effect that is not allowed is one.
@@ -82,7 +82,7 @@ def for_evaluation(
     checkpoint: Path,
     named: Named,
     reads_split: Callable[[str], bool],
-    state: Mapping[str, Any] | None = None,
+    state: Mapping[str, object] | None = None,
 ) -> CheckpointConfig:
     """Return the config to run a checkpoint's model with; `reads_split` tells which splits' data the command reads.
 
@@ -103,7 +103,7 @@ def for_evaluation(
     return CheckpointConfig(config, source, effects(raw))
 
 
-def _read(checkpoint: Path, named: Named, state: Mapping[str, Any] | None) -> _Read:
+def _read(checkpoint: Path, named: Named, state: Mapping[str, object] | None) -> _Read:
     """Return the config beside the checkpoint, else the one inside, under overlay and assignments."""
     path = Run.of_checkpoint(checkpoint).config_path
     if path.is_file():
@@ -113,16 +113,16 @@ def _read(checkpoint: Path, named: Named, state: Mapping[str, Any] | None) -> _R
         if not isinstance(embedded, Mapping):
             raise ConfigError([f"{path}: no such file, and the checkpoint holds no config; name one with -c"])
         raw, source = _as_json(embedded, checkpoint), f"config in {checkpoint}"
-    overlaid: Mapping[str, Any] = {}
+    overlaid: Mapping[str, object] = {}
     if named.overlay is not None:
         overlaid = read_json(named.overlay)
         raw, source = overlay(raw, overlaid), f"{source} with {named.overlay}"
     return _Read(override(raw, named.assignments), source, frozenset(overlaid))
 
 
-def _as_json(embedded: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
+def _as_json(embedded: Mapping[str, object], checkpoint: Path) -> dict[str, object]:
     try:
-        raw: dict[str, Any] = json.loads(json.dumps(embedded))
+        raw: dict[str, object] = json.loads(json.dumps(embedded))
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError([f"the config in {checkpoint} is not JSON: {error}"]) from error
     return raw
@@ -175,13 +175,13 @@ def _refusal(effect: Effect) -> str:
     )
 
 
-def _without_unread_data(raw: dict[str, Any], reads_split: Callable[[str], bool]) -> dict[str, Any]:
+def _without_unread_data(raw: dict[str, object], reads_split: Callable[[str], bool]) -> dict[str, object]:
     """Replace the datasets of splits that are not read, and the root of all data if none is."""
     data = raw.get("data")
     if not isinstance(data, Mapping):
         return raw
     cores = os.cpu_count() or 1
-    kept: dict[str, Any] = {}
+    kept: dict[str, object] = {}
     for name, split in data.items():
         if name == "root_dir":
             continue
@@ -208,7 +208,7 @@ def _is_dispensable(raw: RawConfig, effect: Effect) -> bool:
     return section in ("arch", "text_encoder") and raw[section].get("module") is None
 
 
-def _without(raw: dict[str, Any], refused: Sequence[Effect]) -> dict[str, Any]:
+def _without(raw: dict[str, Any], refused: Sequence[Effect]) -> dict[str, object]:
     """Remove dispensable effects: decoders with a language model, and arguments of the text encoder and the model."""
     result = copy.deepcopy(raw)
     dropped = set()
@@ -231,7 +231,7 @@ def _without(raw: dict[str, Any], refused: Sequence[Effect]) -> dict[str, Any]:
     return result
 
 
-def _check_alphabet(config: ExperimentConfig, alphabet: Any, source: str) -> None:
+def _check_alphabet(config: ExperimentConfig, alphabet: object, source: str) -> None:
     """Raise ConfigError when the text encoder of the config is not the one the checkpoint was trained with."""
     if alphabet is None:
         return

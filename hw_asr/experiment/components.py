@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -114,7 +113,7 @@ def select_utterances(
 def build_optimizer(config: ExperimentConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimiser for the model's trainable parameters; on a GPU its fused implementation if there is one."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    provided: dict[str, Any] = {"params": trained}
+    provided: dict[str, object] = {"params": trained}
     if config.optimizer.get("groups"):
         provided["params"] = parameter_groups(config.optimizer, model)
     chosen = config.optimizer.get("args", {}).keys() & {"fused", "foreach"}
@@ -169,7 +168,7 @@ def build_decoders(
     """
     decoders = {}
     for name in specs if names is None else names:
-        provided: dict[str, Any] = {"text_encoder": text_encoder}
+        provided: dict[str, object] = {"text_encoder": text_encoder}
         if hasattr(text_encoder, "language_model_path") and DECODERS.accepts(specs[name], "language_model"):
             provided["language_model"] = Path(text_encoder.language_model_path())
         decoder = DECODERS.build(specs[name], **provided)

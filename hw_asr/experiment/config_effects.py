@@ -83,7 +83,7 @@ def _section_effects(raw: RawConfig) -> Iterator[Effect]:
             yield Effect("trainer.visualize", WRITER, ["wandb", trainer.get("wandb_project")])
 
 
-def _argument_test(registry: Registry[Any], spec: Mapping[str, Any]) -> Callable[[str, Any], bool]:
+def _argument_test(registry: Registry[object], spec: Mapping[str, object]) -> Callable[[str, object], bool]:
     """Return a function of name and value that tells whether an argument names a file or a server."""
     if spec.get("module") is None:
         try:
@@ -95,7 +95,7 @@ def _argument_test(registry: Registry[Any], spec: Mapping[str, Any]) -> Callable
     return lambda name, value: any(_OUTSIDE.search(text) for text in _strings(value))
 
 
-def _is_outside(factory: Callable[..., Any], name: str, value: Any) -> bool:
+def _is_outside(factory: Callable[..., object], name: str, value: object) -> bool:
     known = parameters(factory)
     if name not in known or not value:
         return False
@@ -108,7 +108,7 @@ def _is_outside(factory: Callable[..., Any], name: str, value: Any) -> bool:
     return Path in (annotation, *get_args(annotation)) or name in _ADDRESS_ARGUMENTS
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: object) -> Iterator[str]:
     """Yield all strings in a JSON value."""
     waiting = [value]
     while waiting:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -36,7 +35,7 @@ def make_network(config: ExperimentConfig, device: torch.device) -> Network:
 
 
 def load_network(
-    config: ExperimentConfig, device: torch.device, state_dict: Mapping[str, Any], source: Path
+    config: ExperimentConfig, device: torch.device, state_dict: Mapping[str, object], source: Path
 ) -> Network:
     """Build the network of a checkpoint and load its weights; memory is allocated only after all shapes agree.
 

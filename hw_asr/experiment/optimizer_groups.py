@@ -34,7 +34,7 @@ def check_groups(spec: Mapping[str, Any], path: str) -> list[str]:
     return faults
 
 
-def parameter_groups(spec: Mapping[str, Any], model: nn.Module) -> list[dict[str, Any]]:
+def parameter_groups(spec: Mapping[str, object], model: nn.Module) -> list[dict[str, object]]:
     """Divide the trained parameters of a model: first those that no group matches, then group after group.
 
     A parameter belongs to the first group that matches it. Each result has `params` and `lr_scale`.
@@ -47,7 +47,7 @@ def parameter_groups(spec: Mapping[str, Any], model: nn.Module) -> list[dict[str
         for name in trained
     }
     rest = [parameter for name, parameter in trained.items() if owner[name] is None]
-    result: list[dict[str, Any]] = [{"params": rest, "lr_scale": 1.0}] if rest else []
+    result: list[dict[str, object]] = [{"params": rest, "lr_scale": 1.0}] if rest else []
     for index, group in enumerate(groups):
         members = [parameter for name, parameter in trained.items() if owner[name] == index]
         if not members:

@@ -26,11 +26,11 @@ _REMEDY = "undo the change, or start a new run from these weights with -c CONFIG
 
 State = Mapping[str, Any]
 """A checkpoint: tensors and plain data."""
-Options = Sequence[Mapping[str, Any]]
+Options = Sequence[Mapping[str, object]]
 """Settings of each parameter group of an optimiser, as the config gives them."""
 
 
-def compare(config: ExperimentConfig, saved: Any, source: Path, num_steps: int) -> None:
+def compare(config: ExperimentConfig, saved: object, source: Path, num_steps: int) -> None:
     """Log how a run's config differs from that of its checkpoint, `saved`; refuse what would make it another run.
 
     After 0 steps every change is possible. Raises ConfigError naming each refused key with both values.
@@ -49,12 +49,12 @@ def compare(config: ExperimentConfig, saved: Any, source: Path, num_steps: int) 
         logger.warning("config %s was %s when %s was written; now %s", path, _short(old), source, _short(new))
 
 
-def group_options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+def group_options(optimizer: torch.optim.Optimizer) -> list[dict[str, object]]:
     """Return the current settings of each parameter group."""
     return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
 
 
-def apply_changes(config: ExperimentConfig, saved: Any, optimizer: torch.optim.Optimizer, options: Options) -> None:
+def apply_changes(config: ExperimentConfig, saved: object, optimizer: torch.optim.Optimizer, options: Options) -> None:
     """Set what changed in `optimizer.args` on a restored optimiser; `options` are its groups as the config has them."""
     if not isinstance(saved, Mapping):
         return
@@ -65,7 +65,7 @@ def apply_changes(config: ExperimentConfig, saved: Any, optimizer: torch.optim.O
                 group[name] = own[name]
 
 
-def forget_best(config: ExperimentConfig, saved: Any, progress: Progress) -> None:
+def forget_best(config: ExperimentConfig, saved: object, progress: Progress) -> None:
     """Reset the best value if another metric is monitored."""
     if (_at(saved, "trainer.monitor") or config.trainer.monitor) != config.trainer.monitor:
         progress.best, progress.epochs_without_improvement = None, 0
@@ -94,7 +94,7 @@ def _is_below(path: str, keys: Sequence[str]) -> bool:
     return any(path == key or path.startswith(f"{key}.") for key in keys)
 
 
-def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+def _differences(old: object, new: object, path: str = "") -> list[tuple[str, object, object]]:
     """List the paths at which two configs differ, with both values; lists are compared whole."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = sorted(old.keys() | new.keys())
@@ -103,12 +103,12 @@ def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any
     return [] if old == new else [(path, old, new)]
 
 
-def _at(raw: Any, path: str) -> Any:
+def _at(raw: object, path: str) -> Any:
     for key in path.split("."):
         raw = raw.get(key) if isinstance(raw, Mapping) else None
     return raw
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "absent" if value is None else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

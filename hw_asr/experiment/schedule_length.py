@@ -11,7 +11,7 @@ AUTO = "auto"
 """The value of such an argument that stands for the length of the run."""
 
 
-def resolved(spec: Mapping[str, Any], num_steps: int) -> dict[str, Any]:
+def resolved(spec: Mapping[str, object], num_steps: int) -> dict[str, Any]:
     """Return the spec of a schedule with the length of the run in place of "auto".
 
     OneCycleLR gets it as `total_steps` even without "auto", unless the config gives a length.

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch.utils.data import DataLoader
 
 from hw_asr.config import ExperimentConfig
 from hw_asr.datasets.collate import collate
-from hw_asr.datasets.loader import make_loader
+from hw_asr.datasets.loader import SpeechLoader, make_loader
 from hw_asr.datasets.samplers import BatchSampler, padding_share
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.experiment.network import Network
 from hw_asr.experiment.split_data import load_split, make_sampler
 from hw_asr.runtime.processes import Processes
-from hw_asr.types import Batch, Example, Failure
+from hw_asr.types import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ class BatchedSplit(NamedTuple):
     dataset: SpeechDataset
     sampler: BatchSampler
 
-    def loader(self, num_workers: int, device: torch.device) -> DataLoader[Example | Failure]:
+    def loader(self, num_workers: int, device: torch.device) -> SpeechLoader:
         """Return the batches, in pinned memory where they go to a GPU."""
         return make_loader(self.dataset, self.sampler, num_workers, pin_memory=device.type == "cuda")
 

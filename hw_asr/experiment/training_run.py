@@ -47,7 +47,7 @@ _WRITER_STATE = {"metrics_bytes": 0, "tensorboard_step": 0, "wandb_id": ""}
 class Weights(NamedTuple):
     """Initial weights of a new run, and the file they come from."""
 
-    state_dict: Mapping[str, Any]
+    state_dict: Mapping[str, object]
     source: Path
 
 
@@ -89,9 +89,9 @@ class Experiment:
         schedule = build_schedule(config, optimizer, self.settings)
         progress = Progress(num_processes=processes.size)
         self.learner = Learner(step, schedule, WeightAverage(model, trainer.ema_decay), progress)
-        self._writer_state: Mapping[str, Any] = {}
+        self._writer_state: Mapping[str, object] = {}
 
-    def restore(self, state: Mapping[str, Any], source: Path) -> None:
+    def restore(self, state: Mapping[str, object], source: Path) -> None:
         """Restore the whole state of a checkpoint; raises CheckpointError if it has only weights."""
         if state.get("format") != 1:
             raise CheckpointError(
@@ -113,11 +113,11 @@ class Experiment:
             self._derive_schedule(rate)
         self._writer_state = state.get("writers") or {}
 
-    def _checked(self, state: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    def _checked(self, state: Mapping[str, object], source: Path) -> dict[str, Any]:
         """Return a checkpoint whose training states fit the objects of this run; raises CheckpointError."""
         parts = self.learner.parts()
         check_optimizer(state["optimizer"], self.learner.step.optimizer, source)
-        checked: dict[str, Any] = {}
+        checked: dict[str, object] = {}
         for name, part in parts.items():
             # Empty for a part that was not in use: no schedule, no loss scaler.
             if name != "optimizer" and (state[name] or name == "progress"):
@@ -140,7 +140,7 @@ class Experiment:
             settings.epochs, settings.steps_per_epoch, progress.step, optimizer.param_groups[0]["lr"], rate,
         )  # fmt: skip
 
-    def state_dict(self, writer: Writer) -> dict[str, Any]:
+    def state_dict(self, writer: Writer) -> dict[str, object]:
         """Return a checkpoint of the current state: tensors and plain data."""
         progress = self.learner.progress
         return {
@@ -225,7 +225,7 @@ class Experiment:
         return decoders, PredictionLogger(writer, encoder, decoders, trainer.log_predictions, config.preprocessing.sr)
 
 
-def _on_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def _on_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, object]:
     """Return an optimiser's state with the implementation (fused or not) that this run's device has chosen."""
     groups = []
     for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=False):

@@ -89,11 +89,11 @@ def _group_faults(raw: RawConfig) -> list[str]:
     return check_groups(optimizer, "optimizer") if isinstance(optimizer, Mapping) else []
 
 
-def _provided(kind: Registry[Any]) -> tuple[str, ...]:
+def _provided(kind: Registry[object]) -> tuple[str, ...]:
     return components.PROVIDED.get(kind.kind, ())
 
 
-def for_recognition(raw: RawConfig) -> dict[str, Any]:
+def for_recognition(raw: RawConfig) -> dict[str, object]:
     """Return a config without its training sections; the required optimizer is a placeholder."""
     kept = {key: value for key, value in raw.items() if key not in _TRAINING_ONLY}
     trainer = raw.get("trainer")
@@ -158,11 +158,11 @@ def _batching_faults(split: Split) -> Iterator[str]:
         yield f".num_workers: expected 0 to {MAX_WORKERS}, got {split.num_workers}"
 
 
-def _at(raw: Any, path: str) -> Any:
+def _at(raw: object, path: str) -> Any:
     for key in path.split("."):
         raw = raw.get(key) if isinstance(raw, Mapping) else None
     return raw
 
 
-def _items(value: Any) -> list[Any]:
+def _items(value: object) -> list[object]:
     return value if isinstance(value, list) else []

@@ -13,7 +13,6 @@ import mmap
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -84,7 +83,7 @@ def _read(data: mmap.mmap, source: Path, alphabet: Sequence[str]) -> tuple[Array
 def store_arrays(source: Path, alphabet: Sequence[str], arrays: Arrays, facts: Facts) -> None:
     """Write arrays for `load_arrays`, whole or not at all; a warning where no place is writable."""
     layout: dict[str, tuple[str, tuple[int, ...], int]] = {}
-    header: dict[str, Any] = {"source": fingerprint(source), "alphabet": list(alphabet), "facts": facts._asdict()}
+    header: dict[str, object] = {"source": fingerprint(source), "alphabet": list(alphabet), "facts": facts._asdict()}
     header |= {"arrays": layout, "size": 0}
     room = len(json.dumps(header)) + 160 * len(arrays) + 64
     offset = _align(len(MAGIC) + 4 + room)

@@ -67,7 +67,7 @@ MIN_CHUNK_SECONDS = 12
 """Chunks overlap by 6 s, which must be less than half of one."""
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, object]:
     """Read a checkpoint for recognition; CheckpointError says what to give instead of something else."""
     if path.is_dir():
         found = sorted(path.rglob("*.pth"), key=lambda each: (each.name != "model_best.pth", each.name))
@@ -129,7 +129,7 @@ def _chosen(specs: dict[str, Spec], name: str | None, language_model: str | Path
     return {name: specs[name]}
 
 
-def _with_args(spec: Spec, **args: Any) -> Spec:
+def _with_args(spec: Spec, **args: object) -> Spec:
     return {**spec, "args": {**spec.get("args", {}), **args}}
 
 

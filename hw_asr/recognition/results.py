@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from hw_asr.types import Hypothesis, Word
 
@@ -19,7 +18,7 @@ class Alternative:
     score: float
     """What the decoder ranks by: `log_prob`, plus the language model and hotword terms where there are any."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain data."""
         return {"text": self.text, "log_prob": self.log_prob, "score": self.score}
 
@@ -37,7 +36,7 @@ class Segment:
     """Natural logarithm of the CTC probability of `text`."""
     words: tuple[Word, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain data; the words are in the result's own list."""
         return {"start": self.start, "end": self.end, "text": self.text, "log_prob": self.log_prob}
 
@@ -70,9 +69,9 @@ class Result:
     error: str | None = None
     """Why there is no transcript. Set only on results of a list; a single recording raises `hw_asr.Error`."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain data, without `warning` and `error` when they are None."""
-        data: dict[str, Any] = {
+        data: dict[str, object] = {
             "text": self.text,
             "duration": self.duration,
             "alternatives": [alternative.to_dict() for alternative in self.alternatives],

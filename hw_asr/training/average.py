@@ -51,7 +51,7 @@ class WeightAverage:
                     average.copy_(average * self._decay + current * (1 - self._decay))
         self._updates += 1
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return the evaluated weights and, if they are an average, also the trained ones."""
         if self._average is None:
             return {"state_dict": self._model.state_dict(), "training_state_dict": None, "ema_updates": None}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 from tqdm import tqdm
@@ -14,7 +13,7 @@ from hw_asr.features import FrontEnd
 from hw_asr.metrics import ErrorRateMetric
 from hw_asr.models.forward import Emissions, emissions
 from hw_asr.runtime.processes import Processes
-from hw_asr.types import CTCDecoder, Failure, best_text
+from hw_asr.types import Batch, CTCDecoder, Failure, best_text
 
 
 class DivergedError(UserError):
@@ -44,7 +43,7 @@ class Evaluator:
     def __init__(
         self,
         split: str,
-        loader: Any,
+        loader: Iterable[Batch],
         front_end: FrontEnd,
         scoring: Scoring,
         processes: Processes,

@@ -19,7 +19,7 @@ class Stateful(Protocol):
     def state_dict(self) -> Any:
         """Return the state as tensors and plain data."""
 
-    def load_state_dict(self, state: Any, /) -> Any:
+    def load_state_dict(self, state: Any, /) -> object:
         """Restore a saved state."""
 
 
@@ -41,11 +41,11 @@ class Learner:
             "progress": self.progress,
         }
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return the weights (`state_dict` is what is evaluated) and the state of every part."""
         return {**self.average.state_dict(), **{name: part.state_dict() for name, part in self.parts().items()}}
 
-    def load_state_dict(self, state: Mapping[str, Any], source: Path) -> None:
+    def load_state_dict(self, state: Mapping[str, object], source: Path) -> None:
         """Restore weights and all parts; raises CheckpointError when the weights do not fit."""
         self.average.load_state_dict(state, source)
         for name, part in self.parts().items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +38,7 @@ class PredictionLogger:
         log_probs, lengths = outputs.log_probs[:num].detach().cpu(), outputs.lengths[:num]
         argmax = [best_text(hypotheses) for hypotheses in self._decoders["argmax"](log_probs, lengths)]
         beams = self._decoders["beam_search"](log_probs, lengths)
-        rows: list[list[Any]] = []
+        rows: list[list[object]] = []
         for index, utterance in enumerate(batch.utterances[:num]):
             path = log_probs[index, : int(lengths[index])].argmax(dim=-1).tolist()
             target = utterance.text or ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from hw_asr.training.monitor import Monitor
 
@@ -66,11 +65,11 @@ class Progress:
             self.step_in_epoch = self.step_in_epoch * self.num_processes // num_processes
         self.num_processes = num_processes
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return plain data."""
         return asdict(self)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Restore saved values."""
         for name, value in state.items():
             setattr(self, name, value)

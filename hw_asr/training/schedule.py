@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -50,11 +49,11 @@ class Schedule:
             for _ in range(position):
                 self._scheduler.step()
 
-    def state_dict(self) -> dict[str, Any] | None:
+    def state_dict(self) -> dict[str, object] | None:
         """Return the scheduler's state; None when there is no scheduler."""
         return None if self._scheduler is None else self._scheduler.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Restore a saved state."""
         if self._scheduler is not None:
             self._scheduler.load_state_dict(dict(state))

@@ -42,7 +42,7 @@ class Snapshots:
     def __init__(
         self,
         run: Run,
-        state_of: Callable[[], Mapping[str, Any]],
+        state_of: Callable[[], Mapping[str, object]],
         policy: SavePolicy,
         export: Callable[[Path, int], None] = lambda path, step: None,
     ) -> None:
@@ -101,7 +101,7 @@ class Snapshots:
         if self._path(LAST).is_file():
             self._export(self._path(LAST), self._step)
 
-    def _export_now(self, paths: Sequence[Path], state: Mapping[str, Any]) -> None:
+    def _export_now(self, paths: Sequence[Path], state: Mapping[str, object]) -> None:
         self._exported = time.monotonic()
         for path in paths:
             self._export(path, _step_of(state))
@@ -109,7 +109,7 @@ class Snapshots:
     def _path(self, name: str) -> Path:
         return self._run.checkpoint_path(name)
 
-    def _note(self, start: float, state: Mapping[str, Any]) -> None:
+    def _note(self, start: float, state: Mapping[str, object]) -> None:
         self._written = time.monotonic()
         self._step = _step_of(state)
         self.seconds += self._written - start
@@ -154,7 +154,7 @@ def load_newest_whole(path: Path) -> tuple[dict[str, Any], Path]:
         raise
 
 
-def num_steps(state: Mapping[str, Any]) -> int:
+def num_steps(state: Mapping[str, object]) -> int:
     """Return the optimiser steps of a loaded checkpoint; 0 if it does not say."""
     progress = state.get("progress")
     steps = progress.get("step") if isinstance(progress, Mapping) else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 from hw_asr.errors import UserError
 from hw_asr.training.progress import Progress
@@ -35,7 +35,7 @@ class Placed(NamedTuple):
 class BatchStream:
     """Batches from `loader` (a DataLoader over `sampler`), pass after pass, starting at the position in `progress`."""
 
-    def __init__(self, loader: Any, sampler: EpochSampler, progress: Progress) -> None:
+    def __init__(self, loader: Iterable[Batch], sampler: EpochSampler, progress: Progress) -> None:
         self._loader = loader
         self._sampler = sampler
         self._progress = progress

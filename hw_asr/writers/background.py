@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -34,22 +33,22 @@ class BackgroundWriter:
         numbers = {name: float(value) for name, value in values.items()}
         self._put(lambda: self.writer.scalars(step, numbers))
 
-    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Log rows of plain values and AudioClips."""
         copies = [[_copied(value) for value in row] for row in rows]
         self._put(lambda: self.writer.table(step, name, columns, copies))
 
     def image(self, step: int, name: str, pixels: Tensor) -> None:
         """Log a picture, (H, W, 3) uint8."""
-        copy = _copied(pixels)
+        copy = _copied_tensor(pixels)
         self._put(lambda: self.writer.image(step, name, copy))
 
     def histogram(self, step: int, name: str, values: Tensor) -> None:
         """Log the distribution of a tensor of any shape."""
-        copy = _copied(values)
+        copy = _copied_tensor(values)
         self._put(lambda: self.writer.histogram(step, name, copy))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return the writer's state after all calls so far."""
         self._drain()
         return self.writer.state_dict()
@@ -87,7 +86,11 @@ class BackgroundWriter:
                 self._error = self._error or error
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: object) -> object:
     if isinstance(value, AudioClip):
-        return AudioClip(_copied(value.samples), value.sample_rate)
-    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
+        return AudioClip(_copied_tensor(value.samples), value.sample_rate)
+    return _copied_tensor(value) if isinstance(value, Tensor) else value
+
+
+def _copied_tensor(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)

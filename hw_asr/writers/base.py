@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ class Writer(Protocol):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Log numbers under their names."""
 
-    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Log rows of plain values and AudioClips."""
 
     def image(self, step: int, name: str, pixels: Tensor) -> None:
@@ -30,7 +30,7 @@ class Writer(Protocol):
     def histogram(self, step: int, name: str, values: Tensor) -> None:
         """Log the distribution of a tensor of any shape."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return what a resumed run needs to continue the log, as plain data."""
 
     def close(self) -> None:

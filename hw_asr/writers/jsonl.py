@@ -38,7 +38,7 @@ class JsonlWriter(NullWriter):
         line |= {name: _finite(value) for name, value in values.items()}
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Write every line to the disk: a checkpoint must not be ahead of the log."""
         os.fsync(self._file.fileno())
         return {"metrics_bytes": os.fstat(self._file.fileno()).st_size}
@@ -50,7 +50,7 @@ class JsonlWriter(NullWriter):
             self._file.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[dict[str, object]]:
     """Return the lines of a metrics.jsonl in order, without incomplete ones."""
     return [record for _, record in _lines(path) if record is not None]
 
@@ -60,7 +60,7 @@ def _finite(value: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, object] | None]]:
     """Yield every line and its object, None if the line is incomplete."""
     with path.open("rb") as file:
         for line in file:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -22,14 +21,14 @@ class MultiWriter:
 
     def __init__(self, writers: Sequence[Writer]) -> None:
         self._writers = list(writers)
-        self._state: dict[str, Any] = {}
+        self._state: dict[str, object] = {}
         self.state_dict()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Log numbers under their names."""
         self._each(lambda writer: writer.scalars(step, values))
 
-    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Log rows of plain values and AudioClips."""
         self._each(lambda writer: writer.table(step, name, columns, rows))
 
@@ -41,7 +40,7 @@ class MultiWriter:
         """Log the distribution of a tensor of any shape."""
         self._each(lambda writer: writer.histogram(step, name, values))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return the states of all writers in one mapping; of a disabled one, its last state.
 
         When the run is resumed, each writer reads its own keys.

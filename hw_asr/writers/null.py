@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +16,7 @@ class NullWriter:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Ignore numbers."""
 
-    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Ignore rows."""
 
     def image(self, step: int, name: str, pixels: Tensor) -> None:
@@ -26,7 +25,7 @@ class NullWriter:
     def histogram(self, step: int, name: str, values: Tensor) -> None:
         """Ignore a distribution."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return an empty state."""
         return {}
 

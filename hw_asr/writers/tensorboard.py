@@ -32,7 +32,7 @@ class TensorboardWriter:
 
         last_step = (state or {}).get("tensorboard_step")
         self._last_step: int = -1 if last_step is None else last_step
-        self._writer: Any = SummaryWriter(
+        self._writer = SummaryWriter(
             str(log_dir / "tensorboard"), purge_step=None if last_step is None else last_step + 1, flush_secs=10
         )
         if config is not None and last_step is None:
@@ -45,7 +45,7 @@ class TensorboardWriter:
         for name, value in values.items():
             self._writer.add_scalar(name, float(value), step)
 
-    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Log rows of plain values and AudioClips."""
         lines = [columns, ["---"] * len(columns), *rows]
         self._writer.add_text(name, "\n".join(_markdown_row(line) for line in lines), step)
@@ -66,7 +66,7 @@ class TensorboardWriter:
         if len(finite):
             self._writer.add_histogram(name, finite.cpu().numpy(), step)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Write all events to the disk and return the last step."""
         self._writer.flush()
         return {"tensorboard_step": self._last_step}
@@ -76,6 +76,6 @@ class TensorboardWriter:
         self._writer.close()
 
 
-def _markdown_row(values: Sequence[Any]) -> str:
+def _markdown_row(values: Sequence[object]) -> str:
     cells = ["(audio)" if isinstance(value, AudioClip) else html.escape(str(value)) for value in values]
     return "| " + " | ".join(cell.replace("|", "&#124;").replace("\n", " ") for cell in cells) + " |"

@@ -6,7 +6,8 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -15,6 +16,9 @@ from hw_asr.runtime.optional import optional_import
 from hw_asr.writers.base import AudioClip
 from hw_asr.writers.wandb_account import is_reachable, key_is_known
 from hw_asr.writers.wandb_file import wait_for_exit
+
+if TYPE_CHECKING:  # imported by the first writer
+    from wandb import Run, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +52,7 @@ class WandbWriter:
             import PIL.Image  # noqa: F401 -- two threads that import it at the same time get an incomplete module
             import wandb
 
-        self._wandb: Any = wandb
+        self._wandb: ModuleType = wandb
         os.environ.setdefault("WANDB_DATA_DIR", str(log_dir.absolute()))  # the only setting for media of tables
         log_dir.mkdir(parents=True, exist_ok=True)
         earlier_id = (state or {}).get("wandb_id")
@@ -73,7 +77,7 @@ class WandbWriter:
         """Log numbers under their names; a name like `train/loss` makes a section."""
         self._log(step, {name: float(value) for name, value in values.items()})
 
-    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Log rows of plain values and AudioClips."""
         if step >= self._first_step:
             cells = [[self._cell(value) for value in row] for row in rows]
@@ -90,7 +94,7 @@ class WandbWriter:
         if len(finite):
             self._log(step, {name: self._wandb.Histogram(finite.cpu().numpy(), num_bins=64)})
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return the run's id."""
         return {"wandb_id": self._id} if self._id else {}
 
@@ -103,17 +107,19 @@ class WandbWriter:
                 self._offline_file, self._finish_timeout,
             )  # fmt: skip
 
-    def _log(self, step: int, values: dict[str, Any]) -> None:
+    def _log(self, step: int, values: dict[str, object]) -> None:
         if step >= self._first_step:
             self._run.log(values, step=step)
 
-    def _cell(self, value: Any) -> Any:
+    def _cell(self, value: object) -> object:
         if isinstance(value, AudioClip):
             return self._wandb.Audio(value.samples.detach().float().cpu().numpy(), sample_rate=value.sample_rate)
         return value
 
 
-def _start(wandb: Any, arguments: dict[str, Any], wanted: str | None, finish_timeout: float) -> tuple[Any, Mode]:
+def _start(
+    wandb: ModuleType, arguments: dict[str, object], wanted: str | None, finish_timeout: float
+) -> tuple[Run, Mode]:
     """Start a run in the requested mode, or offline; return it with its mode."""
     mode, reason = _choose_mode(wanted, wandb.setup().settings)
     if mode == "online":
@@ -130,7 +136,7 @@ def _start(wandb: Any, arguments: dict[str, Any], wanted: str | None, finish_tim
     return run, mode
 
 
-def _choose_mode(wanted: str | None, settings: Any) -> tuple[Mode, str]:
+def _choose_mode(wanted: str | None, settings: Settings) -> tuple[Mode, str]:
     """Return online, offline or disabled, and why it is not the requested mode."""
     if wanted in ("offline", "dryrun"):
         return "offline", ""

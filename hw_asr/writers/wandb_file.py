@@ -10,7 +10,7 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 BLOCK_SIZE = 32768
 _HEADER = struct.Struct("<IHB")
@@ -31,7 +31,7 @@ def has_exit(path: Path) -> bool:
     """Whether the exit is among the records at the end of the file."""
     from wandb.proto import wandb_internal_pb2 as protocol
 
-    messages: Any = protocol
+    messages: ModuleType = protocol  # its classes are made while it is imported
     return any(messages.Record.FromString(record).HasField("exit") for record in _last_records(path))
 
 
