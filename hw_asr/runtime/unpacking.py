@@ -29,7 +29,7 @@ _MIN_ROOM, _MAX_RATIO = 1 << 30, 200
 _BLOCK = 1 << 20
 _ARCHIVE_ERRORS = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, RuntimeError,
-    OverflowError, NotImplementedError, LookupError,
+    OverflowError, NotImplementedError, LookupError, TypeError,
 )  # fmt: skip
 
 
