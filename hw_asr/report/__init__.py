@@ -1,1 +1,1 @@
-"""Pages and subtitles for people who would rather look."""
+"""HTML pages and subtitles."""

@@ -1,4 +1,4 @@
-"""Texts against their references: edits to colour, confusions to count."""
+"""Alignment of texts with their references: edits and confusions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KINDS = ("replace", "delete", "insert")
 
 
 class Edit(NamedTuple):
-    """Tokens `start:end` of the reference stand against `hypothesis_start:hypothesis_end` of the hypothesis."""
+    """Tokens `start:end` of the reference are aligned to `hypothesis_start:hypothesis_end` of the hypothesis."""
 
     kind: str
     start: int
@@ -34,7 +34,7 @@ class Alignment(NamedTuple):
         return sum(max(edit.end - edit.start, edit.hypothesis_end - edit.hypothesis_start) for edit in self.edits)
 
     def confusions(self) -> Iterable[tuple[str, str, str]]:
-        """Yield (kind, reference token, hypothesis token) for every wrong token; "" stands for the missing side."""
+        """Yield (kind, reference token, hypothesis token) for every wrong token; "" is the missing side."""
         for kind, start, end, hypothesis_start, hypothesis_end in self.edits:
             wanted, got = self.reference[start:end], self.hypothesis[hypothesis_start:hypothesis_end]
             length = max(len(wanted), len(got))
@@ -42,7 +42,7 @@ class Alignment(NamedTuple):
                 yield kind, (wanted[index] if wanted else ""), (got[index] if got else "")
 
     def matched(self) -> list[bool]:
-        """For every token of the hypothesis, whether it stands against an equal one."""
+        """Return for every token of the hypothesis whether it is aligned to an equal one."""
         equal = [True] * len(self.hypothesis)
         for edit in self.edits:
             for index in range(edit.hypothesis_start, edit.hypothesis_end):
@@ -67,7 +67,7 @@ def tokens(text: str, by_word: bool) -> Sequence[str]:
 
 
 def spaces_words(texts: Iterable[str]) -> bool:
-    """Whether texts have words in the sense of white space: at least one of them has two."""
+    """Whether at least one text has two words separated by white space."""
     return any(len(text.split()) > 1 for text in texts)
 
 

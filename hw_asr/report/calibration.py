@@ -1,4 +1,4 @@
-"""Whether the confidence of words means what it says."""
+"""Calibration: the confidence of words compared with how often they are correct."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUM_BINS = 10
 def calibration(results: Sequence[Result], decoders: Sequence[str]) -> dict[str, Any] | None:
     """Compare the confidence of words with how often they are right, in bins of equal width.
 
-    `words` belong to the decoder whose text they spell; a word is right when it stands against an equal one of the
+    `words` belong to the decoder whose text they spell; a word is right when it is aligned to an equal one of the
     reference. The error is the expected calibration error (Naeini et al. 2015). None when there are no such words.
     """
     confidences: list[float] = []

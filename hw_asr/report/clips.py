@@ -1,4 +1,4 @@
-"""Recordings inside a page: which ones, and in which form."""
+"""Recordings embedded in a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two outputs over the same recordings: which is better, by how much, and where."""
+"""Comparison of two results on the same recordings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What metrics.jsonl tells of a training run: curves, and the best of every metric."""
+"""Training curves and the best value of every metric, from metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def curves_data(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def thinned(points: Sequence[tuple[int, float | None]]) -> list[tuple[float, float | None]]:
-    """Return at most MAX_POINTS points, each the mean of its neighbours; a value that is no number stays a gap."""
+    """Return at most MAX_POINTS points, each the mean of adjacent ones; a value that is not a number remains a gap."""
     if len(points) <= MAX_POINTS:
         return [(float(step), value) for step, value in points]
     width = -(-len(points) // MAX_POINTS)

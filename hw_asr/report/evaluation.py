@@ -1,4 +1,4 @@
-"""What a list of results, as it stands in output.json, has to tell: the data behind the page."""
+"""The data of an evaluation page, from the results in output.json."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _utterance(result: Result, decoders: Sequence[str], by_word: bool) -> dict[s
 
 
 def _shown(text: str, by_word: bool) -> str:
-    """Return a text that the page can split into the tokens that were aligned, whatever it takes for white space."""
+    """Return a text whose aligned tokens are separated by single spaces, as the page expects."""
     return " ".join(text.split()) if by_word else text
 
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML file: the data, the audio, and the code that shows them."""
+"""Self-contained HTML pages: data, audio and scripts in one file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_report(
 ) -> None:
     """Write the page of an evaluation.
 
-    `results` is the list that stands in output.json; `totals` are further facts to show at the top, in order;
+    `results` is the list in output.json; `totals` are further facts to show at the top, in order;
     `metrics_path`, a metrics.jsonl, adds the training curves. Recordings are embedded, those with the most errors
     first, until they take `audio_limit_mb`; the players of the others open the files themselves.
     """

@@ -1,4 +1,4 @@
-"""How far an error rate can be trusted, and whether two differ."""
+"""Confidence intervals of error rates, and significance of differences."""
 
 from __future__ import annotations
 

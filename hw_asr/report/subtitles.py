@@ -1,4 +1,4 @@
-"""Words in time to subtitles, SubRip (.srt) and WebVTT (.vtt)."""
+"""Subtitles from words with times: SubRip (.srt) and WebVTT (.vtt)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAUSE_SECONDS = 0.8
 
 
 class Cue(NamedTuple):
-    """What stands on the screen from `start` to `end`, in milliseconds."""
+    """A subtitle shown from `start` to `end`, in milliseconds."""
 
     start: int
     end: int
@@ -30,7 +30,7 @@ class Cue(NamedTuple):
 def cues(words: Sequence[Word]) -> list[Cue]:
     """Group words into cues that fit the screen and follow the pauses; cues never overlap.
 
-    A cue that is shorter than a second stays on until the next one, a second at most.
+    A cue shorter than a second is shown until the next one, for at most a second.
     """
     groups = list(_groups(words))
     found: list[Cue] = []
