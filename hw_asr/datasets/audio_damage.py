@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import av
+from av import AudioFrame
+from av.container import InputContainer
 
 from hw_asr.datasets.audio_structure import cut_off, is_short
 from hw_asr.datasets.recording import Damage
@@ -37,7 +39,7 @@ class Verdict(NamedTuple):
 class PacketReader:
     """Reads and decodes the packets of a track, past damaged ones, and records what was wrong."""
 
-    def __init__(self, container: Any, stream: Any, file: BinaryIO) -> None:
+    def __init__(self, container: InputContainer, stream: Any, file: BinaryIO) -> None:
         self._container, self._stream = container, stream
         self._max_packets = os.fstat(file.fileno()).st_size + MAX_EMPTY_PACKETS
         self._reads_all_tracks = "matroska" in container.format.name
@@ -72,7 +74,7 @@ class PacketReader:
                 yield packet
         self._error = "the demuxer does not reach the end"
 
-    def frames(self) -> Iterator[Any]:
+    def frames(self) -> Iterator[AudioFrame]:
         """Yield the decoded frames; packets that cannot be decoded are skipped and counted."""
         for packet in self.packets():
             self._num_packets += bool(packet.size)

@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from av import AudioFrame
+from av.container import InputContainer
 from numpy.typing import NDArray
 
 from hw_asr.datasets.audio_clock import MAX_GAP_SECONDS, Clock
@@ -93,13 +95,13 @@ def packet_duration(file: BinaryIO) -> float:
             if packet.duration:
                 time = float(packet.pts * packet.time_base) if is_clocked and packet.pts is not None else None
                 clock.gap_before(time, float(packet.duration * packet.time_base))
-        declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         is_padded = 0 < clock.position - declared < PADDING_SECONDS  # what decoders drop
         return declared if is_padded else clock.position
 
 
 @contextmanager
-def _open(file: BinaryIO) -> Iterator[Any]:
+def _open(file: BinaryIO) -> Iterator[InputContainer]:
     av.logging.set_level(None)  # FFmpeg's messages would go to the terminal; its errors are raised all the same
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}
     bounded = BoundedFile(file)
@@ -113,11 +115,11 @@ def _open(file: BinaryIO) -> Iterator[Any]:
         raise DecodingError(_ENDLESS if bounded.is_exhausted else reason) from error
 
 
-def _has_format(container: Any, names: frozenset[str]) -> bool:
+def _has_format(container: InputContainer, names: frozenset[str]) -> bool:
     return not names.isdisjoint(container.format.name.split(","))
 
 
-def _origin(container: Any) -> float | None:
+def _origin(container: InputContainer) -> float | None:
     """Return the time stamp of the recording's beginning, None when the first one is."""
     start = None if container.start_time is None else float(container.start_time / av.time_base)
     if _has_format(container, _CLOCK_FROM_ZERO) and start is not None and start <= MAX_GAP_SECONDS:
@@ -125,7 +127,7 @@ def _origin(container: Any) -> float | None:
     return start
 
 
-def _decode_track(container: Any, stream: Any, file: BinaryIO, target: Target) -> Decoded:
+def _decode_track(container: InputContainer, stream: Any, file: BinaryIO, target: Target) -> Decoded:
     """Decode one track of an open container; from the start of the file where seeking went wrong."""
     start = target.piece.start - PREROLL_SECONDS if target.piece is not None else 0.0
     if start > 0 and _has_format(container, _SEEKABLE):
@@ -143,7 +145,7 @@ def _decode_track(container: Any, stream: Any, file: BinaryIO, target: Target) -
 class _TrackDecoder:
     """Decodes one track: packets to frames, and frames to their places in the recording."""
 
-    def __init__(self, container: Any, stream: Any, file: BinaryIO, target: Target) -> None:
+    def __init__(self, container: InputContainer, stream: Any, file: BinaryIO, target: Target) -> None:
         if stream.codec_context is None:
             raise DecodingError("cannot be decoded: unknown codec")
         stream.codec_context.thread_count = 1
@@ -197,22 +199,22 @@ class _Blocks:
 
     def __init__(self, signal: MonoSignal) -> None:
         self._signal = signal
-        self._parts: list[NDArray[Any]] = []
+        self._parts: list[NDArray[np.generic]] = []
         self._num_frames = 0
         self._key: tuple[int, int, str] | None = None
-        self._packer: Any = None
+        self._packer: av.AudioResampler | None = None
 
-    def add(self, frame: Any) -> None:
+    def add(self, frame: AudioFrame) -> None:
         """Add an audio frame of any format, rate and layout."""
         num_channels = frame.layout.nb_channels
         key = frame.sample_rate, num_channels, frame.format.name
         if key != self._key or self._num_frames >= BLOCK_FRAMES:
             self.flush()
-        if key != self._key and frame.format.is_planar and num_channels >= UNSAFE_PLANES:
-            self._packer = av.AudioResampler(format=frame.format.packed.name)
+        if key != self._key:
+            is_safe = not frame.format.is_planar or num_channels < UNSAFE_PLANES
+            self._packer = None if is_safe else av.AudioResampler(format=frame.format.packed.name)
         self._key = key
-        is_safe = not frame.format.is_planar or num_channels < UNSAFE_PLANES
-        for part in [frame] if is_safe else self._packer.resample(frame):
+        for part in [frame] if self._packer is None else self._packer.resample(frame):
             values = part.to_ndarray()
             values = values if part.format.is_planar else values.reshape(-1, num_channels).T
             self._parts.append(values)
@@ -226,7 +228,7 @@ class _Blocks:
         self._parts, self._num_frames = [], 0
 
 
-def _to_float(values: NDArray[Any]) -> Samples:
+def _to_float(values: NDArray[np.generic]) -> Samples:
     """Map integers of any width to [-1, 1)."""
     if values.dtype.kind == "f":
         return values.astype(np.float32, copy=False)

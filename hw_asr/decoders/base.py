@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import numpy as np
 import torch
@@ -55,13 +54,13 @@ def check_shapes(log_probs: Tensor, lengths: Tensor, num_classes: int) -> None:
         raise ValueError(f"lengths: expected at most {log_probs.shape[1]} frames, got {lengths.tolist()}")
 
 
-def valid_peaks(peaks: NDArray[Any]) -> NDArray[np.bool_]:
+def valid_peaks(peaks: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Return for the largest log-probability of each frame whether the frame can be a probability distribution."""
     valid: NDArray[np.bool_] = np.isfinite(peaks) & (peaks <= LOGIT_TOLERANCE)
     return valid
 
 
-def check_frames(index: int, peaks: NDArray[Any]) -> None:
+def check_frames(index: int, peaks: NDArray[np.floating]) -> None:
     """Raise DecodingError when `peaks` (T,), the largest log-probabilities of the frames, are not all valid.
 
     A NaN anywhere in a frame is its largest value.

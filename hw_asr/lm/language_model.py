@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,6 +208,6 @@ def _add_unknown(ngrams: Ngrams) -> Ngrams:
     )
 
 
-def _unpack(words: Any) -> list[str]:
+def _unpack(words: NDArray[np.uint8]) -> list[str]:
     text: str = words.tobytes().decode()
     return text.split("\n")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -25,14 +25,14 @@ class Seconds:
 class Timed:
     """Passes arrays on and counts the seconds spent on waiting for them."""
 
-    def __init__(self, arrays: Iterable[NDArray[Any]]) -> None:
+    def __init__(self, arrays: Iterable[NDArray[np.float32]]) -> None:
         self._arrays = iter(arrays)
         self.seconds = 0.0
 
-    def __iter__(self) -> Iterator[NDArray[Any]]:
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return self
 
-    def __next__(self) -> NDArray[Any]:
+    def __next__(self) -> NDArray[np.float32]:
         start = time.perf_counter()
         try:
             return next(self._arrays)
