@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import torch
+from torch import Tensor
 
 from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
 from hw_asr.checkpoints.writing import save_checkpoint
@@ -21,7 +23,7 @@ def average_checkpoints(paths: Sequence[Path], output: Path) -> None:
     save_checkpoint({**kept, "state_dict": state_dict}, output)
 
 
-def average(state_dicts: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str, object]:
+def average(state_dicts: Sequence[Mapping[str, Tensor]], paths: Sequence[Path]) -> dict[str, Tensor]:
     """Return the mean of every floating-point tensor, running statistics included; other tensors are the last one's.
 
     Raises CheckpointError when names or shapes differ; the message names the files of `paths`.
@@ -35,7 +37,8 @@ def average(state_dicts: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> 
     result = {}
     for name, value in state_dicts[-1].items():
         if value.is_floating_point():
-            total = sum(state_dict[name].double() for state_dict in state_dicts)
+            zero = torch.zeros((), dtype=torch.float64)
+            total = sum((state_dict[name].double() for state_dict in state_dicts), zero)
             result[name] = (total / len(state_dicts)).to(value.dtype)
         else:
             result[name] = value

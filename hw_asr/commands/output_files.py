@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hw_asr.errors import UserError
+from hw_asr.report.results import Result
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.types import Word
 
@@ -76,7 +76,7 @@ def write_entries(entries: Sequence[dict[str, object]], path: Path, advice: str)
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def write_all_subtitles(entries: Sequence[dict[str, Any]], directory: Path, suffix: str) -> None:
+def write_all_subtitles(entries: Sequence[Result], directory: Path, suffix: str) -> None:
     """Write the subtitles of every recording under its own stem; recordings of the same stem get a number."""
     from hw_asr.report.subtitles import write_subtitles
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hw_asr.metrics import ErrorRate, text_errors
 from hw_asr.recognition.recogniser import BEST_FIRST
 from hw_asr.recognition.timing import Seconds
-from hw_asr.report.results import LABELS, PREFIX, best_text
+from hw_asr.report.results import LABELS, PREFIX, Result, best_text
 from hw_asr.runtime.console import aligned
 from hw_asr.runtime.printable import printable_line
 
@@ -20,7 +19,7 @@ MOST_LISTED = 10
 _HEADER = ["decoder", "CER mean", "CER corpus", "WER mean", "WER corpus", "S", "D", "I", "words", "decoding"]
 
 
-def totals(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, ErrorRate]]:
+def totals(entries: Sequence[Result]) -> dict[str, dict[str, ErrorRate]]:
     """Return `{decoder: {"cer", "wer"}}` over the entries that have a reference and a transcript."""
     result: dict[str, dict[str, ErrorRate]] = {}
     for entry in entries:
@@ -32,7 +31,7 @@ def totals(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, ErrorRat
     return result
 
 
-def summary(entries: Sequence[Mapping[str, Any]], seconds: Seconds) -> str:
+def summary(entries: Sequence[Result], seconds: Seconds) -> str:
     """Return what is printed of a split or folder: a table of error rates, or else a few transcripts.
 
     Up to MOST_SHOWN recordings without references are shown with their best text. The time taken, and what was left
@@ -51,7 +50,7 @@ def summary(entries: Sequence[Mapping[str, Any]], seconds: Seconds) -> str:
     return "\n".join(lines + _left_out(entries, bool(scores)) + _damaged(entries))
 
 
-def shown_text(entry: Mapping[str, object]) -> str:
+def shown_text(entry: Result) -> str:
     """Return the text of the most elaborate decoder, or a note that there is none."""
     names = [key.removeprefix(PREFIX) for key in entry if key.startswith(PREFIX)]
     best = next((name for name in BEST_FIRST if name in names), names[0])
@@ -82,7 +81,7 @@ def _time(seconds: Seconds) -> str:
     )
 
 
-def _left_out(entries: Sequence[Mapping[str, Any]], any_reference: bool) -> list[str]:
+def _left_out(entries: Sequence[Result], any_reference: bool) -> list[str]:
     failed = [entry["error"] for entry in entries if "error" in entry]
     unscored = sum("ground_truth" not in entry for entry in entries if "error" not in entry)
     lines = []
@@ -93,7 +92,7 @@ def _left_out(entries: Sequence[Mapping[str, Any]], any_reference: bool) -> list
     return lines
 
 
-def _damaged(entries: Sequence[Mapping[str, object]]) -> list[str]:
+def _damaged(entries: Sequence[Result]) -> list[str]:
     damaged = [f"{entry['audio_path']}: {entry['warning']}" for entry in entries if "warning" in entry]
     title = f"{len(damaged)} of {len(entries)} recordings have a warning; they were transcribed as far as possible:"
     return _listed(title, damaged) if damaged else []

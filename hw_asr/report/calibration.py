@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from hw_asr.report.alignment import align
+from hw_asr.report.page_data import Bin, Calibration
 from hw_asr.report.results import Result, best_text
 from hw_asr.report.statistics import Array
 
 NUM_BINS = 10
 
 
-def calibration(results: Sequence[Result], decoders: Sequence[str]) -> dict[str, Any] | None:
+def calibration(results: Sequence[Result], decoders: Sequence[str]) -> Calibration | None:
     """Compare the confidence of words with how often they are right, in bins of equal width.
 
     `words` belong to the decoder whose text they spell; a word is right when it is aligned to an equal one of the
@@ -42,7 +42,7 @@ def calibration(results: Sequence[Result], decoders: Sequence[str]) -> dict[str,
     return {"bins": bins, "error": error, "words": len(confidence), "right": float(correct.mean())}
 
 
-def _bin(confidence: Array, correct: Array) -> dict[str, Any]:
+def _bin(confidence: Array, correct: Array) -> Bin:
     return {"confidence": float(confidence.mean()), "right": float(correct.mean()), "count": len(confidence)}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hw_asr.report.evaluation import evaluation_data
+from hw_asr.report.evaluation import evaluation_data, hypothesis_of
+from hw_asr.report.page_data import UNITS, PageData, Row, Unit
 from hw_asr.report.results import LABELS, PREFIX, ReportError, Result, best_text, decoders_of
 from hw_asr.report.statistics import MIN_COMPARED, Difference, compare
 
@@ -17,7 +18,7 @@ def comparison_data(
     second: Sequence[Result],
     names: tuple[str, str] = ("A", "B"),
     decoders: tuple[str, str] | None = None,
-) -> dict[str, Any]:
+) -> PageData:
     """Return everything the page shows of a comparison, as plain data.
 
     Recordings are paired by path; those that only one output has, or whose references differ, are counted and left
@@ -41,14 +42,16 @@ def comparison_data(
         for a, b in pairs
     ]
     data = evaluation_data(merged, labels)
-    scored = [row["hypotheses"] for row in data["utterances"] if _is_scored(row)]
+    scored = [row for row in data["utterances"] if row["reference"] is not None and all(row["hypotheses"])]
     for row in data["utterances"]:
-        row["change"] = row["hypotheses"][1]["errors"] - row["hypotheses"][0]["errors"] if _is_scored(row) else None
-    changes = [row["change"] for row in data["utterances"] if row["change"] is not None]
+        row["change"] = None
+    changes = []
+    for row in scored:
+        change = hypothesis_of(row, 1)["errors"] - hypothesis_of(row, 0)["errors"]
+        row["change"] = change
+        changes.append(change)
     data["comparison"] = {
-        "differences": {unit: _difference(scored, unit).to_json() for unit in ("words", "characters")}
-        if scored
-        else {},
+        "differences": {unit: _difference(scored, unit).to_json() for unit in UNITS} if scored else {},
         "better": sum(change < 0 for change in changes),
         "worse": sum(change > 0 for change in changes),
         "same": sum(change == 0 for change in changes),
@@ -57,7 +60,7 @@ def comparison_data(
     return data
 
 
-def summary(data: dict[str, Any]) -> str:
+def summary(data: PageData) -> str:
     """Return the outcome of a comparison in a few lines."""
     found = data["comparison"]
     lines = []
@@ -126,11 +129,7 @@ def _pair(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[tuple
     return pairs, left_out
 
 
-def _is_scored(row: dict[str, Any]) -> bool:
-    return row["reference"] is not None and all(row["hypotheses"])
-
-
-def _difference(scored: Sequence[Sequence[dict[str, Any]]], unit: str) -> Difference:
-    a, b = (np.array([hypotheses[index][unit].edits for hypotheses in scored], dtype=np.float64) for index in (0, 1))
-    lengths = np.array([hypotheses[0][unit].length for hypotheses in scored], dtype=np.float64)
+def _difference(scored: Sequence[Row], unit: Unit) -> Difference:
+    a, b = (np.array([hypothesis_of(row, index)[unit].edits for row in scored], dtype=np.float64) for index in (0, 1))
+    lengths = np.array([hypothesis_of(row, 0)[unit].length for row in scored], dtype=np.float64)
     return compare(a, b, lengths)

@@ -11,7 +11,7 @@ from hw_asr.metrics import CORPUS, SplitMetric, is_error_rate
 MAX_POINTS = 800
 
 
-def curves_data(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def curves_data(records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     """Return charts and a table of bests from the lines of a metrics.jsonl."""
     splits = _splits(records)
     series: dict[str, list[tuple[int, float | None]]] = {}
@@ -19,7 +19,7 @@ def curves_data(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for name, value in record.items():
             if name not in ("step", "time", "epoch") and (value is None or isinstance(value, (int, float))):
                 series.setdefault(name, []).append((record["step"], value))
-    charts: dict[str, list[dict[str, Any]]] = {}
+    charts: dict[str, list[dict[str, object]]] = {}
     for name, points in series.items():
         chart, label = _place(name, splits)
         charts.setdefault(chart, []).append({"label": label, "points": thinned(points)})
@@ -66,19 +66,19 @@ def _importance(title: str) -> tuple[int, str]:
     return (0 if title == "loss" else 1 if "WER" in title else 2 if "CER" in title else 3), title
 
 
-def _best(name: str, points: Sequence[tuple[int, float | None]]) -> dict[str, Any]:
+def _best(name: str, points: Sequence[tuple[int, float | None]]) -> dict[str, object]:
     known = [(value, step) for step, value in points if value is not None]
     best = min(known, default=(None, None))
     return {"name": name, "best": best[0], "step": best[1], "last": points[-1][1], "is_rate": is_error_rate(name)}
 
 
-def _facts(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+def _facts(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, object]]:
     if not records:
         return [("lines", 0)]
     times = [record["time"] for record in records if isinstance(record.get("time"), (int, float))]
     busy = sum(min(later - earlier, 600.0) for earlier, later in itertools.pairwise(times) if later > earlier)
     epochs = [record["epoch"] for record in records if isinstance(record.get("epoch"), (int, float))]
-    facts: list[tuple[str, Any]] = [("steps", max(record["step"] for record in records))]
+    facts: list[tuple[str, object]] = [("steps", max(record["step"] for record in records))]
     if epochs:
         facts.append(("epochs", max(epochs)))
     facts.append(("hours at work", round(busy / 3600, 2)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from hw_asr.metrics import ErrorRate, text_errors
 from hw_asr.report.alignment import Alignment, align, count_confusions, spaces_words, tokens
 from hw_asr.report.calibration import calibration
+from hw_asr.report.page_data import Confusions, Group, Headline, Hypothesis, PageData, Rate, Row, Unit
 from hw_asr.report.results import LABELS, Result, best_text, decoders_of
 from hw_asr.report.statistics import Array, interval
 
@@ -18,7 +18,7 @@ MOST_DURATION_BINS = 9
 MOST_CONFUSIONS = 50
 
 
-def evaluation_data(results: Sequence[Result], decoders: Sequence[str] | None = None) -> dict[str, Any]:
+def evaluation_data(results: Sequence[Result], decoders: Sequence[str] | None = None) -> PageData:
     """Return everything the page shows of an evaluation, as plain data; without `decoders`, of all of them."""
     decoders = decoders_of(results) if decoders is None else decoders
     by_word = spaces_words(result["ground_truth"] for result in results if result.get("ground_truth"))
@@ -38,24 +38,26 @@ def evaluation_data(results: Sequence[Result], decoders: Sequence[str] | None = 
     }
 
 
-def _utterance(result: Result, decoders: Sequence[str], by_word: bool) -> dict[str, Any]:
+def _utterance(result: Result, decoders: Sequence[str], by_word: bool) -> Row:
     reference = result.get("ground_truth")
-    hypotheses: list[dict[str, Any] | None] = []
+    hypotheses: list[Hypothesis | None] = []
     for decoder in decoders:
         text = best_text(result, decoder)
         if text is None or result.get("error"):
             hypotheses.append(None)
             continue
         alternatives = result[f"pred_text_{decoder}"]
-        hypothesis: dict[str, Any] = {
+        hypothesis: Hypothesis = {
             "text": _shown(text, by_word),
             "alternatives": [] if isinstance(alternatives, str) else alternatives,
         }
         if reference is not None:
             characters, words = text_errors(reference, text)
             alignment = align(tokens(reference, by_word), tokens(text, by_word))
-            hypothesis |= {"edits": alignment.edits, "words": words, "characters": characters}
             hypothesis |= {
+                "edits": alignment.edits,
+                "words": words,
+                "characters": characters,
                 "errors": (words if by_word else characters).edits,
                 "wer": words.rate,
                 "cer": characters.rate,
@@ -79,30 +81,42 @@ def _shown(text: str, by_word: bool) -> str:
     return " ".join(text.split()) if by_word else text
 
 
-def _counts(rows: Sequence[dict[str, Any]], decoder: int, unit: str) -> tuple[Array, Array]:
+def hypothesis_of(row: Row, decoder: int) -> Hypothesis:
+    """Return what a decoder made of an utterance that every decoder has transcribed."""
+    hypothesis = row["hypotheses"][decoder]
+    assert hypothesis is not None, "the utterance was not scored"
+    return hypothesis
+
+
+def _counts(rows: Sequence[Row], decoder: int, unit: Unit) -> tuple[Array, Array]:
     """Return edits and reference lengths (N, 1) in `unit`, words or characters."""
-    counts = [row["hypotheses"][decoder][unit] for row in rows]
+    counts = [hypothesis_of(row, decoder)[unit] for row in rows]
     errors = np.array([[each.edits] for each in counts], dtype=np.float64)
     return errors, np.array([[each.length] for each in counts], dtype=np.float64)
 
 
-def _headline(name: str, decoder: int, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    line: dict[str, Any] = {"decoder": LABELS.get(name, name)}
-    for unit, key in (("words", "wer"), ("characters", "cer")):
-        total = ErrorRate()
-        for row in rows:
-            total.add(row["hypotheses"][decoder][unit])
-        line[key] = {
-            "corpus": total.corpus,
-            "mean": total.mean,
-            "interval": interval(*_counts(rows, decoder, unit))[0],
-            "counts": [int(value) for value in total.totals[:4]],
-        }
-    line["perfect"] = sum(not row["hypotheses"][decoder]["words"].edits for row in rows) / len(rows)
-    return line
+def _headline(name: str, decoder: int, rows: Sequence[Row]) -> Headline:
+    return {
+        "decoder": LABELS.get(name, name),
+        "wer": _rate(rows, decoder, "words"),
+        "cer": _rate(rows, decoder, "characters"),
+        "perfect": sum(not hypothesis_of(row, decoder)["words"].edits for row in rows) / len(rows),
+    }
 
 
-def _group(label: str, rows: Sequence[dict[str, Any]], decoder: int) -> dict[str, Any]:
+def _rate(rows: Sequence[Row], decoder: int, unit: Unit) -> Rate:
+    total = ErrorRate()
+    for row in rows:
+        total.add(hypothesis_of(row, decoder)[unit])
+    return {
+        "corpus": total.corpus,
+        "mean": total.mean,
+        "interval": interval(*_counts(rows, decoder, unit))[0],
+        "counts": [int(value) for value in total.totals[:4]],
+    }
+
+
+def _group(label: str, rows: Sequence[Row], decoder: int) -> Group:
     errors, lengths = _counts(rows, decoder, "words")
     total = float(lengths.sum())
     return {
@@ -114,18 +128,18 @@ def _group(label: str, rows: Sequence[dict[str, Any]], decoder: int) -> dict[str
     }
 
 
-def _by_duration(rows: Sequence[dict[str, Any]], decoder: int) -> list[dict[str, Any]]:
+def _by_duration(rows: Sequence[Row], decoder: int) -> list[Group]:
     """Group by bins of equal width; the last one takes in the longest fiftieth, however long."""
-    known = [row for row in rows if row["duration"] is not None]
+    known = [(row, row["duration"]) for row in rows if row["duration"] is not None]
     if not known:
         return []
-    longest = float(np.percentile([row["duration"] for row in known], 98))
+    longest = float(np.percentile([seconds for _, seconds in known], 98))
     step = next((each for each in DURATION_STEPS if longest / each <= MOST_DURATION_BINS), DURATION_STEPS[-1])
     num_bins = min(MOST_DURATION_BINS, int(longest / step) + 1)
-    bins: list[list[dict[str, Any]]] = [[] for _ in range(num_bins)]
-    for row in known:
-        bins[min(num_bins - 1, int(row["duration"] / step))].append(row)
-    beyond = any(row["duration"] >= num_bins * step for row in known)
+    bins: list[list[Row]] = [[] for _ in range(num_bins)]
+    for row, seconds in known:
+        bins[min(num_bins - 1, int(seconds / step))].append(row)
+    beyond = any(seconds >= num_bins * step for _, seconds in known)
     groups = []
     for index, inside in enumerate(bins):
         low, high = f"{index * step:g}", f"{(index + 1) * step:g}"
@@ -136,8 +150,8 @@ def _by_duration(rows: Sequence[dict[str, Any]], decoder: int) -> list[dict[str,
     return groups
 
 
-def _by_speaker(rows: Sequence[dict[str, Any]], decoder: int) -> list[dict[str, Any]]:
-    speakers: dict[str, list[dict[str, Any]]] = {}
+def _by_speaker(rows: Sequence[Row], decoder: int) -> list[Group]:
+    speakers: dict[str, list[Row]] = {}
     for row in rows:
         if row["speaker"] is not None:
             speakers.setdefault(str(row["speaker"]), []).append(row)
@@ -145,12 +159,12 @@ def _by_speaker(rows: Sequence[dict[str, Any]], decoder: int) -> list[dict[str, 
     return sorted(groups, key=lambda group: (-group["wer"], group["label"]))
 
 
-def _confusions(rows: Sequence[dict[str, Any]], decoder: int, by_word: bool) -> dict[str, Any]:
-    pairs = [(row["reference"], row["hypotheses"][decoder]) for row in rows]
-    found: dict[str, Any] = {}
+def _confusions(rows: Sequence[Row], decoder: int, by_word: bool) -> Confusions:
+    pairs = [(row["reference"] or "", hypothesis_of(row, decoder)) for row in rows]
+    confusions: Confusions = {}
     if by_word:
         words = (Alignment(wanted.split(), got["text"].split(), got["edits"]) for wanted, got in pairs)
-        found["words"] = count_confusions(words, MOST_CONFUSIONS)
+        confusions["words"] = count_confusions(words, MOST_CONFUSIONS)
     characters = (align(wanted, got["text"]) for wanted, got in pairs if got["characters"].edits)
-    found["characters"] = count_confusions(characters, MOST_CONFUSIONS)
-    return found
+    confusions["characters"] = count_confusions(characters, MOST_CONFUSIONS)
+    return confusions

@@ -9,12 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from hw_asr.report.clips import Clip, embed, link
 from hw_asr.report.comparison import comparison_data
 from hw_asr.report.curves import curves_data
 from hw_asr.report.evaluation import evaluation_data
+from hw_asr.report.page_data import PageData, Row
 from hw_asr.report.results import Result
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.writers.jsonl import read_metrics
@@ -28,7 +28,7 @@ def write_report(
     path: Path,
     *,
     title: str,
-    totals: Mapping[str, Any],
+    totals: Mapping[str, object],
     metrics_path: Path | None = None,
     audio_limit_mb: float = AUDIO_LIMIT_MB,
 ) -> None:
@@ -53,7 +53,7 @@ def write_comparison(
     names: tuple[str, str],
     decoders: tuple[str, str] | None = None,
     audio_limit_mb: float = AUDIO_LIMIT_MB,
-) -> dict[str, Any]:
+) -> PageData:
     """Write the page that compares two outputs over the same recordings, and return its data."""
     data = comparison_data(first, second, names, decoders)
     data["totals"] = [("recordings", len(data["utterances"])), ("with a reference", data["num_scored"])]
@@ -67,7 +67,7 @@ def write_training_report(metrics_path: Path, path: Path, *, title: str, refresh
     _write(path, title, data, {}, f'<meta http-equiv="refresh" content="{refresh}">' if refresh else "")
 
 
-def _counts(results: Sequence[Result]) -> list[tuple[str, Any]]:
+def _counts(results: Sequence[Result]) -> list[tuple[str, object]]:
     seconds = sum(result.get("duration") or 0.0 for result in results)
     failed = sum(bool(result.get("error")) for result in results)
     unscored = sum(result.get("ground_truth") is None and not result.get("error") for result in results)
@@ -82,7 +82,7 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def _add_audio(data: dict[str, Any], page: Path, limit_mb: float) -> dict[str, Clip]:
+def _add_audio(data: PageData, page: Path, limit_mb: float) -> dict[str, Clip]:
     """Give every row a link to its recording, or a clip; return the clips by the id of their element."""
     rows = data["utterances"]
     ranked = sorted(range(len(rows)), key=lambda index: (-_importance(rows[index]), index))
@@ -102,13 +102,14 @@ def _add_audio(data: dict[str, Any], page: Path, limit_mb: float) -> dict[str, C
     return embedded
 
 
-def _importance(row: Mapping[str, Any]) -> int:
-    if row.get("change") is not None:
-        return abs(int(row["change"]))
+def _importance(row: Row) -> int:
+    change = row.get("change")
+    if change is not None:
+        return abs(change)
     return max((hypothesis.get("errors", 0) for hypothesis in row["hypotheses"][-1:] if hypothesis), default=0)
 
 
-def _write(path: Path, title: str, data: Mapping[str, Any], clips: Mapping[str, Clip], meta: str = "") -> None:
+def _write(path: Path, title: str, data: Mapping[str, object], clips: Mapping[str, Clip], meta: str = "") -> None:
     text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     parts = {
         "title": html.escape(title),
@@ -129,7 +130,7 @@ def _template(name: str) -> str:
     return resources.files("hw_asr.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return JSON's own types; numbers that are not finite become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None

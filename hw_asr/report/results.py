@@ -19,7 +19,7 @@ class ReportError(UserError):
     """A file that cannot be reported on."""
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
+def read_results(path: Path) -> list[Result]:
     """Read an output.json; ReportError when it is something else."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
