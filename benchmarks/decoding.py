@@ -1,6 +1,6 @@
 """Speed and word error rate of the decoders beside other libraries, on one core, in turns, by processor time.
 
-    hw-asr lm-tune -r saved/models/demo/RUN/model_best.pth --split dev --lm saved/demo/lm.arpa -o /tmp/tuned.json \
+    hw-asr lm-tune -r saved/models/demo/RUN/model_best.pth --split dev --lm saved/demo/lm.arpa -o tuned.json \
         --log-probs demo.npz
     python -m benchmarks.decoding --emissions demo.npz --frame-seconds 0.04 --arpa saved/demo/lm.arpa --widths 100
     python -m benchmarks.decoding --texts sentences.txt --arpa lm.arpa --widths 10 100
