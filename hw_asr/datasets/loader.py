@@ -76,8 +76,11 @@ class SpeechLoader(DataLoader[Example | Failure]):
 
 def _dead(workers: Sequence[BaseProcess]) -> list[BaseProcess]:
     """Return the workers that have ended; waits for the first, because a killed process does not end immediately."""
-    wait([worker.sentinel for worker in workers], timeout=10)
-    return [worker for worker in workers if not worker.is_alive()]
+    ended = wait([worker.sentinel for worker in workers], timeout=10)
+    dead = [worker for worker in workers if worker.sentinel in ended]
+    for worker in dead:
+        worker.join(10)  # its files are closed a moment before its exit code can be read
+    return dead
 
 
 class SharedFlag:
