@@ -6,6 +6,7 @@ import importlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor
@@ -94,7 +95,7 @@ class PyctcdecodeDecoder:
         return sorted(hypotheses.values(), key=lambda hypothesis: -hypothesis.score)[: self.n_best]
 
 
-def _find_pyctcdecode() -> Any:
+def _find_pyctcdecode() -> ModuleType:
     try:
         return importlib.import_module("pyctcdecode")
     except ImportError as error:

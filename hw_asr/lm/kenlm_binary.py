@@ -7,7 +7,7 @@ import math
 import mmap
 import struct
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -39,8 +39,8 @@ class KenlmTable:
             raise LanguageModelError(f"{path}: KenLM cannot read this file, it may be damaged: {error}") from error
         self.order = int(self._model.order)
         self.words = read_vocabulary(path)
-        self._states: list[Any] = []
-        self._ids: dict[Any, int] = {}
+        self._states: list[object] = []
+        self._ids: dict[object, int] = {}
         begin, empty = self._kenlm.State(), self._kenlm.State()
         self._model.BeginSentenceWrite(begin)
         self._model.NullContextWrite(empty)
@@ -88,7 +88,7 @@ class KenlmTable:
         """Return the natural log-probability of a sentence."""
         return float(self._model.score(" ".join(words), bos=bos, eos=eos)) * LN_10
 
-    def _number(self, state: Any) -> int:
+    def _number(self, state: object) -> int:
         if state not in self._ids:
             self._ids[state] = len(self._states)
             self._states.append(state)
@@ -146,7 +146,7 @@ def read_vocabulary(path: Path) -> list[str]:
             raise LanguageModelError(f"{path}: its words are not UTF-8; build it from a UTF-8 ARPA file") from error
 
 
-def _find_kenlm(path: Path) -> Any:
+def _find_kenlm(path: Path) -> ModuleType:
     try:
         with optional_import(f"{path}: a KenLM binary", "kenlm", "kenlm"):
             return importlib.import_module("kenlm")

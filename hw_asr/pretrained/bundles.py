@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ def load_layout(name: str) -> Layout:
     Raises ValueError for an unknown name, and when torchaudio is not installed.
     """
     pipelines = _pipelines()
-    bundle: Any = getattr(pipelines, name, None)
+    bundle = getattr(pipelines, name, None)
     if not isinstance(bundle, pipelines.Wav2Vec2Bundle):
         raise ValueError(f"bundle: unknown pretrained model {name!r}{nearest(name, known_names())}")
     models = importlib.import_module("torchaudio.models")
@@ -71,7 +72,7 @@ def load_weights_of(layout: Layout, directory: Path, base_url: str = BASE_URL) -
         raise PretrainedError(f"{path}: not the weights of this model ({reason}); delete it and run again") from error
 
 
-def _pipelines() -> Any:
+def _pipelines() -> ModuleType:
     try:
         with optional_import("a pretrained model", "torchaudio", "torchaudio"):
             return importlib.import_module("torchaudio.pipelines")

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from hw_asr.runtime.atomic_files import sync_directory, write_and_rename
 from hw_asr.runtime.file_lock import hold
@@ -169,7 +169,7 @@ def _attempt(source: Source, part: Path) -> None:
         raise AttemptError(f"the connection closed {total - received} bytes early")
 
 
-def _remember_version(part: Path, headers: Any) -> None:
+def _remember_version(part: Path, headers: http.client.HTTPMessage) -> None:
     """Keep the version of the file on the server, to resume only the same one (RFC 9110, If-Range)."""
     tag = headers.get("ETag", "")
     version = tag if tag.startswith('"') else headers.get("Last-Modified", "")
@@ -199,16 +199,16 @@ def _fault(part: Path, checks: dict[str, str | None], size: int | None) -> str |
         if expected is not None:
             with part.open("rb") as file:
                 found = _digest(file, name)
-            if found.hexdigest() != expected:
-                return f"its {name} is {found.hexdigest()} instead of {expected}"
+            if found != expected:
+                return f"its {name} is {found} instead of {expected}"
     return None
 
 
-def _digest(file: Any, name: str) -> Any:
+def _digest(file: BinaryIO, name: str) -> str:
     digest = hashlib.new(name, usedforsecurity=False)
     while chunk := file.read(CHUNK_BYTES):
         digest.update(chunk)
-    return digest
+    return digest.hexdigest()
 
 
 def _check_space(part: Path, needed: int) -> None:

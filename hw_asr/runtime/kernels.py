@@ -52,7 +52,7 @@ def inner_kernel(function: Callable[Parameters, Result]) -> Callable[Parameters,
 
 
 def _compiled(function: Callable[Parameters, Result], inner: bool) -> Callable[Parameters, Result]:
-    numba: Any = importlib.import_module("numba")
+    numba = importlib.import_module("numba")
     if not numba.config.CACHE_DIR:
         numba.config.CACHE_DIR = str(_cache_dir() or "")
     types = {name: numba_type(hint) for name, hint in get_type_hints(function, include_extras=True).items()}
@@ -72,7 +72,7 @@ def _compiled(function: Callable[Parameters, Result], inner: bool) -> Callable[P
 
 def numba_type(hint: Any) -> Any:
     """Return the Numba type of an annotation."""
-    types: Any = importlib.import_module("numba.types")
+    types = importlib.import_module("numba.types")
     scalars = {int: types.int64, float: types.float64, bool: types.boolean, type(None): types.void}
     if hint in scalars:
         return scalars[hint]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -48,7 +48,7 @@ class Source(NamedTuple):
         return redacted(self.url)
 
 
-def receive(response: Any, part: Path, start: int, total: int | None, source: Source) -> int:
+def receive(response: http.client.HTTPResponse, part: Path, start: int, total: int | None, source: Source) -> int:
     """Append a body to `part`, cut to `start` bytes before; return how many bytes it then has, `total` if all is well.
 
     Raises AttemptError when the connection breaks or is too slow, and DownloadError for more than `total` bytes or,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from http.client import HTTPMessage
-from typing import IO, Any
+from http.client import HTTPMessage, HTTPResponse
+from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
 
@@ -27,7 +27,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def open_url(url: str | urllib.request.Request, timeout: float) -> Any:
+def open_url(url: str | urllib.request.Request, timeout: float) -> HTTPResponse:
     """Open an http or https address; proxies of the environment are used.
 
     Raises urllib.error.URLError, of which RedirectError is one.
@@ -39,7 +39,8 @@ def open_url(url: str | urllib.request.Request, timeout: float) -> Any:
         _SafeRedirects,
     ):  # fmt: skip
         opener.add_handler(handler())
-    return opener.open(url, timeout=timeout)
+    response: HTTPResponse = opener.open(url, timeout=timeout)
+    return response
 
 
 def redacted(url: str) -> str:
