@@ -105,8 +105,10 @@ class LinksTest(unittest.TestCase):
         save_checkpoint({"state_dict": {}}, source)
         for planted in (".place.part", "place"):
             (self.folder / planted).symlink_to(self.victim)
-        link_checkpoint(source, self.path)
-        self.assertTrue(self.path.samefile(source))
+        for _ in range(2):  # the second time, both names are those of one file already
+            link_checkpoint(source, self.path)
+            self.assertTrue(self.path.samefile(source))
+            self.assertEqual([], [path.name for path in self.folder.glob(".place.*") if path.name != ".place.part"])
         self.assert_untouched()
 
     def test_a_run_s_lock(self) -> None:
