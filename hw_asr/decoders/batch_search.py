@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +117,7 @@ class BatchSearch:
         string = self._code_points[labels].tobytes().decode("utf-32-le", "surrogatepass")
         return [string[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_pool": None, "_free": []}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class ConvSpec(NamedTuple):
@@ -30,7 +30,7 @@ class CNNConfig:
 
     def layers(self) -> list[ConvSpec]:
         """Return one entry per layer; raises ValueError for invalid values."""
-        values: dict[str, Any] = {
+        values: dict[str, object] = {
             "output_channels": self.output_channels,
             "filters": self.filters,
             "stride": self.stride,
@@ -94,7 +94,7 @@ class LookaheadConfig:
     future_time: int
 
 
-def _broadcast(path: str, values: dict[str, Any]) -> dict[str, list[Any]]:
+def _broadcast(path: str, values: dict[str, object]) -> dict[str, list[object]]:
     """Make a list of one entry per layer from each value; the lists determine the number of layers."""
     given = {name: len(value) for name, value in values.items() if isinstance(value, list)}
     num_layers = max(given.values(), default=1)

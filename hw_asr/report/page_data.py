@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from hw_asr.metrics import ErrorCounts
 from hw_asr.report.alignment import Edit
@@ -99,7 +99,7 @@ class Calibration(TypedDict):
 class Comparison(TypedDict):
     """Two systems on the same recordings: the `statistics.Difference` of each unit, and counts of recordings."""
 
-    differences: dict[str, dict[str, Any]]
+    differences: dict[str, dict[str, object]]
     better: int
     worse: int
     same: int

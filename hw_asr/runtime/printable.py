@@ -7,7 +7,7 @@ them), marks that change the direction of text, line separators, and surrogates,
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TextIO
 
 _CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
 _IN_TEXT = re.compile(f"[{_CONTROL}]")
@@ -37,7 +37,7 @@ class PrintableStream:
     With `bars`, it lets pass what progress bars are drawn with: a return to the start of the line, and one line up.
     """
 
-    def __init__(self, stream: Any, bars: bool = False) -> None:
+    def __init__(self, stream: TextIO, bars: bool = False) -> None:
         self._stream = stream
         self._bars = bars
 
