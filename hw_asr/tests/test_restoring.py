@@ -76,7 +76,8 @@ class ResumeTest(TrainingCase):
         for path in run_dir(place).glob("*.pth"):
             path.unlink()
         for changed in (
-            {"progress": {**state["progress"], "counts": 5}}, {"optimizer": {}}, {"lr_scheduler": {"_last_lr": "x"}},
+            {"progress": {**state["progress"], "counts": 5}}, {"optimizer": {}},
+            {"lr_scheduler": {**state["lr_scheduler"], "_last_lr": "x"}},
             {"scaler": [1]}, {"writers": {"metrics_bytes": "x"}}, {"config": 5, "progress": None},
             {"alphabet": 5, "optimizer": 5}, {"progress": [1]},
         ):  # fmt: skip
