@@ -18,6 +18,8 @@ _TRANSIENT_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "sharingRate
 _ADVICE = {
     "storageQuotaExceeded": "the account's storage is full; empty its trash or export to another account",
     "quotaExceeded": "the account's storage is full; empty its trash or export to another account",
+    "downloadQuotaExceeded": "Google limits downloads of this file at the moment; try again in some hours",
+    "cannotDownloadAbusiveFile": "Google has flagged the file as abusive (malware or spam); its owner can download it",
     "dailyLimitExceeded": "the daily limit of requests is used up; try again tomorrow",
     "insufficientPermissions": "the login does not allow it; log in again for writing",
     "insufficientFilePermissions": "the account may not do this here; share the folder with it as Editor",
@@ -65,9 +67,17 @@ def translated() -> Iterator[None]:
         raise StorageUnavailable(f"Google Drive: the connection broke ({type(error).__name__})") from None
 
 
+def download_error(reply: Response, content: bytes) -> StorageError:
+    """Return the error for a download that was refused: its quota is not that of the account's storage."""
+    return _error(reply, "downloadQuotaExceeded" if _reason(content) == "quotaExceeded" else _reason(content))
+
+
 def reply_error(reply: Response, content: bytes) -> StorageError:
     """Return the error for a reply that reports a failure."""
-    reason = _reason(content)
+    return _error(reply, _reason(content))
+
+
+def _error(reply: Response, reason: str | None) -> StorageError:
     message = f"Google Drive answered {reply.status}{f' {reason}' if reason else ''}"
     if reply.status in _TRANSIENT_STATUS or reason in _TRANSIENT_REASONS:
         return StorageUnavailable(message, _retry_after(reply))

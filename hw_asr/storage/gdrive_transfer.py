@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import Progress, RemoteFile, StorageUnavailable, verify
-from hw_asr.storage.gdrive_errors import BadRequestError, Gone, reply_error, translated
+from hw_asr.storage.gdrive_errors import BadRequestError, Gone, download_error, translated
 from hw_asr.storage.gdrive_session import Item, Session
 
 if TYPE_CHECKING:  # imported only for Google Drive, without annotations
@@ -44,7 +44,7 @@ def _fetch(session: Session, uri: str, file: IO[bytes], size: int, backoff: Back
                 end = min(done + CHUNK_BYTES, size) - 1
                 reply, content = session.http.request(uri, headers={"Range": f"bytes={done}-{end}"})
                 if reply.status not in (200, 206):
-                    raise reply_error(reply, content)
+                    raise download_error(reply, content)
                 if not content:
                     raise StorageUnavailable("Google Drive sent an empty reply")
         except Gone:

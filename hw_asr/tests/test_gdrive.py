@@ -52,20 +52,6 @@ DOWNLOAD_FAULTS = [
 
 
 class GDriveTest(DriveCase):
-    def test_a_copy_is_made_on_the_side_of_drive(self) -> None:
-        storage, path = self.storage(), self.file()
-        storage.upload(path, RUN, "model_best.pth")
-        sent = self.drive.bytes_up
-        self.drive.fail("lost", "POST", "/copy$")
-        self.assertTrue(storage.copy(RUN, "model_best.pth", "checkpoint-epoch1.pth"))
-        self.assertLess(self.drive.bytes_up - sent, 2000)
-        copied = {f"experiment/one/{name}.pth": md5_of(path) for name in ("model_best", "checkpoint-epoch1")}
-        self.assertEqual(self.drive.tree(), copied)
-        self.assertFalse(
-            storage.copy(RUN, "model_best.pth", "checkpoint-epoch1.pth")
-        )  # it would be a second of the name
-        self.assertFalse(storage.copy(RUN, "absent.pth", "other.pth"))
-
     def test_layout_and_round_trip(self) -> None:
         storage = self.storage()
         self.assertEqual(storage.runs(), [])
