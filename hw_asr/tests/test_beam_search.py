@@ -126,9 +126,7 @@ class LongTest(unittest.TestCase):
         targets = np.array(labels, np.int32)
         _, lost = ctc_forward.forward(frames, targets, cells, ctc_forward.NEGLIGIBLE)
         self.assertGreater(lost, ctc_forward.TOLERANCE)
-        scale = 0.0
-        for peak in frames.peaks:
-            scale += peak
+        scale = float(sum(frames.peaks.tolist()))  # since Python 3.12 this rounds less than a loop
         banded, _ = ctc_forward.forward(frames, targets, cells, ctc_forward.BARELY_THERE)
         slow = forward_in_logarithms(frames, targets, cells)
         self.assertEqual(ctc_forward.careful_log_likelihood(frames, targets, long=1), scale + banded)
