@@ -62,7 +62,8 @@ def _emit(text: str, difficulty: float, generator: np.random.Generator) -> NDArr
     frames += [_frame(0, difficulty, generator) for _ in range(1 + generator.poisson(5))]
     logits = np.stack(frames)
     normaliser = np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    return (logits - normaliser).astype(np.float32)
+    log_probs: NDArray[np.float32] = (logits - normaliser).astype(np.float32)
+    return log_probs
 
 
 def _spike(character: str, difficulty: float, generator: np.random.Generator) -> list[NDArray[np.float64]]:

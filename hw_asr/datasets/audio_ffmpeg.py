@@ -106,7 +106,7 @@ def _open(file: BinaryIO) -> Iterator[InputContainer]:
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}
     bounded = BoundedFile(file)
     try:
-        with av.open(bounded, options=options, metadata_errors="replace") as container:
+        with av.open(bounded, "r", options=options, metadata_errors="replace") as container:
             yield container
         if bounded.is_exhausted:
             raise DecodingError(_ENDLESS)

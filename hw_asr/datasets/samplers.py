@@ -188,7 +188,7 @@ class DurationBatchSampler(TrainingBatchSampler):
 
     def _cut_buckets(self, buckets: Sequence[Indices]) -> list[Indices]:
         batches: list[Indices] = []
-        left_over = np.empty(0, np.int64)
+        left_over: Indices = np.empty(0, np.int64)
         for bucket, batch_size in zip(buckets, self._batch_sizes, strict=True):
             pieces = cut(np.concatenate([left_over, bucket]), batch_size)
             left_over = pieces.pop() if len(pieces[-1]) < batch_size else bucket[:0]

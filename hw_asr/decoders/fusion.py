@@ -8,7 +8,7 @@ word the n-gram's probability replaces the lookahead.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -209,7 +209,8 @@ def fused_scores(texts: Texts, nodes: Int32Matrix, fusion: Fusion) -> None:
             nodes[0, STATE] = fusion.start_state
             log_weight = 0.0
             for place in range(texts.spans[utterance * room + text, 0], texts.spans[utterance * room + text, 1]):
-                symbol, state = texts.labels[place], np.int64(0)
+                symbol = texts.labels[place]
+                state: Any = np.int64(0)
                 if fusion.has_model and symbol == fusion.space:
                     word_end, state = finish_word(nodes, 0, fusion)
                     log_weight += word_end + look_ahead(nodes, 0, fusion)

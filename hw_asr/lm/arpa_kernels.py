@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def _place(data: UInt8Vector, begin: int, end: int, vocabulary: Vocabulary) -> i
     code = np.uint64(14695981039346656037)  # FNV-1a
     for position in range(begin, end):
         code = (code ^ np.uint64(data[position])) * np.uint64(1099511628211)
-    place = np.int64((code ^ (code >> np.uint64(32))) & np.uint64(table.size - 1))
+    place: Any = np.int64((code ^ (code >> np.uint64(32))) & np.uint64(table.size - 1))
     while table[place] >= 0:
         other, length = spans[table[place], 0], spans[table[place], 1]
         if length == end - begin:

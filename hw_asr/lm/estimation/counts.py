@@ -73,7 +73,7 @@ class _Reader:
         self._alphabet = frozenset(alphabet)
         self._remembered: dict[str, list[int]] = {}
         self.vocabulary = {word: index for index, word in enumerate(SPECIAL_WORDS)}
-        self.counts = np.zeros(len(SPECIAL_WORDS), dtype=np.int64)
+        self.counts: Array = np.zeros(len(SPECIAL_WORDS), dtype=np.int64)
 
     def ids(self, line: str) -> list[int]:
         """Return the ids of a sentence; normalising word by word equals normalising the line, and can be cached."""
@@ -100,7 +100,7 @@ class _Reader:
     def flush(self, ids: list[int], file: IO[bytes]) -> None:
         """Write ids out and count them."""
         array = np.array(ids, dtype=np.uint32)
-        counts = np.bincount(array, minlength=len(self.vocabulary))
+        counts: Array = np.bincount(array, minlength=len(self.vocabulary))
         counts[: len(self.counts)] += self.counts
         self.counts = counts
         array.tofile(file)
@@ -108,7 +108,7 @@ class _Reader:
 
 def windows(tokens: TokenFile, order: int, rows_in_memory: int) -> Iterator[Array]:
     """Yield blocks (R, order) of every word with the words before it; before a sentence there are only <s>."""
-    before = np.full(order - 1, SENTENCE_END, dtype=np.uint32)
+    before: Array = np.full(order - 1, SENTENCE_END, dtype=np.uint32)
     with tokens.path.open("rb") as file:
         while len(block := np.fromfile(file, dtype=np.uint32, count=rows_in_memory)):
             joined = np.concatenate([before, block])

@@ -56,4 +56,5 @@ def _fault(counts_of_counts: Sequence[int], order: int) -> str | None:
 
 def discount_of(counts: Array, discounts: Sequence[float]) -> Array:
     """Return the discount of each adjusted count; a count of 0 has none."""
-    return np.array([0.0, *discounts])[np.minimum(counts, 3)]
+    values: Array = np.array([0.0, *discounts])[np.minimum(counts, 3)]
+    return values

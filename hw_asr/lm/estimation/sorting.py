@@ -23,9 +23,8 @@ def suffix_order(words: Array, num_types: int) -> Array:
     become neighbours, for every number of words at once.
     """
     keys = _packed(words, num_types)
-    if len(keys) == 1:
-        return np.argsort(keys[0], kind="stable")
-    return np.lexsort(keys[::-1])
+    order: Array = np.argsort(keys[0], kind="stable") if len(keys) == 1 else np.lexsort(keys[::-1])
+    return order
 
 
 def group_starts(words: Array) -> Array:
@@ -42,7 +41,7 @@ def group_starts(words: Array) -> Array:
 def _packed(words: Array, num_types: int) -> list[Array]:
     bits = max(int(num_types - 1).bit_length(), 1)
     columns = list(words.T[::-1])
-    keys = []
+    keys: list[Array] = []
     for start in range(0, len(columns), 64 // bits):
         key = np.zeros(len(words), dtype=np.uint64)
         for column in columns[start : start + 64 // bits]:
