@@ -51,7 +51,10 @@ def parse_table(
     """
     csv.field_size_limit(_MAX_VALUE)
     lines = io.StringIO(text, newline="").readlines()
-    header = next(csv.reader(lines[:1], delimiter=delimiter), [])
+    try:
+        header = next(csv.reader(lines[:1], delimiter=delimiter), [])
+    except csv.Error as error:  # a NUL before Python 3.11, or a field that is too large
+        raise DataError(f"{source}: the header line cannot be read: {error}") from error
     columns = [name.strip() for name in header]
     if not set(PATH_KEYS) & set(columns) or not set(needed) <= set(columns):
         expected = " and ".join([" or ".join(PATH_KEYS), *needed])

@@ -33,7 +33,7 @@ class PublicFolderTest(unittest.TestCase):
         emulator = public_drive()
         self.drive = emulator.__enter__()
         self.addCleanup(emulator.__exit__, None, None, None)
-        no_wait = mock.patch("gdown.download.random.uniform", return_value=0.0)
+        no_wait = mock.patch("random.uniform", return_value=0.0)
         no_wait.start()
         self.addCleanup(no_wait.stop)
         files = {"config.json": b"{}", "model_best.pth": LARGE, "an & <odd> name.pth": b"odd"}
