@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ class SearchSettings:
             raise ValueError(f"num_threads: expected at least 1, or null for all cores, got {self.num_threads}")
 
 
-class PrefixSearch:
+class PrefixSearch(ABC):
     """A beam search that is compiled and loaded when it is first used, or by `prepare`."""
 
     text_encoder: TextEncoder
@@ -69,8 +70,9 @@ class PrefixSearch:
         assert self._search is not None
         return self._search(log_probs, lengths)
 
+    @abstractmethod
     def _make_search(self) -> Callable[[Tensor, Tensor], list[list[Hypothesis]]]:
-        raise NotImplementedError
+        """Return the compiled search; called once."""
 
     def _compiled(
         self, fusion: Callable[[], Fusion], fused: bool, num_threads: int | None
