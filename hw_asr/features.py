@@ -12,6 +12,7 @@ from hw_asr.runtime.transfers import send
 from hw_asr.spectrograms import MelSpectrogram, Spectrogram
 
 LOG_OFFSET = 1e-5
+Normalize = Literal["none", "utterance", "global"]
 
 
 def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) -> Tensor:
@@ -19,6 +20,27 @@ def length_mask(lengths: Tensor, size: int, device: torch.device | None = None) 
     if device is not None:
         lengths = send(lengths, device)
     return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+class FeatureStatistics(nn.Module):
+    """Mean and standard deviation of each feature over the training data, for `normalize: "global"`.
+
+    A network registers this module with its acoustic model, too, so that checkpoints contain the buffers.
+    """
+
+    mean: Tensor
+    """(F,)"""
+    deviation: Tensor
+    """(F,), positive."""
+
+    def __init__(self, n_feats: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_feats))
+        self.register_buffer("deviation", torch.ones(n_feats))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise features (B, F, T)."""
+        return (features - self.mean[:, None]) / self.deviation[:, None]
 
 
 class FrontEnd(nn.Module, ABC):
@@ -30,7 +52,13 @@ class FrontEnd(nn.Module, ABC):
     """Samples that a frame sees."""
     hop_length: int
     """Samples between two frames."""
-    normalize: Literal["none", "utterance"]
+    normalize: Normalize
+    statistics: FeatureStatistics | None
+    """Those of `normalize: "global"`; None with other kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statistics = None
 
     @abstractmethod
     def num_frames(self, num_samples: Tensor) -> Tensor:
@@ -50,13 +78,14 @@ class FeatureExtractor(FrontEnd):
     `spectrogram` is one of `hw_asr.spectrograms` or another module that contains a short-time Fourier transform with
     torchaudio's attributes (`torchaudio.transforms.LFCC`). If it centres its frames, each utterance is extended at its
     own ends. Frames beyond an utterance are zero. `log` takes log(x + 1e-5). `normalize="utterance"` scales each
-    feature to mean 0 and variance 1 over the frames of the utterance.
+    feature to mean 0 and variance 1 over the frames of the utterance, `normalize="global"` over the training data:
+    `statistics` are to be measured or loaded.
 
     Raises ValueError if there is no such transform, if the front end does not support its `pad`, `pad_mode` or `power`,
     or for the logarithm of cepstra.
     """
 
-    def __init__(self, spectrogram: nn.Module, log: bool, normalize: Literal["none", "utterance"] = "none") -> None:
+    def __init__(self, spectrogram: nn.Module, log: bool, normalize: Normalize = "none") -> None:
         super().__init__()
         stft = _fourier_transform(spectrogram)
         if log and hasattr(spectrogram, "dct_mat"):
@@ -72,6 +101,8 @@ class FeatureExtractor(FrontEnd):
         self._in_batches = isinstance(spectrogram, (Spectrogram, MelSpectrogram))
         stft.center = False
         self.n_feats = self.spectrogram(torch.zeros(1, stft.n_fft)).shape[1]
+        if normalize == "global":
+            self.statistics = FeatureStatistics(self.n_feats)
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
         """Return the number of frames of waveforms of these lengths, elementwise; 0 for less than one frame."""
@@ -92,6 +123,8 @@ class FeatureExtractor(FrontEnd):
             features = self._logarithm(spectrogram)[..., :longest].masked_fill(~mask, 0.0)
         if self.normalize == "utterance":
             features = _normalized(features, mask, on_device[1])
+        elif self.statistics is not None:
+            features = self.statistics(features).masked_fill_(~mask, 0.0)
         return features, frame_lengths
 
     def _row_by_row(self, samples: Tensor, lengths: Tensor, frame_lengths: Tensor, longest: int) -> Tensor:

@@ -19,6 +19,7 @@ from hw_asr.commands.train_request import Request, read_request
 from hw_asr.config import ExperimentConfig, read_json
 from hw_asr.config.registry import STORAGES
 from hw_asr.experiment.config_effects import effects
+from hw_asr.experiment.feature_statistics import measure_statistics
 from hw_asr.experiment.network import make_network
 from hw_asr.experiment.remembered_runs import remember
 from hw_asr.experiment.resume_rules import compare
@@ -112,7 +113,10 @@ def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes)
     network = make_network(config, processes.device)
     if start == Start() and isinstance(network.model, PretrainedModel):
         network.model.load_pretrained()
-    experiment = Experiment(config, network, TrainingData.load(config, network, processes), processes, start.weights)
+    data = TrainingData.load(config, network, processes)
+    if start == Start() and network.front_end.statistics is not None:
+        measure_statistics(network.front_end, data.train.dataset, config.data["train"].num_workers, processes)
+    experiment = Experiment(config, network, data, processes, start.weights)
     if start.state is not None:
         experiment.restore(start.state, start.source)
     if processes.is_main:

@@ -26,8 +26,8 @@ class Preprocessing:
     spectrogram: Spec = field(default_factory=lambda: {"type": "MelSpectrogram", "args": {}})
     log_spec: bool = True
     """Take log(x + 1e-5)."""
-    normalize: Literal["none", "utterance"] = "none"
-    """`utterance`: mean 0 and variance 1 of each feature over an utterance."""
+    normalize: Literal["none", "utterance", "global"] = "none"
+    """Mean 0 and variance 1 of each feature: over an `utterance`, or `global`: over the train split, measured once."""
     max_audio_hours: float = 12.0
     """Longer recordings are refused; an hour takes about 230 MB of memory at 16 kHz."""
 

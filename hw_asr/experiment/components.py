@@ -57,9 +57,12 @@ def build_text_encoder(config: ExperimentConfig) -> TextEncoder:
 
 
 def build_features(preprocessing: Preprocessing) -> FrontEnd:
-    """Return the front end; raises ValueError for a transform without a spectrogram."""
+    """Return the front end; raises ValueError for one that cannot be built."""
     spectrogram = SPECTROGRAMS.build(preprocessing.spectrogram, sample_rate=preprocessing.sr)
     if isinstance(spectrogram, FrontEnd):  # complete by itself, for example Waveform
+        if preprocessing.normalize == "global":
+            name = preprocessing.spectrogram["type"]
+            raise ValueError(f'{name} does not support normalize "global"; set preprocessing.normalize to "none"')
         return spectrogram
     return FeatureExtractor(spectrogram, preprocessing.log_spec, preprocessing.normalize)
 

@@ -12,7 +12,7 @@ from torch import nn
 from hw_asr.checkpoints.weights import check_weights, load_weights
 from hw_asr.config import ExperimentConfig
 from hw_asr.experiment import components
-from hw_asr.features import FrontEnd
+from hw_asr.features import FeatureStatistics, FrontEnd
 from hw_asr.types import TextEncoder
 
 
@@ -31,6 +31,7 @@ def make_network(config: ExperimentConfig, device: torch.device) -> Network:
     front_end = components.build_features(config.preprocessing).to(device)
     torch.manual_seed(config.trainer.seed)
     model = components.build_model(config, front_end.n_feats, len(text_encoder.alphabet)).to(device)
+    _add_statistics(model, front_end.statistics)
     return Network(front_end, model, text_encoder)
 
 
@@ -41,10 +42,17 @@ def load_network(
 
     Raises CheckpointError naming `source` when the weights do not fit the config.
     """
-    n_feats = components.build_features(config.preprocessing).n_feats
+    front_end = components.build_features(config.preprocessing)
     with torch.device("meta"):
-        model = components.build_model(config, n_feats, len(components.build_text_encoder(config).alphabet))
+        model = components.build_model(config, front_end.n_feats, len(components.build_text_encoder(config).alphabet))
+    _add_statistics(model, front_end.statistics)
     check_weights(model, state_dict, source)
     network = make_network(config, device)
     load_weights(network.model, state_dict, source)
     return network
+
+
+def _add_statistics(model: nn.Module, statistics: FeatureStatistics | None) -> None:
+    """Register the front end's statistics with the model, whose buffers checkpoints contain."""
+    if statistics is not None:
+        model.feature_statistics = statistics

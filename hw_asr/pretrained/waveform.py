@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from hw_asr.config.registry import SPECTROGRAMS
-from hw_asr.features import FrontEnd, length_mask
+from hw_asr.features import FrontEnd, Normalize, length_mask
 
 
 @SPECTROGRAMS.register()
@@ -16,7 +14,7 @@ class Waveform(FrontEnd):
     """Passes samples through: (B, T) becomes (B, 1, T), one "feature" per sample."""
 
     n_feats = n_fft = hop_length = 1
-    normalize: Literal["none", "utterance"] = "none"
+    normalize: Normalize = "none"
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
         """Return `num_samples`: there is a frame per sample."""
