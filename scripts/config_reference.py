@@ -95,6 +95,7 @@ def page() -> str:
     blocks += ["## data", DATA_NOTE]
     blocks += [section(config.Split, "data.SPLIT.")]
     blocks += ["## trainer", section(config.TrainerConfig, "trainer.")]
+    blocks += ["### trainer.transfer", section(config.Transfer, "trainer.transfer.")]
     for title, kind, note in KINDS:
         blocks += [f"## {title}", one_line(note)]
         for name in kind.registered():

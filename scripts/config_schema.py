@@ -64,6 +64,8 @@ def config_schema() -> Schema:
         ("trainer", config.TrainerConfig),
     ):
         properties[name] = section(dataclass, f"{name}.")
+    transfer = properties["trainer"]["properties"]["transfer"]
+    transfer.update(section(config.Transfer, "trainer.transfer."))
     definitions = {definition(kind): spec(kind) for kind in REGISTRIES.values()}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

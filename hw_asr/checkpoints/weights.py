@@ -1,8 +1,9 @@
-"""Loading the weights of a checkpoint into a model."""
+"""The weights of a checkpoint and of a model: loading, and selecting parts by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from hw_asr.checkpoints.errors import CheckpointError
 from hw_asr.checkpoints.tensors import check_tensors
+
+_MAX_KNOWN = 20
 
 
 def load_weights(model: torch.nn.Module, state_dict: Mapping[str, object], source: Path) -> None:
@@ -36,3 +39,21 @@ def check_weights(model: torch.nn.Module, state_dict: Mapping[str, object], sour
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
         raise CheckpointError(f"{source}: weights of another architecture or alphabet: {'; '.join(faults[:3])}{more}")
     return weights
+
+
+def belongs_to(name: str, parts: Iterable[str]) -> bool:
+    """Whether a weight's name is one of `parts`, or begins with one of them and a dot."""
+    return any(f"{name}.".startswith(f"{part}.") for part in parts)
+
+
+def check_parts(parts: Sequence[str], names: Iterable[str], path: str) -> list[str]:
+    """List the faults of a list of parts in a config, at `path`: parts to which none of the weights `names` belongs."""
+    names, faults = list(names), []
+    for index, part in enumerate(parts):
+        if not any(belongs_to(name, [part]) for name in names):
+            depth = part.count(".") + 1
+            known = sorted({".".join(name.split(".")[:depth]) for name in names})
+            close = difflib.get_close_matches(part, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"names begin with {', '.join(known[:_MAX_KNOWN])}"
+            faults.append(f"{path}[{index}]: no weight belongs to {part!r}; {hint}")
+    return faults

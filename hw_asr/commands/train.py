@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import distributed
 
-from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.commands.auto_resume import Continuation, find_run
 from hw_asr.commands.exports import Exports
 from hw_asr.commands.train_request import Request, read_request
@@ -25,7 +24,8 @@ from hw_asr.experiment.remembered_runs import remember
 from hw_asr.experiment.resume_rules import compare
 from hw_asr.experiment.run_copy import copy_run, is_writable, place_of_copy
 from hw_asr.experiment.training_data import TrainingData
-from hw_asr.experiment.training_run import Experiment, Weights
+from hw_asr.experiment.training_run import Experiment
+from hw_asr.experiment.transfer import Weights, read_weights
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.console import set_up_logging
 from hw_asr.runtime.devices import check_precision, explain_out_of_memory, set_numerics, set_threads
@@ -105,7 +105,7 @@ def read_start(request: Request) -> Start:
     if request.resume is None:
         return Start()
     if request.config is not None:
-        return Start(weights=Weights(load_checkpoint(request.resume)["state_dict"], request.resume))
+        return Start(weights=read_weights(request.resume))
     return Start(*load_newest_whole(request.resume))
 
 

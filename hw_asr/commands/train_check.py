@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import torch
 
-from hw_asr.checkpoints.weights import load_weights
 from hw_asr.commands.train import Start, check_exports_writable, read_start
 from hw_asr.commands.train_request import Request, rate_assignments, read_request
 from hw_asr.config import ConfigError, ExperimentConfig, override, read_json
@@ -21,6 +20,7 @@ from hw_asr.experiment.run_copy import is_writable, place_of_copy
 from hw_asr.experiment.split_data import load_split
 from hw_asr.experiment.training_data import BatchedSplit, TrainingData, load_train_split
 from hw_asr.experiment.training_run import Experiment
+from hw_asr.experiment.transfer import load_initial_weights
 from hw_asr.experiment.validation import examine
 from hw_asr.runtime.devices import check_precision, choose_device, set_numerics, set_threads, synchronize
 from hw_asr.runtime.processes import Processes
@@ -102,7 +102,8 @@ class _Check:
                 if self._request.resume is not None:
                     self._start = read_start(self._request)
                     if network is not None and self._start.weights is not None:
-                        load_weights(network.model, *self._start.weights)
+                        line = load_initial_weights(config, network, self._start.weights)
+                        self._lines.append(f"weights     {line}")
             train = self._data(config, network)
             self._places(config)
             if network is not None and train is not None and not self._faults:
@@ -198,7 +199,7 @@ class _Check:
         if state is not None:
             compare(config, state.get("config"), self._start.source, num_steps(state))
         processes = Processes(device=self._device)
-        experiment = Experiment(config, network, TrainingData(train, {}), processes, self._start.weights)
+        experiment = Experiment(config, network, TrainingData(train, {}), processes)
         if state is not None:
             experiment.restore(state, self._start.source)
 

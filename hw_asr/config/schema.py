@@ -51,6 +51,14 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """`trainer.transfer`: parts of the model in fine-tuning, by the beginning of their weights' names up to a dot."""
+
+    allow: list[str] = field(default_factory=list)
+    """Parts that start with new weights and may differ from the checkpoint's (`train.py -c CONFIG -r CKPT`)."""
+
+
+@dataclass(frozen=True)
 class TrainerConfig:
     """`trainer`: the training run."""
 
@@ -104,6 +112,7 @@ class TrainerConfig:
     """Use only deterministic kernels. On a CPU, runs are reproducible without this."""
     num_threads: int | None = None
     """CPU threads of the training process; null: the available cores minus the workers."""
+    transfer: Transfer = Transfer()
     external_storage: Spec | None = None
     export_minutes: float = 15.0
     """Minutes between two exports of `last.pth` to the external storage."""

@@ -6,13 +6,12 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from hw_asr.checkpoints.errors import CheckpointError
 from hw_asr.checkpoints.restoring import check_optimizer, matching, restoring
-from hw_asr.checkpoints.weights import load_weights
 from hw_asr.config import ExperimentConfig
 from hw_asr.config.registry import WRITERS
 from hw_asr.experiment import components
@@ -20,6 +19,7 @@ from hw_asr.experiment.network import Network
 from hw_asr.experiment.resume_rules import apply_changes, forget_best, group_options, schedule_changed
 from hw_asr.experiment.schedules import build_schedule, check_schedule
 from hw_asr.experiment.training_data import TrainingData
+from hw_asr.experiment.transfer import Weights, load_initial_weights
 from hw_asr.runtime.processes import Processes
 from hw_asr.storage.runs import Run
 from hw_asr.training.average import WeightAverage
@@ -44,13 +44,6 @@ logger = logging.getLogger(__name__)
 _WRITER_STATE = {"metrics_bytes": 0, "tensorboard_step": 0, "wandb_id": ""}
 
 
-class Weights(NamedTuple):
-    """Initial weights of a new run, and the file they come from."""
-
-    state_dict: Mapping[str, object]
-    source: Path
-
-
 class Experiment:
     """One training run on one process. New weights come from `trainer.seed`, or from `weights`."""
 
@@ -65,7 +58,7 @@ class Experiment:
         self._config, self._network, self._data, self._processes = config, network, data, processes
         trainer, model = config.trainer, network.model
         if weights is not None:
-            load_weights(model, *weights)
+            logger.info(load_initial_weights(config, network, weights))
         self.settings = TrainerSettings(
             epochs=trainer.epochs,
             batches_per_epoch=trainer.len_epoch or len(data.train.sampler),

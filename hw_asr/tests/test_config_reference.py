@@ -52,7 +52,8 @@ class ConfigReferenceTest(unittest.TestCase):
     def test_no_row_is_without_a_meaning(self) -> None:
         sections = self.text.split("## Models")[0]
         rows = re.findall(r"^\| `.*$", sections, flags=re.MULTILINE)
-        expected = [config._Sections, config.Preprocessing, config.Augmentations, config.Split, config.TrainerConfig]
+        expected = [config._Sections, config.Preprocessing, config.Augmentations, config.Split, config.TrainerConfig,
+                    config.Transfer]  # fmt: skip
         self.assertEqual(len(rows), sum(len(dataclasses.fields(each)) for each in expected))
         for row in rows:
             cells = re.split(r"(?<!\\)\|", row)

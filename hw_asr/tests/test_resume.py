@@ -231,7 +231,7 @@ class TestInterruption(TrainingCase):
         torch.save({"state_dict": {"weight": torch.zeros(3)}}, foreign)
         shutil.copyfile(place / "config.json", place / "kept.json")
         output = self.train(place, "-c", "kept.json", "-r", str(foreign), "--set", "trainer.wandb_run=b", code=1)
-        self.assertIn("weights of another architecture or alphabet", output)
+        self.assertIn("its weights do not fit the model of the config", output)
 
 
 class TestChanges(unittest.TestCase):

@@ -102,7 +102,7 @@ class CommandLineTest(unittest.TestCase):
         self.assertEqual(2, code)
         self.assertIn("data.dev: nowhere.jsonl: cannot read the manifest", errors)
         self.assertIn("file/saved: a run cannot be written there", errors)
-        self.assertIn("weights of another architecture", errors)
+        self.assertIn("its weights do not fit the model of the config", errors)
         code, errors = self.run_train(config, "--check", "-d", "cpu", "--set", "optimizer.args.lr=0,002")
         self.assertIn("optimizer.args.lr: expected a number", errors)
         self.assertIn("data.dev: nowhere.jsonl: cannot read the manifest", errors)
