@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from hw_asr.datasets.audio_checksums import checksum_warning
 from hw_asr.datasets.audio_file import open_recording
 from hw_asr.datasets.audio_mono import check_amplitude
 from hw_asr.datasets.audio_plain import decode_plain, header_duration
@@ -122,7 +123,11 @@ def _decode(file: BinaryIO, target: Target) -> Decoded:
             decoded = decode_with_ffmpeg(file, target)
         except DecodingError as error:
             raise DecodingError(f"{error}{', cut off in an Ogg page' * structure.ends_in_a_page}") from error
+    if target.piece is not None:
+        return decoded
     warning = structure.warning(len(decoded.samples) / target.sample_rate)
-    if target.piece is None and warning is not None:
+    if warning is not None:
         return decoded._replace(warning=warning, damage=Damage.CERTAIN)
+    if decoded.damage is Damage.NONE and (warning := checksum_warning(file)) is not None:
+        return decoded._replace(warning="; ".join(filter(None, [decoded.warning, warning])), damage=Damage.POSSIBLE)
     return decoded

@@ -17,6 +17,9 @@ from hw_asr.datasets.recording import Damage
 MAX_EMPTY_PACKETS = 10_000
 """A demuxer that returns more packets than the file has bytes, plus these, does not terminate."""
 
+MAX_UNREAD_BYTES, MIN_LOST_SECONDS = 1024, 0.1
+"""Where a demuxer skips more between two packets, with at least this gap in the time stamps, the file is damaged."""
+
 _TAGS = (b"ID3", b"TAG", b"APE")
 """How tags begin; concatenated files have them in the middle."""
 INAUDIBLE_SECONDS = 0.02
@@ -42,11 +45,13 @@ class PacketReader:
     def __init__(self, container: InputContainer, stream: Any, file: BinaryIO) -> None:
         self._container, self._stream = container, stream
         self._max_packets = os.fstat(file.fileno()).st_size + MAX_EMPTY_PACKETS
-        self._reads_all_tracks = "matroska" in container.format.name
+        self._reads_all_tracks = "matroska" in container.format.name or container.format.name == "flv"
         self._declares_bytes = container.format.name in ("caf", "w64", "wav")  # `examine` finds what is missing there
         self._num_packets = self._num_bad = self._num_bad_at_end = 0
         self._first_byte = -1
         self._is_incomplete = False
+        self._lost_seconds, self._last_time = 0.0, 0.0
+        self._unread, self._last_byte = 0, 0
         self._error = ""
         self.end = 0.0
         """Seconds, on the container's clock, up to the end of what was read: of any track in Matroska files."""
@@ -66,6 +71,8 @@ class PacketReader:
                 return
             if packet is None:
                 return
+            if self._reads_all_tracks:
+                self._check_order(packet)
             if packet.pts is not None:
                 self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream.index == self._stream.index:
@@ -91,6 +98,21 @@ class PacketReader:
                 self._first_byte = memoryview(packet)[0] if packet.size else self._first_byte
             yield from frames
 
+    def _check_order(self, packet: Any) -> None:
+        """Record what the demuxer skipped before a packet, of any track: packets follow each other in the file."""
+        is_used = packet.stream.index == self._stream.index
+        if packet.size and packet.pos is not None:
+            if self._last_byte:
+                self._unread = max(self._unread, packet.pos - self._last_byte)
+            self._last_byte = packet.pos + packet.size
+            self._is_incomplete = self._is_incomplete or (packet.is_corrupt and not is_used)
+        if is_used and packet.pts is not None:
+            gap = float(packet.pts * packet.time_base) - self._last_time
+            if self._unread > MAX_UNREAD_BYTES and gap > MIN_LOST_SECONDS:
+                self._lost_seconds += gap
+            self._last_time += gap + float((packet.duration or 0) * packet.time_base)
+            self._unread = 0
+
     def _add_bad(self, packet: Any) -> None:
         """Count a packet unless it is a tag; at the end of a file, it must also begin like a frame."""
         if bytes(memoryview(packet)[:3]) in _TAGS:
@@ -102,6 +124,7 @@ class PacketReader:
     def forget(self) -> None:
         """Reset the counts: after seeking, decoders lack the preceding packets."""
         self._num_packets = self._num_bad = self._num_bad_at_end = 0
+        self._lost_seconds = 0.0
 
     def verdict(self, seconds: float, declared: float | None, decoded: float | None = None) -> Verdict:
         """Return what is wrong with a track of `seconds` in all.
@@ -122,6 +145,8 @@ class PacketReader:
 
     def verdict_on_packets(self) -> Verdict:
         """Return what is wrong with the packets read so far, wherever they end."""
+        if self._lost_seconds:
+            return Verdict(f"{self._lost_seconds:.1f} s of it are missing: the file is damaged", Damage.POSSIBLE)
         if self._num_bad:
             return Verdict(f"{self._num_bad} of its {self._num_packets} packets are damaged", Damage.POSSIBLE)
         return Verdict()

@@ -1,6 +1,7 @@
 """Recordings that are cut off or damaged: read as far as possible, with a warning that reaches the batch."""
 
 import os
+import re
 import tempfile
 import unittest
 from pathlib import Path
@@ -131,6 +132,28 @@ class TestCut(DamageCase):
                 self.assertRegex(recording.warning or "", words)
                 self.assertIs(recording.damage, Damage.POSSIBLE)
                 self.assertAlmostEqual(len(recording.samples) / RATE, 6, delta=0.3)
+
+
+    def test_damaged_pages_and_clusters_are_noticed(self) -> None:
+        for kind, share, size, words, damage in (
+            ("opus", 0.5, 40, "^1 of its 8 Ogg pages are damaged or missing$", Damage.POSSIBLE),
+            ("ogg", 0.5, 3000, "^2 of its 9 Ogg pages", Damage.POSSIBLE),
+            ("oga", 0.97, 40, "^1 of its 8 Ogg pages", Damage.POSSIBLE),
+            ("mkv", 0.5, 1, "^1 of its 2 Matroska clusters are damaged or missing$", Damage.POSSIBLE),
+            ("webm", 0.5, 700, "^2.1 s of it are missing: the file is damaged$", Damage.POSSIBLE),
+            ("flv", 0.5, 700, "cut off after 3.0 s: its last packet is incomplete$", Damage.CERTAIN),
+        ):
+            data = bytearray(self.whole(kind))
+            start = round(share * len(data))
+            data[start : start + size] = bytes(byte ^ 0x55 for byte in data[start : start + size])
+            with self.subTest(kind):
+                recording = read_recording(self.written("a", bytes(data)), RATE)
+                self.assertRegex(recording.warning or "", words)
+                self.assertIs(recording.damage, damage)
+        data = self.whole("opus")
+        pages = [match.start() for match in re.finditer(b"OggS", data)]
+        without_a_page = self.written("a", data[: pages[4]] + data[pages[5] :])
+        self.assertRegex(read_recording(without_a_page, RATE).warning or "", "^1 of its 8 Ogg pages")
 
 
 class TestWarnings(DamageCase):
