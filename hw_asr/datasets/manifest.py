@@ -62,10 +62,11 @@ def parse_entries(entries: Sequence[Entry], directory: Path, source: str) -> Sel
             utterances.append(_parse(entry.content, directory))
         except (TypeError, ValueError) as error:
             problems.append(f"{entry.place}: {error}")
-            logger.warning("%s: %s", source, problems[-1])
     if len(problems) > MAX_MALFORMED * len(entries):
         count = f"{len(problems)} of {len(entries)} entries are malformed"
         raise DataError(f"{source}: {count}; at most a tenth may be; the first one is {problems[0]}")
+    for problem in problems:
+        logger.warning("%s: %s", source, problem)
     return Selection(utterances, {"entry malformed": len(problems)} if problems else {})
 
 

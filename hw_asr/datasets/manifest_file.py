@@ -58,11 +58,23 @@ def parse_table(
     columns = [name.strip() for name in header]
     if not set(PATH_KEYS) & set(columns) or not set(needed) <= set(columns):
         expected = " and ".join([" or ".join(PATH_KEYS), *needed])
-        raise DataError(f"{source}: expected a header line with the columns {expected}, got {columns!r:.200}")
+        raise DataError(
+            f"{source}: expected a header line with the columns {expected}, got {columns!r:.200}"
+            f"{_delimiter_hint(lines, delimiter)}"
+        )
     doubled = sorted({name for name in columns if name and columns.count(name) > 1})
     if doubled:
         raise DataError(f"{source}: more than one column is named {', '.join(doubled)}")
     yield from _Table(lines, columns, delimiter, quoted).rows(strip=header != columns)
+
+
+def _delimiter_hint(lines: Sequence[str], delimiter: str) -> str:
+    """Return what to do if the columns of a header line are separated by another character."""
+    for other, advice in ((";", "save it with commas"), ("\t", "name it .tsv"), (",", "name it .csv")):
+        names = lines[0].split(other) if lines and other != delimiter else []
+        if set(PATH_KEYS) & {name.strip(' "\r\n') for name in names}:
+            return f"; its columns are separated by {other!r}: {advice}"
+    return ""
 
 
 class _Table:

@@ -117,7 +117,7 @@ def _read_header(file: _File) -> tuple[list[int], int]:
     head = file.data[: 1 << 16].tobytes()
     if not head.strip():
         raise LanguageModelError(f"{path}: the file is empty; download or copy it again")
-    start = re.search(rb"^\\data\\\s*$", head, re.MULTILINE)
+    start = re.search(rb"^(?:\xef\xbb\xbf)?\\data\\\s*$", head, re.MULTILINE)
     if start is None:
         raise LanguageModelError(
             f"{path}: neither ARPA (no \\data\\ line), nor gzip, nor a KenLM binary; it begins with {head[:24]!r}"
@@ -129,6 +129,8 @@ def _read_header(file: _File) -> tuple[list[int], int]:
             raise LanguageModelError(f"{path}: the header counts {int(line[1])}-grams after {len(counts)}-grams")
         counts.append(int(line[2]))
         position = line.end()
+    if bad_line := re.compile(rb"\s*(ngram\s.{1,40})").match(head, position):
+        raise LanguageModelError(f"{path}: cannot read the header line {bad_line[1].decode(errors='replace')!r}")
     if not counts or counts[0] == 0:
         raise LanguageModelError(f"{path}: the header counts no words (ngram 1=...)")
     if len(counts) > MAX_ORDER:

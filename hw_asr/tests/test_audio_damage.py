@@ -133,7 +133,6 @@ class TestCut(DamageCase):
                 self.assertIs(recording.damage, Damage.POSSIBLE)
                 self.assertAlmostEqual(len(recording.samples) / RATE, 6, delta=0.3)
 
-
     def test_damaged_pages_and_clusters_are_noticed(self) -> None:
         for kind, share, size, words, damage in (
             ("opus", 0.5, 40, "^1 of its 8 Ogg pages are damaged or missing$", Damage.POSSIBLE),

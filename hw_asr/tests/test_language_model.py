@@ -228,6 +228,7 @@ class BrokenFileTest(ModelTest):
             ("ngram 2=12", "ngram 2=13"): r"line \d+: the header counts 13 2-grams, there are 12;",
             ("ngram 2=12", "ngram 2=9999"): "more than 898 bytes can hold",
             ("ngram 1=6", "ngram 1=5"): "the header counts 5 1-grams, there are more",
+            ("ngram 2=12", "ngram 2=-12"): "cannot read the header line 'ngram 2=-12'",
             ("ngram 2=", "ngram 4="): "counts 4-grams after 1-grams",
             ("\\2-grams:", "\\3-grams:"): r"expected \\2-grams:",
             ("\tab\t", "\ta\t"): "duplicate 1-gram 'a'",
@@ -249,7 +250,7 @@ class BrokenFileTest(ModelTest):
         text = ArpaExample(["a", "b", "caf\u00e9"], 2, 0).text()
         self.path.write_bytes(text.encode("latin-1"))
         self.assert_error(r"line \d+: b'caf\\xe9' is not UTF-8; convert the file")
-        self.path.write_bytes(text.encode())
+        self.path.write_bytes(b"\xef\xbb\xbf" + text.encode())
         self.assertIn("caf\u00e9", LanguageModel.load(self.path, ALPHABET).words)
 
     def test_sizes_beyond_reason(self) -> None:

@@ -132,6 +132,15 @@ class TestReading(unittest.TestCase):
             with self.assertRaisesRegex(DataError, words):
                 self.rows("m.csv", f"{header}\na.wav,hello,x\n")
 
+    def test_another_delimiter_is_named(self) -> None:
+        for name, header, words in (
+            ("m.csv", "path;text", "separated by ';': save it with commas"),
+            ("m.csv", '"path"\ttext', r"separated by '\\t': name it .tsv"),
+            ("m.tsv", "path,text", "separated by ',': name it .csv"),
+        ):
+            with self.subTest(header=header), self.assertRaisesRegex(DataError, words):
+                self.rows(name, f"{header}\na.wav\n")
+
     def test_bad_lines_of_jsonl(self) -> None:
         lines = [json.dumps({"path": f"{number}.wav", "text": "t"}) for number in range(40)]
         bad = ['{"path"', "[" * 100_000, '{"path": "x", "duration": ' + "9" * 5000 + "}"]
