@@ -46,7 +46,8 @@ MEANINGS = {
     "trainer.grad_norm_clip": "Largest norm of the gradient; null: no limit. The norm is always logged.",
     "trainer.precision": "Arithmetic of the model's forward pass; weights stay float32. fp16 uses a loss scaler.",
     "trainer.seed": "Seed of weights, batches, augmentations and dropout.",
-    "trainer.transfer": "What a run takes over from a checkpoint's weights; see [below](#trainertransfer).",
+    "trainer.transfer": "What a run takes over from a checkpoint's weights, and what it does not train; "
+    "see [below](#trainertransfer).",
     "trainer.external_storage": "Where checkpoints are exported to while training; see [storages](#storages).",
 }
 

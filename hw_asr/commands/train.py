@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import distributed
 
+from hw_asr.checkpoints.weights import belongs_to
 from hw_asr.commands.auto_resume import Continuation, find_run
 from hw_asr.commands.exports import Exports
 from hw_asr.commands.train_request import Request, read_request
@@ -114,7 +115,10 @@ def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes)
     if start == Start() and isinstance(network.model, PretrainedModel):
         network.model.load_pretrained()
     data = TrainingData.load(config, network, processes)
-    if start == Start() and network.front_end.statistics is not None:
+    is_new = start == Start() or (
+        start.weights is not None and belongs_to("feature_statistics.mean", config.trainer.transfer.allow)
+    )
+    if is_new and network.front_end.statistics is not None:
         measure_statistics(network.front_end, data.train.dataset, config.data["train"].num_workers, processes)
     experiment = Experiment(config, network, data, processes, start.weights)
     if start.state is not None:

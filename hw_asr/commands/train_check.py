@@ -202,6 +202,10 @@ class _Check:
         experiment = Experiment(config, network, TrainingData(train, {}), processes)
         if state is not None:
             experiment.restore(state, self._start.source)
+        freezing = experiment.learner.step.freezing
+        freezing.begin_epoch(experiment.learner.progress.epoch)
+        if freezing.describe():
+            self._lines.append(f"not trained {freezing.describe()}")
 
 
 def _training_line(config: ExperimentConfig, train: BatchedSplit | None) -> str:

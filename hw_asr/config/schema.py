@@ -56,6 +56,10 @@ class Transfer:
 
     allow: list[str] = field(default_factory=list)
     """Parts that start with new weights and may differ from the checkpoint's (`train.py -c CONFIG -r CKPT`)."""
+    freeze: list[str] = field(default_factory=list)
+    """Parts that are not trained, in any run; their batch normalisation uses its running statistics."""
+    unfreeze_after_epochs: int | None = None
+    """Train the parts in `freeze` as well after so many epochs; null: never."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from hw_asr.checkpoints.weights import belongs_to, check_parts
 from hw_asr.config import ExperimentConfig
 from hw_asr.config.arguments import nearest
 from hw_asr.config.partial import is_sound
@@ -76,6 +77,7 @@ def construction_faults(config: ExperimentConfig, known: Sequence[str], *, train
             model = attempts.make("arch", lambda: components.build_model(config, n_feats, len(encoder.alphabet)))
     made = [metric for metric in metrics if metric is not None]
     if training:
+        attempts.faults += _freeze_faults(config, model)
         attempts.make("loss", lambda: components.build_loss(config))
         storage = config.trainer.external_storage
         if storage is not None:  # making one connects to nothing
@@ -134,6 +136,19 @@ def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: torch.
         attempts.faults.append("lr_scheduler.type: ReduceLROnPlateau needs trainer.monitor, which is off")
     if plateau and config.trainer.scheduler_step == "step":
         attempts.faults.append("trainer.scheduler_step: ReduceLROnPlateau advances per epoch; remove this key")
+
+
+def _freeze_faults(config: ExperimentConfig, model: torch.nn.Module | None) -> list[str]:
+    transfer, path = config.trainer.transfer, "trainer.transfer"
+    faults = []
+    if transfer.unfreeze_after_epochs is not None and not transfer.freeze:
+        faults.append(f"{path}.unfreeze_after_epochs: has no effect without {path}.freeze")
+    if model is not None and transfer.freeze:
+        trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        faults += check_parts(transfer.freeze, [name for name, _ in model.named_parameters()], f"{path}.freeze")
+        if all(belongs_to(name, transfer.freeze) for name in trained):
+            faults.append(f"{path}.freeze: leaves no parameter of the model to train")
+    return faults
 
 
 def _size_faults(config: ExperimentConfig, n_feats: int, alphabet: Sequence[str]) -> list[str]:

@@ -75,8 +75,16 @@ class Experiment:
             components.build_loss(config),
             optimizer,
             processes,
-            StepSettings(trainer.precision, trainer.grad_norm_clip, trainer.seed),
+            StepSettings(
+                trainer.precision,
+                trainer.grad_norm_clip,
+                trainer.seed,
+                trainer.transfer.freeze,
+                trainer.transfer.unfreeze_after_epochs,
+            ),
         )
+        if step.freezing.describe():
+            logger.info("not trained: %s", step.freezing.describe())
         self._options = group_options(optimizer)
         check_schedule(config, self.settings)
         schedule = build_schedule(config, optimizer, self.settings)

@@ -135,6 +135,9 @@ def _value_faults(config: ExperimentConfig) -> list[str]:
         value = getattr(config.trainer, key)
         if value is not None and not value > 0:
             faults.append(f"trainer.{key}: expected a positive number, got {value}")
+    epochs = config.trainer.transfer.unfreeze_after_epochs
+    if epochs is not None and epochs < 1:
+        faults.append(f"trainer.transfer.unfreeze_after_epochs: expected a positive integer, got {epochs}")
     if not 0 <= config.trainer.seed < 2**63:
         faults.append(f"trainer.seed: expected 0 to 2**63 - 1, got {config.trainer.seed}")
     decay = config.trainer.ema_decay

@@ -79,8 +79,9 @@ class ProcessesCase(TrainingCase):
 
 
 class TestEquality(ProcessesCase):
-    def assert_equal_runs(self, arch: dict[str, Any]) -> None:
-        one, two = self.place(self.plain_config(arch, 6)), self.place(self.plain_config(arch, 3))
+    def assert_equal_runs(self, arch: dict[str, Any], **trainer: Any) -> None:
+        configs = [self.plain_config(arch, size, **trainer) for size in (6, 3)]
+        one, two = map(self.place, configs)
         self.train(one, "-c", "config.json")
         outputs = self.train_two(two, "-c", "config.json")
         self.assertEqual(outputs[1], "")
@@ -97,6 +98,12 @@ class TestEquality(ProcessesCase):
 
     def test_with_synchronised_batch_normalisation(self) -> None:
         self.assert_equal_runs(faulty())
+
+    def test_with_a_part_that_is_frozen_in_the_first_epoch(self) -> None:
+        arch = self.config()["arch"]
+        arch["args"]["gru_config"]["dropout"] = 0.0  # drawn per process
+        transfer = {"freeze": ["cnn_block", "linear"], "unfreeze_after_epochs": 1}
+        self.assert_equal_runs(arch, transfer=transfer)
 
 
 class TestFaults(ProcessesCase):

@@ -43,6 +43,8 @@ class TestKill(TrainingCase):
     def test_killed_anywhere_the_same_run(self) -> None:
         config = self.config(save_steps=1)
         config["optimizer"]["groups"] = [{"match": "cnn_block", "lr_scale": 0.5, "weight_decay": 0}]
+        frozen = ["cnn_block", "gru_block.rnn_layers.0"]
+        config["trainer"]["transfer"] = {"freeze": frozen, "unfreeze_after_epochs": 2}
         place = self.place(config)
         start = time.monotonic()
         self.train(place, "-c", "config.json")

@@ -12,11 +12,14 @@ import torch
 
 from hw_asr.checkpoints.errors import CheckpointError
 from hw_asr.checkpoints.reading import load_checkpoint
+from hw_asr.commands.average import average_checkpoints
 from hw_asr.config import ConfigError, ExperimentConfig, parse
 from hw_asr.experiment.network import Network, make_network
 from hw_asr.experiment.transfer import Weights, load_initial_weights, read_weights
+from hw_asr.experiment.validation import examine
 from hw_asr.tests.published_layout import write_published
 from hw_asr.tests.training_case import TrainingCase, differences, make_config, outcome, run_dir
+from hw_asr.training.freezing import Freezing
 
 SOURCE = Path("start.pth")
 CPU = torch.device("cpu")
@@ -210,6 +213,66 @@ class FineTuningTest(TrainingCase):
         )
         self.assertIn("started anew: gru_block.rnn_layers.2 (8 tensors), gru_block.bn_layers.2 (5 tensors)", output)
         self.assertTrue(json.loads((run_dir(place) / "config.json").read_text())["trainer"]["transfer"]["allow"])
+
+
+class FreezingTest(TrainingCase):
+    FROZEN = ("cnn_block", "gru_block.rnn_layers.0", "gru_block.bn_layers.0")
+
+    def test_frozen_parts_keep_every_bit_until_they_are_trained(self) -> None:
+        transfer = {"freeze": list(self.FROZEN), "unfreeze_after_epochs": 1}
+        raw = self.config(epochs=2, ema_decay=0.9, keep_last=None, transfer=transfer)
+        raw["optimizer"]["args"]["weight_decay"] = 0.1
+        raw["optimizer"]["groups"] = [{"match": "gru_block", "lr_scale": 0.5}]
+        place = self.place(raw)
+        self.assertIn("not trained cnn_block, ", self.train(place, "-c", "config.json", "--check"))
+        output = self.train(place, "-c", "config.json")
+        self.assertRegex(output, r"not trained: cnn_block, .* until the end of epoch 1: 3,472 of 6,381 parameters")
+        self.assertEqual(output.count("epoch 2: cnn_block, gru_block.rnn_layers.0, gru_block.bn_layers.0 trained"), 1)
+        start = make_network(parse(raw), CPU).model.state_dict()
+        paths = [run_dir(place) / f"checkpoint-epoch{number}.pth" for number in (1, 2)]
+        one, two = map(load_checkpoint, paths)
+        for key in ("state_dict", "training_state_dict"):
+            changed = {name for name, value in one[key].items() if not torch.equal(value, start[name])}
+            self.assertEqual(changed, {name for name in start if not name.startswith(self.FROZEN)}, key)
+            same = {name for name, value in two[key].items() if torch.equal(value, one[key][name])}
+            self.assertEqual({name for name in same if not name.endswith("num_batches_tracked")}, set(), key)
+        network = make_network(parse(raw), CPU)
+        names = [name for name, _ in network.model.named_parameters()]
+        self.assertEqual(
+            len(one["optimizer"]["state"]), len([name for name in names if not name.startswith(self.FROZEN)])
+        )
+        self.assertEqual(len(two["optimizer"]["state"]), len(names))
+        average_checkpoints([paths[0]] * 3, place / "average.pth")
+        mean = load_checkpoint(place / "average.pth")["state_dict"]
+        self.assertEqual(differences(mean, one["state_dict"]), [])
+
+    def test_frozen_batch_normalisation_uses_its_running_statistics(self) -> None:
+        model = network_of("abcd")[1].model
+        freezing = Freezing(model, self.FROZEN, 3)
+        for epoch, training in ((1, False), (3, False), (4, True), (2, False)):
+            freezing.begin_epoch(epoch)
+            freezing.set_train_mode()
+            modes = [model.cnn_block.block[1].training, *(norm.training for norm in model.gru_block.bn_layers)]
+            self.assertEqual(modes, [training, training, True], epoch)
+            grads = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+            self.assertEqual(grads, {name: training or not name.startswith(self.FROZEN) for name in grads}, epoch)
+
+    def test_faults(self) -> None:
+        everything = ["cnn_block", "gru_block", "linear"]
+        for transfer, fault in (
+            ({"freeze": ["cnn_block", "lineer"]}, "freeze[1]: no weight belongs to 'lineer'; did you mean 'linear'?"),
+            (
+                {"freeze": ["xyz"]},
+                "freeze[0]: no weight belongs to 'xyz'; names begin with cnn_block, gru_block, linear",
+            ),
+            ({"freeze": everything}, "freeze: leaves no parameter of the model to train"),
+            ({"unfreeze_after_epochs": 1}, "unfreeze_after_epochs: has no effect without trainer.transfer.freeze"),
+            ({"freeze": ["linear"], "unfreeze_after_epochs": 0}, "unfreeze_after_epochs: expected a positive integer"),
+            ({"freze": []}, "freze: unknown key; did you mean 'freeze'?"),
+        ):
+            with self.subTest(fault):
+                faults = "\n".join(examine(make_config(Path(), transfer=transfer)).faults)
+                self.assertIn(f"trainer.transfer.{fault}", faults)
 
 
 if __name__ == "__main__":

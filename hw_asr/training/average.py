@@ -48,7 +48,7 @@ class WeightAverage:
             torch._foreach_lerp_([a for a, _ in floating], [c for _, c in floating], 1 - self._decay)
             for average, current in pairs:
                 if not average.is_floating_point():  # counters
-                    average.copy_(average * self._decay + current * (1 - self._decay))
+                    average.copy_(average + (current - average) * (1 - self._decay))  # exact where both are equal
         self._updates += 1
 
     def state_dict(self) -> dict[str, object]:

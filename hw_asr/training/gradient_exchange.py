@@ -26,27 +26,26 @@ class GradientExchange:
     Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", 2020, section 3.2.
 
     Args:
-        parameters: on their device; those that require no gradient are left out.
+        parameters: on their device; those that require no gradient in a step are left out of it, on every process.
         processes: who exchanges.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], processes: Processes) -> None:
+        self._parameters = list(parameters)
+        self._trained: list[nn.Parameter] = []
         self._buckets: list[_Bucket] = []
+        self._hooks: list[Any] = []
         self._sent = 0
         self._is_last = False
-        if processes.size == 1:
-            return
-        self._group = dist.new_group()
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
-        for number, members in enumerate(_cut(reversed(trained), BUCKET_BYTES)):  # the last layers are ready first
-            self._buckets.append(_Bucket(members))
-            for parameter in members:
-                parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                    lambda _, number=number: self._count(number)
-                )
+        self._group = dist.new_group() if processes.size > 1 else None
 
     def start(self) -> None:
         """Set all gradients to zero."""
+        if self._group is None:
+            return
+        trained = [parameter for parameter in self._parameters if parameter.requires_grad]
+        if [*map(id, trained)] != [*map(id, self._trained)]:
+            self._divide(trained)
         self._sent, self._is_last = 0, False
         for bucket in self._buckets:
             bucket.reset()
@@ -60,6 +59,19 @@ class GradientExchange:
         self._send(len(self._buckets))
         for bucket in self._buckets:
             bucket.work.wait()
+
+    def _divide(self, trained: list[nn.Parameter]) -> None:
+        """Divide the parameters into buckets, in place of the present ones."""
+        for hook in self._hooks:
+            hook.remove()
+        self._trained, self._buckets, self._hooks = trained, [], []
+        for number, members in enumerate(_cut(reversed(trained), BUCKET_BYTES)):  # the last layers are ready first
+            self._buckets.append(_Bucket(members))
+            for parameter in members:
+                hook = parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    lambda _, number=number: self._count(number)
+                )
+                self._hooks.append(hook)
 
     def _count(self, number: int) -> None:
         """Called when a parameter of a bucket has its gradient of a backward pass."""

@@ -18,6 +18,7 @@ from hw_asr.models.normalization import synchronize_batch_norm
 from hw_asr.runtime.devices import is_out_of_memory
 from hw_asr.runtime.processes import PeerOutOfMemoryError, Processes
 from hw_asr.runtime.transfers import send
+from hw_asr.training.freezing import Freezing
 from hw_asr.training.gradient_exchange import GradientExchange
 from hw_asr.training.progress import mix_seed
 from hw_asr.training.stream import Placed
@@ -81,6 +82,8 @@ class StepSettings:
     precision: str = "fp32"
     grad_norm_clip: float | None = None
     seed: int = 0
+    freeze: Sequence[str] = ()
+    unfreeze_after_epochs: int | None = None
 
 
 class TrainingStep:
@@ -101,6 +104,7 @@ class TrainingStep:
         settings: StepSettings,
     ) -> None:
         self.model = model
+        self.freezing = Freezing(model, settings.freeze, settings.unfreeze_after_epochs)
         self.optimizer = optimizer
         self.scaler = GradScaler(processes.device.type, enabled=settings.precision == "fp16")
         self._front_end = front_end
@@ -114,7 +118,7 @@ class TrainingStep:
 
     def run(self, group: Sequence[Placed]) -> StepResult:
         """Update the model by one group of batches; or leave it unchanged and return the reason."""
-        self.model.train()
+        self.freezing.set_train_mode()
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         sizes = self._processes.sum([len(placed.batch) for placed in group] + self._missing(group))
         total, missing = sum(sizes[: len(group)]), sizes[len(group) :]

@@ -97,6 +97,7 @@ class Trainer:
         """Train for the rest of the epoch; return False when asked to stop before its end."""
         progress, snapshots = self.progress, self._snapshots
         steps = self._settings.steps_per_epoch
+        self._learner.step.freezing.begin_epoch(progress.epoch)
         self._step_log.restart_clock()
         bar = tqdm(
             total=steps, initial=progress.step_in_epoch, desc=f"epoch {progress.epoch}", unit="step", leave=False,
