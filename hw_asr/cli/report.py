@@ -39,7 +39,10 @@ def run(options: argparse.Namespace) -> int:
     if options.watch is not None and (options.compare or options.target.endswith(".json") or not options.watch >= 1):
         raise UsageError("--watch needs a run, and at least 1 second")
     from hw_asr.commands import report
+    from hw_asr.commands.output_files import check_file
 
+    if options.output is not None:
+        check_file(options.output, "--output", options.compare or [Path(options.target)], begins="<")
     if options.compare:
         output = options.output or Path("comparison.html")
         first, second = options.compare

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
 from hw_asr.checkpoints.writing import save_checkpoint
+from hw_asr.commands.output_files import check_file
 
 
 def average_checkpoints(paths: Sequence[Path], output: Path) -> None:
     """Write a checkpoint with the mean weights of others; its other entries are those of the last one.
 
-    Raises CheckpointError when a file is no checkpoint, or when their architectures differ.
+    Raises CheckpointError when a file is no checkpoint, or when their architectures differ, OutputError when `output`
+    cannot be written.
     """
+    check_file(output, "--output", paths)
     loaded = [load_checkpoint(path) for path in paths]
     kept = {name: loaded[-1].get(name) for name in ("arch", "epoch", "alphabet", "config")}
     state_dict = average([checkpoint["state_dict"] for checkpoint in loaded], paths)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hw_asr.commands.output_files import check_file
 from hw_asr.errors import UserError
 from hw_asr.lm.estimation.discounts import FALLBACK
 from hw_asr.lm.estimation.pipeline import NgramOptions, OrderStatistics, build_language_model
@@ -25,6 +26,7 @@ class BuildError(UserError):
 
 def run(options: argparse.Namespace) -> None:
     """Write the model and print counts and discounts. `options` are those that `hw_asr.cli.lm_build` declares."""
+    check_file(options.output, "--output", [Path(path) for path in options.text] + [options.config])
     try:
         fallback = None if options.discount_fallback is None else tuple(options.discount_fallback or FALLBACK)
         if fallback is not None and len(fallback) != 3:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import hw_asr.text  # noqa: F401 - registers the text encoders
 from hw_asr.commands.dev_emissions import load_or_compute
+from hw_asr.commands.output_files import check_file
 from hw_asr.config.registry import TEXT_ENCODERS
 from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
 from hw_asr.errors import UserError
@@ -30,6 +31,9 @@ def run(options: argparse.Namespace) -> None:
     """Tune; write the overlay and the heat map. `options` are those that `hw_asr.cli.lm_tune` declares."""
     alphas, betas = grid("--alphas", options.alphas), grid("--betas", options.betas)
     check(options)
+    picture = options.picture or options.output.with_suffix(".png")
+    for path, option in ((options.output, "--output"), (picture, "--picture")):
+        check_file(path, option, (options.resume, options.config, options.log_probs, Path(options.lm)))
     emissions = load_or_compute(options)
     if options.limit:
         emissions = emissions.head(options.limit)
@@ -44,7 +48,6 @@ def run(options: argparse.Namespace) -> None:
         json.dump(overlay(tuning.best.setting, model_path), file, indent=2, ensure_ascii=False)
         file.write("\n")
     print(f"overlay: {options.output} (python test.py -r CKPT -c {options.output})")
-    picture = options.picture or options.output.with_suffix(".png")
     try:
         plot(tuning, picture, f"{model_path.name} on {emissions.origin[0]}, {len(emissions.references)} utterances")
     except MissingPackageError as error:

@@ -6,13 +6,13 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from hw_asr.errors import UserError
 from hw_asr.report.results import Result
-from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.atomic_files import check_replaceable, write_and_rename
 from hw_asr.types import Word
 
 PROBE_BYTES = 64 * 1024
@@ -37,16 +37,28 @@ def writing(path: Path, option: str, advice: str = "") -> Iterator[None]:
         raise OutputError(f"{option}: cannot write {path}: {reason}; {remedy}{advice}") from error
 
 
-def check_file(path: Path, option: str) -> None:
-    """Raise OutputError when a file cannot be written at `path`; makes its directory."""
+def check_file(path: Path, option: str, inputs: Iterable[Path | None] = (), begins: str = "") -> None:
+    """Raise OutputError when a file cannot be written at `path`, or would replace an input; makes its directory.
+
+    `begins`: an existing file is replaced only if this is how it begins, white space aside.
+    """
     if path.is_dir():
         raise OutputError(f"{option}: {path} is a directory; give a file name")
     if path.exists() and not path.is_file():
         raise OutputError(f"{option}: {path} is not a regular file; give a file name")
     with writing(path, option):
+        check_replaceable(path)
         if path.exists() and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "permission denied")
         _probe(path.parent)
+    if not path.exists():
+        return
+    if any(given is not None and given.exists() and given.samefile(path) for given in inputs):
+        raise OutputError(f"{option}: {path} is also an input; give another {option}")
+    with path.open("rb") as file:
+        start = file.read(PROBE_BYTES).strip()[:20].decode(errors="replace")
+    if start and not start.lower().startswith(begins):
+        raise OutputError(f"{option}: {path} exists and is not from an earlier run; delete it or give another {option}")
 
 
 def check_directory(path: Path, option: str) -> None:

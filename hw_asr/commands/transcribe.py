@@ -226,9 +226,12 @@ def _check_options(options: argparse.Namespace) -> None:
         faults.append(f"--chunk-seconds: expected more than {loading.MIN_CHUNK_SECONDS}, got {options.chunk_seconds:g}")
     if faults:
         raise ConfigError(faults, "command line")
-    check_file(options.output, "--output")
+    inputs = options.resume, options.config, options.folder
+    check_file(options.output, "--output", inputs, begins="[")
     if options.report is not None:
-        check_file(options.report, "--report")
+        if options.report.absolute() == options.output.absolute():
+            raise ConfigError([f"--report: {options.report} is also the --output; give another name"], "command line")
+        check_file(options.report, "--report", inputs, begins="<")
     for directory, option in ((options.srt, "--srt"), (options.vtt, "--vtt")):
         if directory is not None:
             check_directory(directory, option)

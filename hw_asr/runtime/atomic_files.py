@@ -26,9 +26,10 @@ def write_and_rename(path: Path, mode: str = "wb", permissions: int = 0o666) -> 
     """Open a temporary file beside `path`; at the end sync it to disk and rename it to `path`.
 
     The file is new (O_EXCL) and gets `permissions`, less the umask, from the start. If `path` is a link, the link is
-    replaced, not its target. When the block raises, `path` stays as it was and the temporary file is removed. A process
-    that is killed leaves at most a `.NAME.RANDOM.part` file behind.
+    replaced, not its target; a directory or a device is not replaced: OSError. When the block raises, `path` stays as
+    it was and the temporary file is removed. A process that is killed leaves at most a `.NAME.RANDOM.part` file behind.
     """
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_path(path)
 
@@ -45,6 +46,18 @@ def write_and_rename(path: Path, mode: str = "wb", permissions: int = 0o666) -> 
         part.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise OSError for a directory or a device, such as /dev/full or /dev/stdout, that a file must not replace."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # nothing there, or a name that no file can have: creating it tells
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or path.absolute().parent == Path("/dev"):
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
 
 
 def open_regular(path: Path, mode: str, encoding: str | None = None, buffering: int = -1) -> IO[Any]:

@@ -46,6 +46,16 @@ class LinksTest(unittest.TestCase):
         self.assertEqual("precious\n", self.victim.read_text())
         self.assertFalse((self.folder / "planted").exists())
 
+    def test_directories_and_devices_are_not_replaced(self) -> None:
+        for path, error in (
+            (self.folder, IsADirectoryError),
+            (Path(os.devnull), OSError),
+            (Path("/dev/stdout"), OSError),
+        ):
+            with self.subTest(path=path), self.assertRaises(error) as caught, write_and_rename(path):
+                self.fail("opened")
+            self.assertEqual(str(path), caught.exception.filename)
+
     def test_a_lock(self) -> None:
         for kind in self.links():
             with self.subTest(kind):

@@ -110,11 +110,31 @@ class OutputsTest(TranscribeCase):
             ),
             (["--srt", str(self.folder / "file")], "--srt: .* is a file; give a directory"),
             (["-o", os.devnull], "--output: .* is not a regular file"),
+            (["-o", "/dev/stdout"], "--output: .*/dev/stdout.*not a regular file"),
         ):
             with self.subTest(options=options):
                 _, printed = self.run_test("-t", str(self.audio), *options, code=1)
                 self.assertRegex(printed, message)
                 self.assertNotIn("Traceback", printed)
+
+    def test_files_that_are_not_from_an_earlier_run_are_not_replaced(self) -> None:
+        recording, output = self.audio / "own.wav", self.folder / "output.json"
+        soundfile.write(recording, [0.0] * 1600, 16_000)
+        self.addCleanup(recording.unlink)
+        manifest = self.folder / "list.json"
+        manifest.write_text("[]")
+        for options, message in (
+            (["-o", str(recording)], "--output: .*own.wav exists and is not from an earlier run; delete it or"),
+            (["-o", str(self.checkpoint)], "--output: .* is also an input; give another --output"),
+            (["-o", str(manifest), "-t", str(manifest)], "--output: .*list.json is also an input"),
+            (["--report", str(recording)], "--report: .* is not from an earlier run"),
+            (["-o", str(output), "--report", str(output)], "--report: .* is also the --output"),
+        ):
+            kept = {path: path.read_bytes() for path in (recording, self.checkpoint, manifest)}
+            with self.subTest(options=options):
+                _, printed = self.run_test("-t", str(self.audio), *options, code=2 if str(output) in options else 1)
+                self.assertRegex(printed, message)
+                self.assertEqual(kept, {path: path.read_bytes() for path in kept})
 
     def test_damaged_partial_results_are_not_used(self) -> None:
         output = self.folder / "damaged.json"
