@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +14,13 @@ from hw_asr.decoders.base import Matrix
 from hw_asr.errors import UserError
 from hw_asr.types import TextEncoder, Word
 
+if TYPE_CHECKING:
+    from hw_asr.decoders.viterbi import Graph
+
 BLOCK_FRAMES = 2048
 """An alignment keeps the scores of all states once in so many frames."""
+BEAM = 1000.0
+"""Width of the search, in nats, that finds a bound for the exact one."""
 
 
 class AlignmentError(UserError):
@@ -74,9 +79,11 @@ def align_characters(log_probs: Matrix, labels: list[int]) -> NDArray[np.int32]:
 
     Raises AlignmentError when there is no path.
     """
+    from hw_asr.decoders.viterbi import Graph
+
     needed = len(labels) + sum(now == before for now, before in zip(labels[1:], labels, strict=False))
     if needed <= len(log_probs):
-        path = _best_path(log_probs, np.array(labels, np.int32))
+        path = _best_path(log_probs, Graph(np.array(labels, np.int32), np.full(len(labels) + 1, -1.0), 0.0))
         if path is not None:
             return path
     raise AlignmentError(
@@ -85,37 +92,88 @@ def align_characters(log_probs: Matrix, labels: list[int]) -> NDArray[np.int32]:
     )
 
 
-def _best_path(log_probs: Matrix, labels: NDArray[np.int32]) -> NDArray[np.int32] | None:
+def align_with_gaps(scores: Matrix, labels: list[int], skips: NDArray[np.float64], opening: float) -> NDArray[np.int32]:
+    """Return the state of each frame on the best path through the words of a text, some of which may be left out.
+
+    Args:
+        scores: (T, V + 1), at most 0: what each class adds to a path. Class V is that of gaps between words.
+        labels: L classes, without those of spaces between words.
+        skips: (L + 1,) before each label and at the end: the cost of leaving out all words before, where a word begins
+            and at the end; elsewhere -1.
+        opening: the cost of leaving out any number of consecutive words, besides theirs.
+
+    Returns:
+        2k + 1 for label k; even ones for blanks inside words and gaps. The labels of words that are left out are not
+        in the path.
+
+    The search is exact. A path found within a beam gives a bound on the best score; since no score is above 0, states
+    below the bound cannot be on the best path.
+    """
+    from hw_asr.decoders.viterbi import Block, Graph, Pruning, advance
+
+    graph = Graph(np.array(labels, np.int32), skips, float(opening))
+    cells = _scores(_start(len(labels)))
+    whole = Block(0, len(scores), 0, 2 * len(labels))
+    row = advance(scores, graph, cells, np.empty((0, 0), np.int8), whole, Pruning(-math.inf, BEAM))
+    _, bound = _end(cells[row], graph)
+    path = _best_path(scores, graph, bound - 1e-9 * (1.0 - bound))
+    assert path is not None, "no gap is impossible"
+    return path
+
+
+def _best_path(log_probs: Matrix, graph: Graph, floor: float = -math.inf) -> NDArray[np.int32] | None:
     """Return the states of the best path; None when none has a probability above 0.
 
     Which way each state of each frame came from is a table that grows with the square of a recording: gigabytes for
     an hour. So only the scores before every block are kept. Going back, a block whose last state is known is done
-    again, and this time only the few states that lead there are.
+    again, and this time only the states that can lead there are. Without gaps these are few. With gaps a block has
+    about as many frames as there are blocks.
     """
-    from hw_asr.decoders.viterbi import Block, advance, trace
+    from hw_asr.decoders.viterbi import Block, Pruning, advance, trace
 
-    num_frames, high = len(log_probs), 2 * len(labels)
-    path = np.zeros(num_frames, np.int32)
-    starts = range(0, num_frames, BLOCK_FRAMES)
+    num_labels, has_gaps = len(graph.labels), bool(graph.skips[0] >= 0)
+    num_frames, high = len(log_probs), 2 * num_labels
+    size = min(BLOCK_FRAMES, math.isqrt(8 * num_frames) + 1) if has_gaps else BLOCK_FRAMES
+    pruning, path = Pruning(floor, math.inf), np.zeros(num_frames, np.int32)
+    starts = range(0, num_frames, size)
     rows = np.full((len(starts), high + 3), -np.inf)
-    rows[:1, 2] = 0.0
+    rows[:1] = _start(num_labels)
     for index, start in enumerate(starts[1:]):
         scores = _scores(rows[index])
-        block = Block(start - BLOCK_FRAMES, start, 0, high)
-        row = advance(log_probs, labels, scores, np.empty((0, 0), np.int8), block)
+        block = Block(start - size, start, 0, high)
+        row = advance(log_probs, graph, scores, np.empty((0, 0), np.int8), block, pruning)
         rows[index + 1] = scores[row]
     for index, start in reversed(list(enumerate(starts))):
-        end = min(start + BLOCK_FRAMES, num_frames)
-        low = max(0, high - 2 * (end - start) - 1)
+        end = min(start + size, num_frames)
+        low = 0 if has_gaps else max(0, high - 2 * (end - start) - 1)
+        block = Block(start, end, low, high)
         scores, steps = _scores(rows[index]), np.empty((end - start, high - low + 1), np.int8)
-        row = advance(log_probs, labels, scores, steps, Block(start, end, low, high))
-        if end == num_frames:  # a path ends in the last label or in the blank after it
-            if high > 0 and scores[row, high + 1] > scores[row, high + 2]:
-                high -= 1
-            if scores[row, high + 2] == -np.inf:
+        row = advance(log_probs, graph, scores, steps, block, pruning)
+        if end == num_frames:
+            high, best = _end(scores[row], graph)
+            if best == -np.inf:
                 return None
-        high = trace(steps, path, start, low, high)
+        high = trace(steps, graph.skips, path, block, high)
     return path
+
+
+def _end(row: NDArray[np.float64], graph: Graph) -> tuple[int, float]:
+    """Return the state that the best path ends in, and its score: the last label, the blank after it, or a gap before
+    words that are left out.
+    """
+    num_labels, skips = len(graph.labels), graph.skips
+    gaps = np.flatnonzero(skips[:-1] >= 0)[::-1]
+    states = np.concatenate([[2 * num_labels], [2 * num_labels - 1] if num_labels else [], 2 * gaps]).astype(np.int64)
+    costs = np.concatenate([[0.0], [0.0] if num_labels else [], graph.opening + skips[-1] - skips[gaps]])
+    values = row[states + 2] - costs
+    best = int(values.argmax())
+    return int(states[best]), float(values[best])
+
+
+def _start(num_labels: int) -> NDArray[np.float64]:
+    row = np.full(2 * num_labels + 3, -np.inf)
+    row[2] = 0.0
+    return row
 
 
 def _scores(row: NDArray[np.float64]) -> Matrix:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -19,7 +19,10 @@ from hw_asr.recognition.segments import cut_at_pauses, join_alternatives
 from hw_asr.recognition.speech_activity import frames_with_speech, silenced, speech_steps
 from hw_asr.recognition.timing import Seconds, Timed
 from hw_asr.recognition.waveform_model import LogProbs, WaveformModel
-from hw_asr.types import Hypothesis, Word
+from hw_asr.types import Hypothesis, TextEncoder, Word
+
+if TYPE_CHECKING:
+    from hw_asr.alignment.result import Alignment
 
 Decode = Callable[[Sequence[LogProbs]], list[list[Hypothesis]]]
 """Maps the log-probabilities (T, V) of several recordings to the hypotheses of each, best first."""
@@ -109,17 +112,55 @@ class Recogniser:
         if not recordings:
             return []
         start = time.perf_counter()
-        log_probs = self._model.batch([as_floats(recording.samples) for recording in recordings])
-        if self._settings.skip_silence:
-            speech = [speech_steps(recording.samples, self.sample_rate) for recording in recordings]
-            frame = self._model.seconds_per_frame
-            log_probs = [
-                silenced(row, frames_with_speech(steps, 0, len(row), frame))
-                for row, steps in zip(log_probs, speech, strict=True)
-            ]
+        log_probs = self._batch(recordings)
         spent.model += time.perf_counter() - start
         decoded = self._decode(log_probs, [0.0] * len(log_probs), spent)
         return [self._joined([part], recording, spent) for part, recording in zip(decoded, recordings, strict=True)]
+
+    def align(self, audio: Audio, text: str, sample_rate: int | None = None, *, forced: bool = False) -> Alignment:
+        """Return where the words of `text` are in a recording of any length.
+
+        Words that are not spoken and speech that is not in the text are found. With `forced`, the recording is exactly
+        the text: every word gets a place.
+
+        Raises hw_asr.Error for a recording that cannot be read, a text without any character of the alphabet and,
+        with `forced`, a text that is too long for the recording.
+        """
+        from hw_asr.alignment.recordings import align_recording
+
+        return align_recording(self, self.read(audio, sample_rate), text, forced=forced)
+
+    def log_probs(
+        self, recordings: Sequence[Recording], progress: Callable[[float], None] | None = None
+    ) -> list[LogProbs]:
+        """Return the log-probabilities (T, V) of recordings of any length; silence is the blank, with certainty.
+
+        `progress` is called with the seconds of audio of a long recording that are done so far.
+        """
+        short = [recording for recording in recordings if not self.is_long(recording)]
+        batch = iter(self._batch(short) if short else ())
+        result = []
+        for recording in recordings:
+            if not self.is_long(recording):
+                result.append(next(batch))
+                continue
+            blocks: list[LogProbs] = []
+            for block in self._long(recording.samples):
+                blocks.append(block)
+                if progress is not None:
+                    progress(sum(map(len, blocks)) * self.seconds_per_frame)
+            result.append(np.concatenate(blocks))
+        return result
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """Time between two frames of the log-probabilities."""
+        return self._model.seconds_per_frame
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The alphabet of the model and its normalisation of texts."""
+        return self._model.text_encoder
 
     def is_long(self, recording: Recording) -> bool:
         """Whether a recording goes through the network in chunks."""
@@ -141,6 +182,18 @@ class Recogniser:
                     short[index] = recording
             results.update(zip(short, self.recognise_batch(list(short.values()), Seconds()), strict=True))
             yield from (results[index] for index in range(len(group)))
+
+    def _batch(self, recordings: Sequence[Recording]) -> list[LogProbs]:
+        """Return the log-probabilities of recordings that are not long, without those of silence."""
+        log_probs = self._model.batch([as_floats(recording.samples) for recording in recordings])
+        if not self._settings.skip_silence:
+            return log_probs
+        speech = [speech_steps(recording.samples, self.sample_rate) for recording in recordings]
+        frame = self._model.seconds_per_frame
+        return [
+            silenced(row, frames_with_speech(steps, 0, len(row), frame))
+            for row, steps in zip(log_probs, speech, strict=True)
+        ]
 
     def _long(self, samples: Samples | Integers) -> Iterator[LogProbs]:
         """Yield the log-probabilities of a long recording, without those of silence."""

@@ -40,7 +40,10 @@ ALLOWED = {
     "training": "checkpoints features metrics models.forward models.normalization runtime storage.runs writers.base",
     # From a config to objects, and what commands do with them.
     "experiment": "*",
-    "recognition": "checkpoints config datasets decoders experiment features models.forward runtime storage.runs",
+    "recognition": (
+        "alignment checkpoints config datasets decoders experiment features models.forward runtime storage.runs"
+    ),
+    "alignment": "datasets.recording decoders.alignment report.subtitles runtime",
     "": "recognition",
     "commands": "*",
     # Options of the commands. A command itself is imported when it runs.

@@ -1,0 +1,49 @@
+"""Find the words of a known text in a recording, of any length: start, end and confidence of each.
+
+Words that are not spoken and speech that is not in the text are found, too.
+
+examples:
+  align -r model_best.pth talk.m4a talk.txt                      JSON on standard output
+  align -r model_best.pth talk.m4a talk.txt -o talk.TextGrid     for Praat; also .srt, .vtt, .ctm, .json
+  align -r model_best.pth talk.wav --text "hello world" --characters
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hw_asr.cli.recipes import config_path
+from hw_asr.cli.trust import add_trust_arguments
+
+FORMATS = ("json", "textgrid", "srt", "vtt", "ctm")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("audio", type=Path, metavar="AUDIO", help="the recording")
+    add("transcript", type=Path, nargs="?", metavar="TEXT", help="a text file, UTF-8")
+    add("-r", "--resume", type=Path, required=True, metavar="CKPT",
+        help="checkpoint; uses the config.json beside it, or else the one inside it")  # fmt: skip
+    add("--text", metavar="STRING", help="the text itself instead of a file")
+    add("-o", "--output", type=Path, metavar="PATH", help="default: standard output")
+    add("--format", choices=FORMATS, help="default: by the ending of -o, else json")
+    add("--characters", action="store_true", help="also the times of characters (json and textgrid)")
+    add("--forced", action="store_true",
+        help="the recording is exactly the text: give every word a place, search no other speech")  # fmt: skip
+    add("-c", "--config", type=config_path, metavar="OVERLAY",
+        help="JSON whose top-level sections replace those of the checkpoint's config")  # fmt: skip
+    add("-d", "--device", help="GPU index, or cpu; default: a GPU where there is one")
+    add("--chunk-seconds", type=float, default=60.0, metavar="S",
+        help="longer recordings go through the network in overlapping chunks; default: 60")  # fmt: skip
+    add("--keep-silence", action="store_true",
+        help="also look for words in parts that do not rise above the background noise")  # fmt: skip
+    add_trust_arguments(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Align and write; return the exit code."""
+    from hw_asr.commands import align
+
+    return align.run(options)

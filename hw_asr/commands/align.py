@@ -1,0 +1,122 @@
+"""Aligns a text with a recording and writes the times of its words."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from hw_asr.alignment.formats import FORMATS, Options
+from hw_asr.alignment.recordings import align_recording
+from hw_asr.alignment.result import Alignment
+from hw_asr.alignment.transcript import TranscriptError
+from hw_asr.cli.errors import UsageError
+from hw_asr.commands.output_files import check_file, writing
+from hw_asr.config import ConfigError
+from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
+from hw_asr.recognition import loading
+from hw_asr.recognition.recogniser import Recogniser, Settings
+from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.console import set_up_logging
+from hw_asr.runtime.devices import explain_out_of_memory
+
+logger = logging.getLogger(__name__)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Align, write and report; return 0. Raises UserError for everything the user can correct."""
+    set_up_logging(1)
+    text = _text(options)
+    write = FORMATS[_format(options)]
+    if options.output is not None:
+        check_file(options.output, "--output")
+    recogniser = _recogniser(options)
+    recording = recogniser.read(options.audio)
+    seconds = len(recording.samples) / recogniser.sample_rate
+    advice = "use shorter pieces (--chunk-seconds), or --device cpu"
+    with explain_out_of_memory(advice), audio_bar(options.audio.name, seconds) as bar:
+        alignment = align_recording(
+            recogniser, recording, text, forced=options.forced, progress=lambda done: show(bar, done)
+        )
+    for warning in alignment.warnings:
+        logger.warning("%s", warning)
+    content = write(alignment, Options(options.audio.stem, options.characters))
+    if options.output is None:
+        sys.stdout.write(content)
+    else:
+        with writing(options.output, "--output"), write_and_rename(options.output, "w") as file:
+            file.write(content)
+    logger.info("%s", _summary(alignment))
+    if not alignment.spoken:
+        logger.warning("no word of the text was found; check that it is the text of this recording")
+    return 0
+
+
+def audio_bar(name: str, seconds: float) -> tqdm[NoReturn]:
+    """Return a progress bar over seconds of audio."""
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+    return tqdm(total=seconds, desc=name, bar_format=layout, disable=None)
+
+
+def show(bar: tqdm[NoReturn], seconds: float) -> None:
+    """Let a bar show that so many seconds are done."""
+    bar.update(max(0.0, min(seconds, bar.total) - bar.n))
+
+
+def _text(options: argparse.Namespace) -> str:
+    """Return the text to align. Raises UsageError without one and TranscriptError when its file cannot be read."""
+    if (options.transcript is None) == (options.text is None):
+        raise UsageError("give either a text file after the recording, or the text itself with --text")
+    if options.text is not None:
+        return str(options.text)
+    path: Path = options.transcript
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise TranscriptError(f"{path}: cannot read the text: {(error.strerror or str(error)).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise TranscriptError(f"{path}: the text is not UTF-8; convert it, or give another file") from error
+
+
+def _format(options: argparse.Namespace) -> str:
+    """Return the format that is asked for, or that of the output's ending. Raises UsageError for another ending."""
+    if options.format is not None:
+        return str(options.format)
+    if options.output is None:
+        return "json"
+    ending = options.output.suffix.lower().lstrip(".")
+    if ending not in FORMATS:
+        raise UsageError(
+            f"-o {options.output}: unknown ending; expected one of .{', .'.join(FORMATS)}, or give --format"
+        )
+    return str(ending)
+
+
+def _recogniser(options: argparse.Namespace) -> Recogniser:
+    """Load the model; no decoder is needed but one is required, so it is the cheapest."""
+    if not options.chunk_seconds > loading.MIN_CHUNK_SECONDS:
+        fault = f"--chunk-seconds: expected more than {loading.MIN_CHUNK_SECONDS}, got {options.chunk_seconds:g}"
+        raise ConfigError([fault], "command line")
+    checkpoint = loading.read_checkpoint(options.resume)
+    named = Named(options.config, trust=Trust(frozenset(options.allowed_modules), options.trust_config))
+    config = for_evaluation(options.resume, named, lambda split: False, checkpoint).config
+    model = loading.make_waveform_model(options.resume, checkpoint, config, options.device)
+    settings = Settings(
+        options.chunk_seconds, not options.keep_silence, max_audio_hours=config.preprocessing.max_audio_hours
+    )
+    return Recogniser(model, loading.make_decoders({"argmax": {"type": "argmax"}}, model.text_encoder), settings)
+
+
+def _summary(alignment: Alignment) -> str:
+    missing = [word.word for word in alignment.words if word.spoken is False]
+    seconds = sum(stretch.end - stretch.start for stretch in alignment.extra_speech)
+    parts = [f"{len(alignment.spoken)} of {len(alignment.words)} words found in {alignment.duration:.1f} s"]
+    if missing:
+        parts.append(f"{len(missing)} not spoken ({' '.join(missing[:8])}{' ...' if len(missing) > 8 else ''})")
+    if alignment.extra_speech:
+        parts.append(f"{len(alignment.extra_speech)} stretches of speech not in the text ({seconds:.1f} s)")
+    return "; ".join(parts)
