@@ -38,6 +38,10 @@ MIN_EXTRA_CHARACTERS = 3
 """Fewer characters between two words are no speech: networks emit some in noise."""
 
 
+PAUSE_SECONDS = 0.3
+"""A longer pause separates words of such speech."""
+
+
 class _Layout(NamedTuple):
     """The labels of all words in a row, and the place of each word's first label and of the one after its last."""
 
@@ -156,18 +160,23 @@ def _extra_speech(
         if gaps[begin] < 0 or len(new) < MIN_EXTRA_CHARACTERS:
             continue
         first, last = begin + int(new[0]), end - int((~silent[begin:end])[::-1].argmax())
-        heard = encoder.decode([int(best[frame]) for frame in _emitted(best, first, last)])
+        heard = _heard(best[first:last], encoder, round(PAUSE_SECONDS / seconds_per_frame))
         after_word = int(np.searchsorted(layout.ends, gaps[begin] // 2, "right"))
-        stretches.append(
-            ExtraSpeech(first * seconds_per_frame, last * seconds_per_frame, " ".join(heard.split()), after_word)
-        )
+        stretches.append(ExtraSpeech(first * seconds_per_frame, last * seconds_per_frame, heard, after_word))
     return stretches
 
 
-def _emitted(best: NDArray[np.int64], begin: int, end: int) -> list[int]:
-    """Return the frames from `begin` to `end` - 1 in which a new character or a space begins."""
-    is_new = np.diff(best[begin:end], prepend=-1) != 0
-    return [begin + int(frame) for frame in np.flatnonzero(is_new & (best[begin:end] != BLANK))]
+def _heard(best: NDArray[np.int64], encoder: TextEncoder, pause: int) -> str:
+    """Return the text of the most probable classes of frames; a pause of so many frames separates words."""
+    emitted = np.flatnonzero((np.diff(best, prepend=-1) != 0) & (best != BLANK)).tolist()
+    is_pause = [later - earlier > pause for earlier, later in pairwise([0, *emitted])]
+    separator = " " if " " in encoder.alphabet else ""
+    characters = [
+        (separator if after_pause else "") + encoder.decode([int(best[frame])])
+        for frame, after_pause in zip(emitted, is_pause, strict=True)
+    ]
+    text = "".join(characters)
+    return " ".join(text.split()) if separator else text
 
 
 def _probability(log_prob: float) -> float:

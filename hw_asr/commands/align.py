@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,9 +14,10 @@ from tqdm import tqdm
 from hw_asr.alignment.formats import FORMATS, Options
 from hw_asr.alignment.recordings import align_recording
 from hw_asr.alignment.result import Alignment
+from hw_asr.alignment.segments import Limits, cut_into_segments
 from hw_asr.alignment.transcript import TranscriptError
 from hw_asr.cli.errors import UsageError
-from hw_asr.commands.output_files import check_file, writing
+from hw_asr.commands.output_files import check_file, relative_path, write_lines, writing
 from hw_asr.config import ConfigError
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.recognition import loading
@@ -32,8 +34,13 @@ def run(options: argparse.Namespace) -> int:
     set_up_logging(1)
     text = _text(options)
     write = FORMATS[_format(options)]
+    limits = _limits(options)
+    inputs = options.resume, options.config, options.audio, options.transcript
     if options.output is not None:
-        check_file(options.output, "--output")
+        check_file(options.output, "--output", inputs)
+    if options.segments is not None:
+        check_file(options.segments, "--segments", inputs, begins="{")
+        check_file(_list_path(options.segments), "--segments", inputs, begins="{")
     recogniser = _recogniser(options)
     recording = recogniser.read(options.audio)
     seconds = len(recording.samples) / recogniser.sample_rate
@@ -44,10 +51,13 @@ def run(options: argparse.Namespace) -> int:
         )
     for warning in alignment.warnings:
         logger.warning("%s", warning)
+    if options.segments is not None:
+        separator = " " if " " in recogniser.text_encoder.alphabet else ""
+        _write_segments(alignment, limits, separator, options)
     content = write(alignment, Options(options.audio.stem, options.characters))
-    if options.output is None:
+    if options.output is None and options.segments is None:
         sys.stdout.write(content)
-    else:
+    elif options.output is not None:
         with writing(options.output, "--output"), write_and_rename(options.output, "w") as file:
             file.write(content)
     logger.info("%s", _summary(alignment))
@@ -94,6 +104,47 @@ def _format(options: argparse.Namespace) -> str:
             f"-o {options.output}: unknown ending; expected one of .{', .'.join(FORMATS)}, or give --format"
         )
     return str(ending)
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    """Return the limits of segments. Raises ConfigError for values out of range."""
+    faults = []
+    if not 0 < options.min_seconds <= options.max_seconds < float("inf"):
+        faults.append(
+            f"--min-seconds, --max-seconds: expected 0 < minimum <= maximum, got {options.min_seconds:g} and "
+            f"{options.max_seconds:g}"
+        )
+    if not 0 <= options.min_confidence <= 1:
+        faults.append(f"--min-confidence: expected a number from 0 to 1, got {options.min_confidence:g}")
+    if faults:
+        raise ConfigError(faults, "command line")
+    return Limits(options.min_seconds, options.max_seconds, options.min_confidence)
+
+
+def _write_segments(alignment: Alignment, limits: Limits, separator: str, options: argparse.Namespace) -> None:
+    """Write the manifest of the segments and, beside it, the list of what is left out."""
+    path: Path = options.segments
+    segments, left_out = cut_into_segments(alignment, limits, separator)
+    name = relative_path(options.audio, path.parent)
+    write_lines([{"path": name, **segment._asdict()} for segment in segments], path, "--segments")
+    list_path = _list_path(path)
+    rounded = [part._replace(start=round(part.start, 3), end=round(part.end, 3)) for part in left_out]
+    write_lines([part._asdict() for part in rounded], list_path, "--segments")
+    seconds = sum(segment.duration for segment in segments)
+    print(f"segments: {path}: {len(segments)}, {seconds:.1f} s of {alignment.duration:.1f} s")
+    for reason, count in Counter(_kind(part.reason) for part in left_out).most_common():
+        print(f"left out: {count} {reason}")
+    print(f"list: {list_path}")
+
+
+def _list_path(segments: Path) -> Path:
+    """Return the path of the list of what is left out."""
+    return segments.with_name(f"{segments.stem}.left_out.jsonl")
+
+
+def _kind(reason: str) -> str:
+    """Return a reason without the figures of one segment."""
+    return "confidence too low" if reason.startswith("confidence ") else reason
 
 
 def _recogniser(options: argparse.Namespace) -> Recogniser:

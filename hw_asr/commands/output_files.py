@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,6 +86,24 @@ def write_entries(entries: Sequence[dict[str, object]], path: Path, advice: str)
     text = json.dumps(entries, indent=2, ensure_ascii=False)
     with writing(path, "--output", advice), write_and_rename(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_lines(rows: Sequence[Mapping[str, object]], path: Path, option: str) -> None:
+    """Write a manifest, one JSON object a line, which appears whole. File names keep their bytes; see `write_entries`.
+
+    Raises OutputError.
+    """
+    with writing(path, option), write_and_rename(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+
+
+def relative_path(path: Path, directory: Path) -> str:
+    """Return a path as a manifest in `directory` names it: relative to there, absolute on another drive."""
+    try:
+        return Path(os.path.relpath(path.absolute(), directory.absolute())).as_posix()
+    except ValueError:
+        return str(path.absolute())
 
 
 def write_all_subtitles(entries: Sequence[Result], directory: Path, suffix: str) -> None:

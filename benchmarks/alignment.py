@@ -1,0 +1,182 @@
+"""Alignment of texts: errors of word times, what is found of differences, processor time and memory for an hour.
+
+    python -m benchmarks.alignment -r model_best.pth [--speech demo/corpus/test.jsonl] [--minutes 60]
+
+The recordings are utterances of a manifest, one after the other with pauses of 0.2 to 1 s. Speech begins and ends where
+the level of an utterance first and last is within 40 dB of its loudest 10 ms; those are the borders that the first and
+the last word of the utterance should have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import tracemalloc
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import hw_asr
+from hw_asr.alignment.search import align_text
+from hw_asr.alignment.transcript import read_transcript
+from hw_asr.datasets.audio import read_audio
+from hw_asr.datasets.recording import Recording
+
+ROOT = Path(__file__).resolve().parents[1]
+BELOW_LOUDEST_DB = 40
+KINDS = ("same", "left out", "inserted", "swapped")
+
+
+class Part(NamedTuple):
+    """An utterance in a recording: its words in the text, and the words that are said, in seconds."""
+
+    kind: str
+    text: list[str]
+    said: list[str]
+    start: float
+    end: float
+
+
+class Speech:
+    """The utterances of a manifest, cut to where there is speech."""
+
+    def __init__(self, manifest: Path, sample_rate: int) -> None:
+        rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+        self.texts = [row["text"].split() for row in rows]
+        self.rate = sample_rate
+        self.samples = [trimmed(read_audio(manifest.parent / row["path"], sample_rate), sample_rate) for row in rows]
+
+    def recording(self, seconds: float, kinds: tuple[str, ...], seed: int) -> tuple[NDArray[np.float32], list[Part]]:
+        """Return samples of about so many seconds, and the parts they and the text are made of."""
+        generator = np.random.default_rng(seed)
+        pieces: list[NDArray[np.float32]] = []
+        parts: list[Part] = []
+        count = 0
+        while count < seconds * self.rate:
+            kind = kinds[generator.integers(len(kinds))]
+            said, other = (int(index) for index in generator.choice(len(self.texts), 2, replace=False))
+            text = {"same": self.texts[said], "left out": [], "inserted": self.texts[other]}
+            start = count
+            if kind != "inserted":
+                pause = np.zeros(generator.integers(self.rate // 5, self.rate), np.float32)
+                pieces += [self.samples[said], pause]
+                count += len(self.samples[said]) + len(pause)
+            end = start if kind == "inserted" else start + len(self.samples[said])
+            words = [] if kind == "inserted" else self.texts[said]
+            parts.append(Part(kind, text.get(kind, self.texts[other]), words, start / self.rate, end / self.rate))
+        samples = np.concatenate(pieces)
+        return samples + 3e-4 * generator.standard_normal(len(samples), np.float32), parts
+
+
+def trimmed(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+    """Return an utterance without what is quiet before and after it."""
+    step = sample_rate // 100
+    levels = np.square(samples[: len(samples) // step * step].reshape(-1, step)).mean(axis=1)
+    loud = np.flatnonzero(levels > levels.max() * 10 ** (-BELOW_LOUDEST_DB / 10))
+    return samples[loud[0] * step : (loud[-1] + 1) * step]
+
+
+def borders(recogniser: hw_asr.Recogniser, speech: Speech, minutes: float) -> None:
+    """Print the errors of the first start and the last end of utterances."""
+    starts, ends = [], []
+    for seed in tqdm(range(max(1, round(minutes))), desc="borders", disable=None):
+        samples, parts = speech.recording(60, ("same",), seed)
+        alignment = recogniser.align(samples, text_of(parts), recogniser.sample_rate)
+        place = 0
+        for part in parts:
+            first, last = alignment.words[place], alignment.words[place + len(part.text) - 1]
+            place += len(part.text)
+            starts += [first.start - part.start] if first.start is not None else []
+            ends += [last.end - part.end] if last.end is not None else []
+    print(f"\nborders: {len(starts)} starts and {len(ends)} ends of utterances")
+    print(f"{'':8}{'median':>9}{'median error':>14}{'within 50 ms':>14}{'100 ms':>9}")
+    for name, values in (("starts", np.array(starts)), ("ends", np.array(ends)), ("both", np.array(starts + ends))):
+        errors = np.abs(values)
+        shares = f"{(errors <= 0.05).mean():>14.1%}{(errors <= 0.1).mean():>9.1%}"
+        print(f"{name:8}{1000 * np.median(values):>6.0f} ms{1000 * np.median(errors):>11.0f} ms{shares}")
+
+
+def text_of(parts: list[Part]) -> str:
+    """Return the text that is aligned with a recording."""
+    return " ".join(word for part in parts for word in part.text)
+
+
+def differences(recogniser: hw_asr.Recogniser, speech: Speech, minutes: float) -> None:
+    """Print how many planted differences are found, in 40 % of the utterances of recordings of five minutes."""
+    counts = dict.fromkeys(("missing", "missing found", "words", "wrongly missing", "extra", "extra found"), 0)
+    kinds = ("same",) * 6 + ("left out", "inserted", "swapped") + ("same",)
+    wrong = 0
+    for seed in tqdm(range(max(1, round(minutes / 5))), desc="differences", disable=None):
+        samples, parts = speech.recording(300, kinds, 1000 + seed)
+        alignment = recogniser.align(samples, text_of(parts), recogniser.sample_rate)
+        place, unknown = 0, []
+        for part in parts:
+            spoken = [word.spoken for word in alignment.words[place : place + len(part.text)]]
+            place += len(part.text)
+            if part.kind == "same":
+                counts["words"] += len(spoken)
+                counts["wrongly missing"] += spoken.count(False)
+                continue
+            counts["missing"] += len(spoken)
+            counts["missing found"] += spoken.count(False)
+            unknown += [part] if part.said else []
+        stretches = [(stretch.start, stretch.end) for stretch in alignment.extra_speech]
+        counts["extra"] += len(unknown)
+        counts["extra found"] += sum(covered(part, stretches) > 0.5 for part in unknown)
+        wrong += sum(all(end < part.start or start > part.end for part in unknown) for start, end in stretches)
+    print(f"\ndifferences: {counts['missing found']} of {counts['missing']} words that are not spoken are found; "
+          f"{counts['wrongly missing']} of {counts['words']} spoken words are taken for missing")  # fmt: skip
+    print(f"{counts['extra found']} of {counts['extra']} utterances that are not in the text are found (more than half "
+          f"of them); {wrong} stretches are wrong")  # fmt: skip
+
+
+def covered(part: Part, stretches: list[tuple[float, float]]) -> float:
+    """Return the share of a part that is in stretches."""
+    seconds = sum(max(0.0, min(end, part.end) - max(start, part.start)) for start, end in stretches)
+    return seconds / (part.end - part.start)
+
+
+def long_recording(recogniser: hw_asr.Recogniser, speech: Speech, minutes: float) -> None:
+    """Print processor time and memory of aligning a long recording, beyond the network's."""
+    for kinds in (("same",), ("same",) * 8 + ("left out", "swapped")):
+        samples, parts = speech.recording(60 * minutes, kinds, 7)
+        recording = Recording((samples * 32767).astype(np.int16))
+        begun = time.process_time()
+        (log_probs,) = recogniser.log_probs([recording])
+        network = time.process_time() - begun
+        transcript = read_transcript(text_of(parts), recogniser.text_encoder)
+        arguments = (log_probs.astype(np.float64), transcript, recogniser.text_encoder, recogniser.seconds_per_frame)
+        begun = time.process_time()
+        align_text(*arguments)
+        seconds = time.process_time() - begun
+        tracemalloc.start()
+        align_text(*arguments)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        share = 1 - sum(part.kind == "same" for part in parts) / len(parts)
+        print(f"\n{minutes:g} minutes, {len(text_of(parts))} characters, {share:.0%} of the utterances differ: network "
+              f"{network:.1f} s, alignment {seconds:.1f} s of processor time, peak {peak / 1e6:.0f} MB")  # fmt: skip
+
+
+def main() -> None:
+    """Run the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("-r", "--resume", type=Path, required=True, metavar="CKPT")
+    parser.add_argument("--speech", type=Path, default=ROOT / "demo/corpus/test.jsonl", help="manifest of utterances")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of the long recording; default: 60")
+    parser.add_argument("--border-minutes", type=float, default=20.0, help="of speech for borders; default: 20")
+    options = parser.parse_args()
+    recogniser = hw_asr.load(options.resume, decoder="argmax", device="cpu")
+    speech = Speech(options.speech, recogniser.sample_rate)
+    borders(recogniser, speech, options.border_minutes)
+    differences(recogniser, speech, options.border_minutes)
+    if options.minutes > 0:
+        long_recording(recogniser, speech, options.minutes)
+
+
+if __name__ == "__main__":
+    main()
