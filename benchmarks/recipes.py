@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,12 @@ MASKS = (
     '{"type": "SpecAugment", "args": '
     '{"num_freq_masks": 1, "freq_mask_param": 15, "num_time_masks": 1, "time_mask_param": 20}}'
 )
+INTERMEDIATE = ("arch.args.intermediate_layers=[1]", 'loss={"type": "CTCLoss", "args": {"intermediate_weight": 0.3}}')
+CONFORMER = (
+    'arch={"type": "Conformer", "args": {"dim": 144, "num_layers": 6, "num_heads": 4, "ffn_dim": 576, '
+    '"kernel_size": 15, "dropout": 0.1}}',
+    "optimizer.args.lr=0.001", "lr_scheduler.args.max_lr=0.001", "lr_scheduler.args.pct_start=0.2",
+)  # fmt: skip
 VARIANTS = {
     OURS: Variant(),
     "time stride 2, not 4": Variant(("arch.args.cnn_config.stride=[[2, 2], [2, 1]]",), 0.6),
@@ -67,6 +74,9 @@ VARIANTS = {
     "speed perturbation": Variant((f"augmentations.wave=[{SPEED}]",)),
     "SpecAugment": Variant((f"augmentations.spectrogram=[{MASKS}]",)),
     "256 units": Variant(("arch.args.gru_config.hidden_dims=[256,256,256]",), 0.7),
+    "intermediate CTC": Variant(INTERMEDIATE),
+    "self-conditioned CTC": Variant((*INTERMEDIATE, "arch.args.self_conditioning=true")),
+    "Conformer": Variant(CONFORMER, 0.75),
 }
 
 
@@ -81,7 +91,7 @@ def main() -> None:
         budget = 60 * options.minutes if options.minutes else None
         for name in options.only:
             directory = options.work / f"{name.replace(' ', '_')}-{seed}"
-            seconds = train(name, seed, directory, options, budget)
+            seconds = train(config(name, seed, options), directory, budget=budget if name == PUBLISHED else None)
             if name == OURS:
                 budget = seconds
             report(name, seed, directory, seconds, options)
@@ -121,27 +131,26 @@ def config(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     return {**recipe, "trainer": {**recipe["trainer"], **trainer}}
 
 
-def train(name: str, seed: int, directory: Path, options: argparse.Namespace, budget: float | None) -> float:
-    """Train until the schedule ends, the published recipe until `budget` is spent; return processor seconds."""
+def train(raw: dict[str, Any], directory: Path, *arguments: str, budget: float | None = None) -> float:
+    """Train with `arguments` of train.py until the end, or until `budget` is spent; return processor seconds."""
     if directory.exists():
-        raise SystemExit(f"{directory} is there already: remove it, or give another --work")
+        raise SystemExit(f"{directory} exists: remove it, or give another --work")
     directory.mkdir()
-    raw = config(name, seed, options)
     raw["trainer"]["save_dir"] = str(directory)
     path = directory / "config.json"
     path.write_text(json.dumps(raw, indent=2), encoding="utf-8")
     with (directory / "log.txt").open("w", encoding="utf-8") as log:
-        command = [sys.executable, "train.py", "-c", str(path), "-d", "cpu"]
+        command = [sys.executable, "train.py", "-c", str(path), "-d", "cpu", *arguments]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         seconds, stopped = 0.0, False
         while process.poll() is None:
             seconds = processor_seconds(process.pid) or seconds
-            if name == PUBLISHED and budget is not None and seconds >= budget and not stopped:
+            if budget is not None and seconds >= budget and not stopped:
                 process.send_signal(signal.SIGTERM)
                 stopped = True
             time.sleep(0.5)
     if process.returncode not in (0, 128 + signal.SIGTERM):
-        raise SystemExit(f"{name}, seed {seed}: training failed, see {directory / 'log.txt'}")
+        raise SystemExit(f"training failed, see {directory / 'log.txt'}")
     return seconds
 
 
@@ -160,20 +169,8 @@ def report(name: str, seed: int, directory: Path, seconds: float, options: argpa
     if options.arpa:
         weights = {"language_model": str(options.arpa), "alpha": 0.8, "beta": 1.0}
         decoders.append({"type": "lm_beam_search", "args": weights})
-    splits = {
-        each: {"batch_size": 32, "datasets": [{"type": "CustomAudioDataset", "args": {"data": f"{each}/dev.jsonl"}}]}
-        for each in DEV_SETS
-    }
-    overlay = {"data": {"root_dir": str(options.data), **splits}, "decoders": decoders}
-    (directory / "overlay.json").write_text(json.dumps(overlay), encoding="utf-8")
-    run = directory / "models/recipe/run"
-    output = directory / "output.json"
-    command = [sys.executable, "test.py", "-r", str(run / "last.pth"), "-d", "cpu", "-o", str(output)]
-    subprocess.run([*command, "-c", str(directory / "overlay.json")], check=True, stdout=subprocess.DEVNULL)
-    entries = json.loads(output.read_text(encoding="utf-8"))
-    steps = json.loads((directory / "log/recipe/run/metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])[
-        "step"
-    ]
+    entries = score(directory, options.data, DEV_SETS, decoders)
+    steps = steps_of(directory)
     print(f"{name:34}{seed:5}{steps:7}{seconds / 60:9.1f}")
     parts = [[entry for entry in entries if entry["split"] == each] for each in DEV_SETS]
     for decoder in [each["type"] for each in decoders]:
@@ -182,6 +179,32 @@ def report(name: str, seed: int, directory: Path, seconds: float, options: argpa
             f"  {decoder:20}" + "   ".join(f"{percent(each['wer'])} /{percent(each['cer'])}" for each in scored),
             flush=True,
         )
+
+
+def score(directory: Path, data: Path, dev_sets: Sequence[str], decoders: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries of output.json for the dev sets below `data`, from the last weights of a run."""
+    splits = {
+        name: {"batch_size": 32, "datasets": [{"type": "CustomAudioDataset", "args": {"data": f"{name}/dev.jsonl"}}]}
+        for name in dev_sets
+    }
+    overlay = {"data": {"root_dir": str(data), **splits}, "decoders": decoders}
+    (directory / "overlay.json").write_text(json.dumps(overlay), encoding="utf-8")
+    output = directory / "output.json"
+    command = [sys.executable, "test.py", "-r", str(checkpoint(directory)), "-d", "cpu", "-o", str(output)]
+    subprocess.run([*command, "-c", str(directory / "overlay.json")], check=True, stdout=subprocess.DEVNULL)
+    entries: list[dict[str, Any]] = json.loads(output.read_text(encoding="utf-8"))
+    return entries
+
+
+def checkpoint(directory: Path) -> Path:
+    """Return the last checkpoint of a run."""
+    return directory / "models/recipe/run/last.pth"
+
+
+def steps_of(directory: Path) -> int:
+    """Return how many steps a run has taken."""
+    lines = (directory / "log/recipe/run/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return int(json.loads(lines[-1])["step"])
 
 
 def percent(rate: ErrorRate) -> str:
