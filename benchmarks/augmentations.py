@@ -1,7 +1,7 @@
 """Milliseconds per utterance of each augmentation, beside torchaudio's: `python -m benchmarks.augmentations`.
 
 Ours and torchaudio's run alternately on the same batch; printed are medians. Ours draws anew for each utterance;
-torchaudio's gets one fixed setting for the whole batch, which spares it work, and is told nothing of lengths.
+torchaudio's gets one fixed setting for the whole batch, which saves work, and no lengths.
 """
 
 from __future__ import annotations

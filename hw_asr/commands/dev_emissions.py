@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +18,9 @@ from hw_asr.errors import UserError
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.experiment.network import Network, load_network
 from hw_asr.experiment.split_data import load_split
-from hw_asr.lm.tuning.cached_emissions import CachedEmissions, CachedEmissionsError
+from hw_asr.lm.tuning.cached_emissions import CachedEmissions
 from hw_asr.models.forward import emissions
 from hw_asr.runtime.devices import choose_device, explain_out_of_memory, set_numerics, set_threads
-
-logger = logging.getLogger(__name__)
 
 
 class NoReferencesError(UserError):
@@ -101,12 +98,7 @@ def load_or_compute(args: argparse.Namespace) -> CachedEmissions:
     """
     path: Path | None = args.log_probs
     if path is not None and path.is_file():
-        try:
-            return _load(path, args)
-        except CachedEmissionsError as error:
-            if args.resume is None:
-                raise
-            logger.warning("%s; computing it again", error)
+        return _load(path, args)
     state = load_checkpoint(args.resume)
     named = Named(args.config, trust=Trust(frozenset(args.allowed_modules), args.trust_config))
     config = for_evaluation(
@@ -124,7 +116,7 @@ def load_or_compute(args: argparse.Namespace) -> CachedEmissions:
 
 
 def _load(path: Path, args: argparse.Namespace) -> CachedEmissions:
-    """Read a file of log-probabilities. Raises UserError when it belongs to another checkpoint or split."""
+    """Read a file of log-probabilities. Raises UserError for another file, or one of another checkpoint or split."""
     cached = CachedEmissions.load(path)
     refuse_test(cached.origin, args.i_know)
     if args.resume is not None and cached.checkpoint != fingerprint(args.resume):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from hw_asr.config.arguments import nearest
 from hw_asr.errors import ConfigError
@@ -26,6 +27,8 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ConfigError(
                 [f"{path}: larger than {MAX_BYTES >> 20} MiB; put long lists of recordings into a manifest"]
             )
+        if path.is_dir():
+            raise ConfigError([f"{path}: a directory; give a JSON file"])
         text = path.read_text(encoding="utf-8")
         value = json.loads(text)
         json.dumps(value, ensure_ascii=False).encode()
@@ -34,7 +37,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: not UTF-8 text: {error}"]) from error
+        advice = "; give a checkpoint with -r" * is_zipfile(path)
+        raise ConfigError([f"{path}: not UTF-8 text: {error}{advice}"]) from error
     except json.JSONDecodeError as error:
         raise ConfigError([f"{path}: line {error.lineno} column {error.colno}: not JSON: {error.msg}"]) from error
     except RecursionError as error:

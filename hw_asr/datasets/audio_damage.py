@@ -181,7 +181,7 @@ class _Mp3Header(NamedTuple):
         """Parse four bytes; return None if they are not such a header."""
         if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
             return None
-        version = {3: 1, 2: 2, 0: 4}.get(header[1] >> 3 & 3, 0)  # 4 stands for 2.5, whose rates are a quarter of 1's
+        version = {3: 1, 2: 2, 0: 4}.get(header[1] >> 3 & 3, 0)  # 4: MPEG 2.5, whose rates are a quarter of version 1's
         if not version or not _MP3_RATES[header[2] >> 2 & 3]:
             return None
         rate = _MP3_RATES[header[2] >> 2 & 3] // version

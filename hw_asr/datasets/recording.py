@@ -77,7 +77,7 @@ class Recording:
     """A decoded recording: `samples` (T,) at the rate asked for."""
 
     samples: Samples | Integers
-    """float32 in [-1, 1]. 16-bit integers if it is longer than `read_recording` was told to keep as floats."""
+    """float32 in [-1, 1]. 16-bit integers if it is longer than the `compact_seconds` of `read_recording`."""
     warning: str | None = None
     """What is wrong with it, in one line without the path; None when nothing is."""
     damage: Damage = Damage.NONE

@@ -107,7 +107,7 @@ def specs(raw: RawConfig) -> Iterator[tuple[Registry[Any], Any, str]]:
     for path, kind in _SINGLE.items():
         spec = _at(raw, path)
         if isinstance(spec, Mapping):
-            # `groups` are no argument of the optimizer's constructor and are checked apart.
+            # `groups` is not an argument of the optimizer's constructor and are checked apart.
             yield kind, {key: value for key, value in spec.items() if (path, key) != ("optimizer", "groups")}, path
     for path, kind in _LISTS.items():
         for index, spec in enumerate(_items(_at(raw, path))):

@@ -37,7 +37,7 @@ class Catalogue(NamedTuple):
         except OSError as error:
             raise StorageError(f"{path}: cannot read the storage config: {error.strerror}") from None
         except ValueError as error:
-            raise StorageError(f"{path}: is no JSON: {error}") from None
+            raise StorageError(f"{path}: not JSON: {error}") from None
         if isinstance(spec, dict) and isinstance(spec.get("trainer"), dict):
             spec = spec["trainer"].get("external_storage")
             if spec is None:

@@ -86,7 +86,7 @@ class GDriveStorage(ExternalStorage):
                 message = f"Google Drive folder {self._folder}: not found, or not shared with {user}"
                 raise StorageError(message) from None
         if folder.get("mimeType") != FOLDER or folder.get("labels", {}).get("trashed"):
-            raise StorageError(f"Google Drive folder {self._folder}: is no folder, or lies in the trash")
+            raise StorageError(f"Google Drive folder {self._folder}: not a folder, or in the trash")
         if not folder.get("capabilities", {}).get("canAddChildren"):
             raise StorageError(
                 f"Google Drive folder {self._folder}: {user} may only read it; share it with {user} as Editor, or set "

@@ -63,14 +63,14 @@ class Login:
         given = " or ".join(str(reference) for reference in (key, client) if reference is not None)
         raise StorageError(
             (f"Google Drive: no credentials at {given}" if given else "Google Drive: no credentials are configured")
-            + f"; {_HELP}; training without exports has trainer.external_storage null"
+            + f"; {_HELP}; to train without exports, set trainer.external_storage to null"
         )
 
     def _service_account(self, reference: str, scope: str) -> GoogleAuth:
         key = read_json(reference, "service account key")
         if key.get("type") != "service_account":
             raise StorageError(
-                "service account key: this file is none (its type is not service_account); client secrets belong in "
+                "not a service account key (its type is not service_account); client secrets belong in "
                 "client_credentials_filepath"
             )
         settings = {
@@ -172,7 +172,7 @@ def _token_store(path: Path) -> Storage:
             except FileNotFoundError:
                 return None
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise StorageError(f"{path}: is no stored login ({type(error).__name__}); delete it") from None
+                raise StorageError(f"{path}: not a stored login ({type(error).__name__}); delete it") from None
 
         def locked_put(self, credentials: Credentials) -> None:
             """Store credentials; where the place is read-only they last as long as the process."""

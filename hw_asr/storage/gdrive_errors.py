@@ -39,7 +39,7 @@ class BadRequestError(StorageError):
 
 
 class ExistsError(StorageError):
-    """Something of that id exists."""
+    """The id is already taken."""
 
 
 class Unreachable(StorageUnavailable):

@@ -72,7 +72,7 @@ class Browser:
         return base64.b64decode(self._ask("GET", "/screenshot"))
 
     def prefer(self, scheme: str) -> None:
-        """Make pages opened from here on see a system that prefers `light` or `dark`."""
+        """Make pages that are opened afterwards see a system that prefers `light` or `dark`."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._devtools("Emulation.setEmulatedMedia", features=features)
 

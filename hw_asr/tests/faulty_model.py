@@ -40,7 +40,7 @@ class FaultyModel(DeepSpeech2):
         here = self._rank is None or torch.distributed.get_rank() == self._rank
         faults = {name for name, calls in self._faults.items() if here and self._call in calls}
         if "error" in faults:
-            raise UserError("this model was told to fail")
+            raise UserError("this model is configured to fail")
         if "not finite" in faults:
             spectrogram = spectrogram * float("nan")
         if "out of memory" in faults:

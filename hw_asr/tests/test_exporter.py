@@ -1,4 +1,4 @@
-"""Exports beside training: order, newest wins, retries, the end; against a storage that does as it is told."""
+"""Exports beside training: order, newest wins, retries, the end; against a storage with chosen faults."""
 
 from __future__ import annotations
 

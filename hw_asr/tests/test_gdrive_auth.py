@@ -141,7 +141,7 @@ class AuthTest(DriveCase):
         self.drive.items[ROOT]["driveId"] = "shared drive"
         Exporter(self.storage(), run)
         self.drive.items[ROOT]["mimeType"] = "text/plain"
-        with self.assertRaisesRegex(StorageError, "is no folder"):
+        with self.assertRaisesRegex(StorageError, "not a folder"):
             Exporter(self.storage(), run)
         del self.drive.items[ROOT]
         with self.assertRaisesRegex(StorageError, f"folder {ROOT}: not found, or not shared with robot"):

@@ -186,7 +186,7 @@ class DirectoryCase(unittest.TestCase):
             self.write_config(spec)
             self.assertRegex(self.loader("list")[2], message)
         self.config.write_text("{")
-        self.assertRegex(self.loader("list")[2], "is no JSON")
+        self.assertRegex(self.loader("list")[2], "not JSON")
         storage = {"type": "DirectoryStorage", "args": {"path": str(self.remote)}}
         self.config.write_text(json.dumps({"name": "exp", "trainer": {"external_storage": storage}}))
         self.assertEqual(self.loader("list")[0], 0)

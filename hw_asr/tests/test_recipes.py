@@ -1,4 +1,4 @@
-"""The shipped configs: all of them pass --check, with no data at hand too, and hold the facts they are known for."""
+"""The shipped configs: all of them pass --check, without data too, and have the documented properties."""
 
 from __future__ import annotations
 

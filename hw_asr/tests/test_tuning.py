@@ -172,7 +172,7 @@ class TestCache(unittest.TestCase):
         with self.assertRaisesRegex(CachedEmissionsError, "not an .npz file"):
             CachedEmissions.load(self.path)
         np.savez(self.path, other=np.zeros(3))
-        with self.assertRaisesRegex(CachedEmissionsError, "holds no log-probabilities"):
+        with self.assertRaisesRegex(CachedEmissionsError, "does not hold the log-probabilities"):
             CachedEmissions.load(self.path)
 
     def test_forged_arrays(self) -> None:
@@ -185,7 +185,10 @@ class TestCache(unittest.TestCase):
         }  # fmt: skip
         for name, value in changes.items():
             np.savez(self.path, **{**arrays, name: value})
-            with self.subTest(name), self.assertRaisesRegex(CachedEmissionsError, "holds no log-probabilities"):
+            with (
+                self.subTest(name),
+                self.assertRaisesRegex(CachedEmissionsError, "does not hold the log-probabilities"),
+            ):
                 CachedEmissions.load(self.path)
         np.savez_compressed(self.path, **arrays)
         with self.assertRaisesRegex(CachedEmissionsError, "larger than the file"):

@@ -118,7 +118,7 @@ def main() -> int:
     """Run from the command line; return 0."""
     parser = argparse.ArgumentParser(description="Make the demo corpus with espeak-ng.")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo/corpus"), help="directory (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="what is said and who says it (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="selects sentences and voices (%(default)s)")
     parser.add_argument("-j", "--jobs", type=int, default=2, help="processes of espeak-ng at a time (%(default)s)")
     arguments = parser.parse_args()
     if shutil.which("espeak-ng") is None:

@@ -16,7 +16,7 @@ from hw_asr.text.normalize import normalize
 UNKNOWN, SENTENCE_START, SENTENCE_END = 0, 1, 2
 SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
 _REMEMBERED = 500_000
-"""Distinct raw words whose ids are kept at hand while reading."""
+"""Distinct raw words whose ids are kept in memory while reading."""
 _FLUSHED = 1 << 20
 """Word ids collected before they go to disk."""
 
@@ -165,7 +165,7 @@ def adjust_counts(rows: Array) -> Iterator[Adjusted]:
     """Yield the n-grams of every order, highest first, of which `rows` are the highest, counted, in suffix order.
 
     `rows` must hold all n-grams that share a last word. Kneser and Ney 1995; windows that begin before their
-    sentence carry the counts of shorter n-grams that start with <s> and are no n-grams themselves (Heafield et al.).
+    sentence carry the counts of shorter n-grams that start with <s> and are not n-grams themselves (Heafield et al.).
     """
     words, occurrences = rows["words"], rows["count"]
     counts = occurrences

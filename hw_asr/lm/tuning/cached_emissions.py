@@ -1,4 +1,4 @@
-"""Log-probabilities of a split, kept in a file, so that decoding can be tried often without running the model."""
+"""Log-probabilities of a split, cached in a file, so that decoding can be repeated without running the model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _FIELDS = ("log_probs", "lengths", "references", "alphabet", "origin", "checkpoi
 
 
 class CachedEmissionsError(UserError):
-    """A file that holds no log-probabilities, or not the ones that were asked for."""
+    """A file that does not hold log-probabilities, or holds others than requested."""
 
 
 @dataclass(frozen=True)
 class CachedEmissions:
-    """What a model said of N utterances, and what was said."""
+    """The output of a model for N utterances, and their references."""
 
     log_probs: list[NDArray[np.float32]]
     """N arrays (T, V), natural logarithms."""
@@ -35,7 +35,7 @@ class CachedEmissions:
     origin: tuple[str, ...]
     """Names of the split and of the parts of its data sets."""
     checkpoint: str = ""
-    """Which checkpoint it was; empty when unknown."""
+    """Identifies the checkpoint; empty when unknown."""
 
     def save(self, path: Path) -> None:
         """Write an .npz file."""
@@ -43,7 +43,7 @@ class CachedEmissions:
             np.savez(
                 file,
                 log_probs=np.concatenate(self.log_probs, dtype=np.float32),
-                lengths=np.array([len(each) for each in self.log_probs], dtype=np.int64),
+                lengths=np.array([len(row) for row in self.log_probs], dtype=np.int64),
                 references=np.array(self.references, dtype=np.str_),
                 alphabet=np.array(self.alphabet, dtype=np.str_),
                 origin=np.array(self.origin, dtype=np.str_),
@@ -56,10 +56,10 @@ class CachedEmissions:
 
         Raises CachedEmissionsError for any other file.
         """
-        remedy = "delete it, or give another name and the checkpoint with -r, to compute it again"
+        remedy = "to compute them, give another name, or delete the file, and give the checkpoint with -r"
         try:
             if not zipfile.is_zipfile(path):
-                raise ValueError("not an .npz file, or one that was cut short")
+                raise ValueError("not an .npz file, or truncated")
             with zipfile.ZipFile(path) as members:
                 if sum(member.file_size for member in members.infolist()) > path.stat().st_size:
                     raise ValueError("its content is larger than the file")
@@ -67,15 +67,17 @@ class CachedEmissions:
                 log_probs, lengths, references, alphabet, origin, checkpoint = (archive[name] for name in _FIELDS)
             _check_sizes(log_probs, lengths, references, alphabet)
             if origin.dtype.kind != "U" or origin.ndim != 1 or not origin.size or checkpoint.shape != ():
-                raise ValueError("it does not name its split and checkpoint")
+                raise ValueError("its split or checkpoint is missing")
             rows = np.split(log_probs, np.cumsum(lengths)[:-1])
             texts = [tuple(map(str, array.tolist())) for array in (references, alphabet, origin)]
             return cls(rows, list(texts[0]), texts[1], texts[2], str(checkpoint.item()))
-        except Exception as error:  # damaged bytes provoke whatever the readers of archives and arrays know
-            raise CachedEmissionsError(f"{path}: holds no log-probabilities of a split ({error}); {remedy}") from error
+        except Exception as error:  # readers of archives and arrays raise errors of many types for damaged files
+            raise CachedEmissionsError(
+                f"{path}: does not hold the log-probabilities of a split ({error}); {remedy}"
+            ) from error
 
     def head(self, limit: int, seed: int = 0) -> CachedEmissions:
-        """Return `limit` utterances drawn at random, or all when there are no more."""
+        """Return `limit` utterances drawn at random, or all if there are fewer."""
         if limit >= len(self.references):
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self.references))[:limit])
@@ -103,12 +105,12 @@ def _check_sizes(
 ) -> None:
     """Raise ValueError unless the arrays of a file fit each other."""
     if log_probs.dtype != np.float32 or log_probs.ndim != 2 or lengths.dtype != np.int64 or lengths.ndim != 1:
-        raise ValueError("its log-probabilities or lengths are of another type")
+        raise ValueError("its log-probabilities or lengths have the wrong type")
     if references.dtype.kind != "U" or alphabet.dtype.kind != "U" or references.ndim != 1 or alphabet.ndim != 1:
-        raise ValueError("its references or alphabet are not texts")
+        raise ValueError("its references or alphabet are not strings")
     if not 0 < len(lengths) == len(references) or log_probs.shape[1] != len(alphabet):
-        raise ValueError("its references or classes are not as many as its log-probabilities")
+        raise ValueError("the number of references or classes does not match the log-probabilities")
     if lengths.min() < 0 or lengths.max() > len(log_probs) or int(lengths.sum()) != len(log_probs):
-        raise ValueError("its lengths do not add up to its frames")
+        raise ValueError("its lengths do not sum to the number of frames")
     if np.isnan(log_probs).any() or (log_probs > 1e-3).any():
         raise ValueError("its values are not logarithms of probabilities")

@@ -1,4 +1,4 @@
-"""The picture of a tuning: word error rate over language model weight and word bonus."""
+"""Heat map of a tuning: word error rate over language model weight and word bonus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hw_asr.runtime.optional import optional_import
 
 
 def plot(tuning: Tuning, path: Path, title: str) -> None:
-    """Write a heat map (PNG): the coarse grid as tiles, finer trials as dots, a star where the best is."""
+    """Write a heat map (PNG): the coarse grid as tiles, finer trials as dots, a star at the best."""
     with optional_import("the heat map", "matplotlib", "plots"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ def plot(tuning: Tuning, path: Path, title: str) -> None:
     tiles = np.array([[rates[alpha, beta] for beta in betas] for alpha in alphas])
     others = np.array([(beta, alpha, rate) for (alpha, beta), rate in rates.items()])
     lowest = min(rates.values())
-    # Far off the best, everything is equally bad: colours are for the neighbourhood of the best.
+    # The colours cover the rates near the best; all others have the last colour.
     highest = max(float(np.quantile(others[:, 2], 0.75)), lowest + 0.01)
     figure = Figure(figsize=(7.5, 5.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)

@@ -28,7 +28,7 @@ class Setting(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What a setting reaches on a dev set."""
+    """Error rates of a setting on a dev set."""
 
     setting: Setting
     wer: float
@@ -41,13 +41,13 @@ class Trial(NamedTuple):
 
     @property
     def loss(self) -> tuple[float, float]:
-        """What is minimised: word errors, then character errors."""
+        """The minimised values: word error rate, then character error rate."""
         return self.wer, self.cer
 
 
 @dataclass
 class Tuning:
-    """All trials, by stage, and the setting they lead to."""
+    """All trials, by stage, and the best setting."""
 
     weights: list[Trial]
     offsets: list[Trial]
@@ -59,7 +59,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What `tune` tries."""
+    """The values that `tune` tries."""
 
     alphas: Sequence[float]
     """Evenly spaced."""
@@ -98,25 +98,25 @@ def tune(emissions: CachedEmissions, make_decoder: DecoderFactory, start: Settin
     """
     alpha_step, beta_step = _step(space.alphas), _step(space.betas)
     with tqdm(desc="tuning", unit="trial", disable=None) as progress:
-        bench = _Bench(emissions, make_decoder, progress)
-        best = bench.best(start._replace(alpha=alpha, beta=beta) for alpha in space.alphas for beta in space.betas)
-        best = bench.refine(best, alpha_step, beta_step, space.num_refinements)
-        weights = list(bench.trials.values())
+        tried = _Trials(emissions, make_decoder, progress)
+        best = tried.best(start._replace(alpha=alpha, beta=beta) for alpha in space.alphas for beta in space.betas)
+        best = tried.refine(best, alpha_step, beta_step, space.num_refinements)
+        weights = list(tried.trials.values())
         around = [best.setting._replace(unknown_word_offset=offset) for offset in space.offsets]
-        best = bench.best([best.setting, *around])
-        offset_trials = [bench.trials[setting] for setting in around]
+        best = tried.best([best.setting, *around])
+        offset_trials = [tried.trials[setting] for setting in around]
         finest = 2.0 ** -max(space.num_refinements - 1, 0)
-        best = bench.refine(best, finest * alpha_step, finest * beta_step, 1)
+        best = tried.refine(best, finest * alpha_step, finest * beta_step, 1)
         widths = [best.setting._replace(beam_size=size) for size in sorted(space.beam_sizes)]
-        bench.best(widths)
-        beams = [bench.trials[setting] for setting in widths]
+        tried.best(widths)
+        beams = [tried.trials[setting] for setting in widths]
     lowest = min((trial.wer for trial in beams), default=best.wer)
     best = next((trial for trial in beams if trial.wer <= lowest + space.tolerance), best)
     return Tuning(weights, offset_trials, beams, best, (space.alphas, space.betas))
 
 
-class _Bench:
-    """Tries settings, each once."""
+class _Trials:
+    """Evaluates settings, each of them once."""
 
     def __init__(self, emissions: CachedEmissions, make_decoder: DecoderFactory, progress: tqdm) -> None:
         self._emissions = emissions
@@ -125,14 +125,14 @@ class _Bench:
         self.trials: dict[Setting, Trial] = {}
 
     def best(self, settings: Iterable[Setting]) -> Trial:
-        """Return the best trial of those of `settings`, the first of equals."""
+        """Return the best trial of `settings`, the first one of equals."""
         return min((self._try(setting) for setting in settings), key=lambda trial: trial.loss)
 
     def refine(self, best: Trial, alpha_step: float, beta_step: float, num_halvings: int) -> Trial:
-        """Move to a better neighbour while there is one, else halve the steps; alpha stays at 0 or above."""
+        """Move to the best adjacent setting while it is better, then halve the steps; alpha stays at 0 or above."""
         halvings = 0
         while halvings < num_halvings:
-            neighbours = [
+            around = [
                 best.setting._replace(
                     alpha=round(max(best.setting.alpha + alpha_step * across, 0.0), 4),
                     beta=round(best.setting.beta + beta_step * along, 4),
@@ -140,10 +140,10 @@ class _Bench:
                 for across in (-1, 0, 1)
                 for along in (-1, 0, 1)
             ]
-            found = self.best([best.setting, *neighbours])
-            if found.setting == best.setting:
+            better = self.best([best.setting, *around])
+            if better.setting == best.setting:
                 alpha_step, beta_step, halvings = alpha_step / 2, beta_step / 2, halvings + 1
-            best = found
+            best = better
         return best
 
     def _try(self, setting: Setting) -> Trial:
@@ -156,12 +156,12 @@ class _Bench:
 
 
 def _step(values: Sequence[float]) -> float:
-    """Return the distance of evenly spaced values, 0 for a single one."""
+    """Return the distance between evenly spaced values, 0 for a single one."""
     return (max(values) - min(values)) / (len(values) - 1) if len(values) > 1 else 0.0
 
 
 def table(tuning: Tuning) -> str:
-    """Return the trials as text: the coarse grid, the finer trials, unknown words, widths, the choice."""
+    """Return the trials as text: the coarse grid, the finer trials, unknown words, beam widths, the best."""
     lookup = {(trial.setting.alpha, trial.setting.beta): trial for trial in tuning.weights}
     alphas, betas = tuning.coarse
     lines = ["WER % by alpha (down) and beta (across)", " " * 6 + "".join(f"{beta:>8g}" for beta in betas)]
