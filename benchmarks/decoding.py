@@ -93,9 +93,9 @@ def compare(decoders: dict[str, Decode], task: Task, repeat: int) -> None:
     for name, median in medians.items():
         rate = 100 * word_error_rate(texts[name], task.data.references)
         ratio = "" if name == OURS else f"{median / medians[OURS]:.1f}x"
-        each = 1e6 * median / len(task.data.references)
+        spent = 1e6 * median / len(task.data.references)
         print(
-            f"{'LM' if task.arpa else '-':4}{task.width:6}  {name:28}{task.data.seconds / median:12.0f}{each:9.0f}"
+            f"{'LM' if task.arpa else '-':4}{task.width:6}  {name:28}{task.data.seconds / median:12.0f}{spent:9.0f}"
             f"{rate:8.2f}{ratio:>10}",
             flush=True,
         )

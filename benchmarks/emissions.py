@@ -26,7 +26,7 @@ class Emissions(NamedTuple):
     @property
     def seconds(self) -> float:
         """Seconds of audio that this stands for."""
-        return self.frame_seconds * sum(len(each) for each in self.log_probs)
+        return self.frame_seconds * sum(len(row) for row in self.log_probs)
 
 
 def read(path: Path, num: int, frame_seconds: float) -> Emissions:

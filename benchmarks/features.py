@@ -122,7 +122,7 @@ def examples_of(utterances: Sequence[Utterance], num: int) -> list[Example]:
     encoder, generator = CTCCharTextEncoder(), torch.Generator().manual_seed(0)
     if utterances:
         chosen = utterances[:num]
-        decoded = [torch.from_numpy(read_audio(Path(each.audio_path), RATE)) for each in chosen]
+        decoded = [torch.from_numpy(read_audio(Path(utterance.audio_path), RATE)) for utterance in chosen]
     else:
         chosen = [Utterance(f"{index}", "", "some words of a sentence", 0.0) for index in range(num)]
         lengths = torch.randint(2 * RATE, 4 * RATE, (num,), generator=generator).tolist()

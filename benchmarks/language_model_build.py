@@ -86,8 +86,8 @@ def main() -> None:
             for name, command in commands.items():
                 costs[name].append(run(command, text))
         print(f"{text.stat().st_size / 1e6:.0f} MB of text, order {args.order}, medians of {args.repeats}")
-        for name, each in costs.items():
-            wall, cpu, peak = (statistics.median(values) for values in zip(*each, strict=True))
+        for name, runs in costs.items():
+            wall, cpu, peak = (statistics.median(values) for values in zip(*runs, strict=True))
             print(f"{name:<8} {wall:8.1f} s  {cpu:8.1f} s of CPU  {peak:8.0f} MB at most")
         if "lmplz" in costs:
             ratio = statistics.median(a.cpu_s / b.cpu_s for a, b in zip(costs["hw_asr"], costs["lmplz"], strict=True))

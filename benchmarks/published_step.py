@@ -94,7 +94,7 @@ class PublishedStep:
         for samples, length in zip(batch.samples, batch.sample_lengths.tolist(), strict=True):
             mel = make_mel(sample_rate=16_000, n_mels=self._n_mels)
             spectrograms.append(torch.log(mel(samples[None, :length])[0] + 1e-5).T)
-        lengths = torch.tensor([len(each) for each in spectrograms])
+        lengths = torch.tensor([len(row) for row in spectrograms])
         padded = pad_sequence(spectrograms, batch_first=True).transpose(1, 2)
         return PublishedFeatures(padded, lengths, batch.targets, batch.target_lengths)
 

@@ -172,11 +172,11 @@ def report(name: str, seed: int, directory: Path, seconds: float, options: argpa
     entries = score(directory, options.data, DEV_SETS, decoders)
     steps = steps_of(directory)
     print(f"{name:34}{seed:5}{steps:7}{seconds / 60:9.1f}")
-    parts = [[entry for entry in entries if entry["split"] == each] for each in DEV_SETS]
-    for decoder in [each["type"] for each in decoders]:
+    parts = [[entry for entry in entries if entry["split"] == name] for name in DEV_SETS]
+    for decoder in [spec["type"] for spec in decoders]:
         scored = [totals(part)[decoder] for part in [*parts, entries]]
         print(
-            f"  {decoder:20}" + "   ".join(f"{percent(each['wer'])} /{percent(each['cer'])}" for each in scored),
+            f"  {decoder:20}" + "   ".join(f"{percent(rates['wer'])} /{percent(rates['cer'])}" for rates in scored),
             flush=True,
         )
 

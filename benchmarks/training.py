@@ -66,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
 def compare(name: str, options: argparse.Namespace, device: torch.device, clock: Callable[[], float]) -> None:
     """Run both steps in turns on the same batches and print audio seconds per second, their ratio, and FLOP/s."""
     sides = make_sides(name, device, options.precision)
-    parameters = sum(each.numel() for each in sides.ours.model.parameters())
+    parameters = sum(parameter.numel() for parameter in sides.ours.model.parameters())
     batches = list(make_batches(options.rounds + 1, options.batch_size, *options.seconds))
     runs: dict[str, list[float]] = {"ours": [], "published": []}
     flop_rates, products = [], []
@@ -75,12 +75,12 @@ def compare(name: str, options: argparse.Namespace, device: torch.device, clock:
         seconds = measure(sides, batch, position, device, clock)
         if position > 0:  # the first batch only warms up
             audio = float(batch.sample_lengths.sum()) / SAMPLE_RATE
-            for side, each in seconds.items():
-                runs[side].append(audio / each)
+            for side, taken in seconds.items():
+                runs[side].append(audio / taken)
             flop_rates.append(sides.flops(batch) / seconds["ours"] / 1e9)
     padding = statistics.mean(1 - float(b.sample_lengths.sum()) / b.samples.numel() for b in batches[1:])
     ratio = statistics.median(a / b for a, b in zip(runs["ours"], runs["published"], strict=True))
-    rates = {side: f"{statistics.median(each):7.2f} ({min(each):.2f}-{max(each):.2f})" for side, each in runs.items()}
+    rates = {side: f"{statistics.median(rate):7.2f} ({min(rate):.2f}-{max(rate):.2f})" for side, rate in runs.items()}
     flop_rate, product = statistics.median(flop_rates), statistics.median(products)
     print(f"{name}: {parameters / 1e6:.1f} M parameters, {options.rounds} batches, {padding:.0%} padding")
     print(f"  audio seconds per second: ours {rates['ours']}, published {rates['published']}; ratio {ratio:.2f}")

@@ -111,5 +111,5 @@ def noise_batch(seconds: Tensor, generator: torch.Generator) -> Batch:
     samples = 0.1 * torch.randn(len(seconds), int(lengths.max()), generator=generator)
     samples[torch.arange(samples.shape[1]) >= lengths[:, None]] = 0.0
     targets = torch.randint(1, NUM_CLASSES, (len(seconds), int(target_lengths.max())), generator=generator)
-    utterances = tuple(Utterance("noise", "noise", None, float(each)) for each in seconds)
+    utterances = tuple(Utterance("noise", "noise", None, float(duration)) for duration in seconds)
     return Batch(utterances, samples, lengths, targets, target_lengths)

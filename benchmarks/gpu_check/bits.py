@@ -40,4 +40,4 @@ def weights_after(options: Options, number: int, *, interrupted: bool = False) -
             step.model.load_state_dict(model_state)
             step.optimizer.load_state_dict(optimizer_state)
         take(step, batch, position)
-    return torch.cat([each.detach().flatten().cpu() for each in step.model.parameters()])
+    return torch.cat([parameter.detach().flatten().cpu() for parameter in step.model.parameters()])

@@ -59,9 +59,9 @@ def one_step(options: Options, batch: Batch, device: torch.device, precision: st
     losses = CTCLoss()(log_probs, lengths, moved.targets, moved.target_lengths).values
     (losses.sum() * LOSS_SCALE).backward()
     gradients = {
-        f"grad {key}": each.grad.float().cpu() / LOSS_SCALE
-        for key, each in model.named_parameters()
-        if each.grad is not None
+        f"grad {key}": parameter.grad.float().cpu() / LOSS_SCALE
+        for key, parameter in model.named_parameters()
+        if parameter.grad is not None
     }
     results = {"features": features, "log-probabilities": log_probs, "losses": losses}
     return {**{key: value.detach().float().cpu() for key, value in results.items()}, **gradients}
@@ -82,7 +82,7 @@ def recurrence_difference(options: Options, hidden: int) -> float:
         output = moved(rows, packing) if device.type == "cpu" and not results else moved._by_torch(rows, packing)
         output.square().mean().backward()
         assert rows.grad is not None
-        gradients = [each.grad.cpu() for each in moved.parameters() if each.grad is not None]
+        gradients = [parameter.grad.cpu() for parameter in moved.parameters() if parameter.grad is not None]
         results.append([output.detach().cpu(), rows.grad.cpu(), *gradients])
     return max(_relative(own, exact) for own, exact in zip(results[1], results[0], strict=True))
 

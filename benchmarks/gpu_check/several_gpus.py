@@ -110,7 +110,7 @@ def lose_a_peer(options: Options, processes: Processes) -> str | None:
 
 
 def _weights(step: TrainingStep) -> Tensor:
-    return torch.cat([each.detach().flatten().cpu() for each in step.model.parameters()])
+    return torch.cat([parameter.detach().flatten().cpu() for parameter in step.model.parameters()])
 
 
 def _half(batch: Batch, rank: int) -> Batch:

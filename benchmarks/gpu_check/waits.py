@@ -42,7 +42,9 @@ def _waits(run_step: object) -> Counter[str]:
         run_step()
         torch.cuda.set_sync_debug_mode("default")
     return Counter(
-        f"{Path(each.filename).name}:{each.lineno}" for each in caught if "synchroniz" in str(each.message).lower()
+        f"{Path(warning.filename).name}:{warning.lineno}"
+        for warning in caught
+        if "synchroniz" in str(warning.message).lower()
     )
 
 

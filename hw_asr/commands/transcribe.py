@@ -126,7 +126,8 @@ class _Run:
         """Return one entry per utterance, in their order, and the time taken for those that are new."""
         normalize = self._model.text_encoder.normalize
         utterances = [
-            each._replace(text=None if each.text is None else normalize(each.text)) for each in source.utterances
+            utterance._replace(text=None if utterance.text is None else normalize(utterance.text))
+            for utterance in source.utterances
         ]
         entries = [self._partial.find(source.name, utterance) for utterance in utterances]
         spent = Seconds()
@@ -152,7 +153,7 @@ class _Run:
         for utterance in utterances:
             if utterance.duration > limit and utterance.offset is None:
                 yield utterance, self._long_entry(utterance, spent, progress)
-        short = [each for each in utterances if each.duration <= limit or each.offset is not None]
+        short = [utterance for utterance in utterances if utterance.duration <= limit or utterance.offset is not None]
         if not short:
             return
         tolerated = Damage.NONE if self._strict else Damage.CERTAIN

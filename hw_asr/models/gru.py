@@ -172,7 +172,7 @@ def _backward_recurrence(
 
 def _steps(sizes: list[int], reverse: bool, *tensors: Tensor) -> list[tuple[Any, ...]]:
     """Return (t, rows of frame t of each tensor) in the order of a recurrence."""
-    pieces = list(zip(range(len(sizes)), *(torch.split(each, sizes) for each in tensors), strict=True))
+    pieces = list(zip(range(len(sizes)), *(torch.split(tensor, sizes) for tensor in tensors), strict=True))
     return pieces[::-1] if reverse else pieces
 
 

@@ -80,7 +80,7 @@ class _SynchronizedNorm(torch.autograd.Function):
         count = counts.sum(0)
         mean = (counts * means).sum(0) / count.clamp(min=1)
         var = (squares + counts * (means - mean).square()).sum(0) / count.clamp(min=1)
-        mean, var, count = (each.to(values.dtype) for each in (mean, var, count))
+        mean, var, count = (value.to(values.dtype) for value in (mean, var, count))
         scale = (var + eps).rsqrt()
         normalized = (values - mean.view(shape)) * scale.view(shape)
         ctx.save_for_backward(normalized, scale, count)

@@ -70,7 +70,7 @@ MIN_CHUNK_SECONDS = 12
 def read_checkpoint(path: Path) -> dict[str, object]:
     """Read a checkpoint for recognition; CheckpointError says what to give instead of something else."""
     if path.is_dir():
-        found = sorted(path.rglob("*.pth"), key=lambda each: (each.name != "model_best.pth", each.name))
+        found = sorted(path.rglob("*.pth"), key=lambda file: (file.name != "model_best.pth", file.name))
         advice = f"give one of its checkpoints, such as {found[0]}" if found else "it has no .pth file"
         raise CheckpointError(f"{path} is a directory; {advice}")
     return load_checkpoint(path)
@@ -118,7 +118,7 @@ def _chosen(specs: dict[str, Spec], name: str | None, language_model: str | Path
     if language_model is not None:
         name = name or "lm_beam_search"
         specs.setdefault("lm_beam_search", {"type": "lm_beam_search"})
-    name = name or next((each for each in BEST_FIRST if each in specs), next(iter(specs)))
+    name = name or next((known for known in BEST_FIRST if known in specs), next(iter(specs)))
     if name not in specs:
         advice = "give language_model" if name == "lm_beam_search" else f"unknown decoder{nearest(name, specs)}"
         raise ConfigError([f"decoder {name!r}: {advice}"], "load")

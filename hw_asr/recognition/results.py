@@ -84,4 +84,4 @@ class Result:
 
 def alternatives_of(hypotheses: Sequence[Hypothesis]) -> tuple[Alternative, ...]:
     """Return a decoder's hypotheses as alternatives, in the same order."""
-    return tuple(Alternative(each.text, each.log_prob, each.score) for each in hypotheses)
+    return tuple(Alternative(hypothesis.text, hypothesis.log_prob, hypothesis.score) for hypothesis in hypotheses)

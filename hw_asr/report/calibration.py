@@ -36,9 +36,9 @@ def calibration(results: Sequence[Result], decoders: Sequence[str]) -> Calibrati
     if len(confidence) == 0:
         return None
     index = np.clip((confidence * NUM_BINS).astype(int), 0, NUM_BINS - 1)
-    occupied = (index == each for each in range(NUM_BINS) if (index == each).any())
+    occupied = (index == number for number in range(NUM_BINS) if (index == number).any())
     bins = [_bin(confidence[inside], correct[inside]) for inside in occupied]
-    error = sum(each["count"] * abs(each["confidence"] - each["right"]) for each in bins) / len(confidence)
+    error = sum(row["count"] * abs(row["confidence"] - row["right"]) for row in bins) / len(confidence)
     return {"bins": bins, "error": error, "words": len(confidence), "right": float(correct.mean())}
 
 

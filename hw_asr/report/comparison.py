@@ -102,9 +102,9 @@ def _choose(
                 f"{', '.join(known[1]) or 'no decoder'}; name one of each with --decoder"
             )
         return common[-1], common[-1]
-    for name, decoder, each in zip(names, decoders, known, strict=True):
-        if decoder not in each:
-            raise ReportError(f"{name} has no decoder {decoder!r}; it has {', '.join(each) or 'none'}")
+    for name, decoder, available in zip(names, decoders, known, strict=True):
+        if decoder not in available:
+            raise ReportError(f"{name} has no decoder {decoder!r}; it has {', '.join(available) or 'none'}")
     return decoders
 
 

@@ -24,7 +24,7 @@ def evaluation_data(results: Sequence[Result], decoders: Sequence[str] | None = 
     by_word = spaces_words(result["ground_truth"] for result in results if result.get("ground_truth"))
     by_word = by_word or not any(result.get("ground_truth") for result in results)
     rows = [_utterance(result, decoders, by_word) for result in results]
-    scored = [row for row in rows if row["reference"] is not None and all(each for each in row["hypotheses"])]
+    scored = [row for row in rows if row["reference"] is not None and all(row["hypotheses"])]
     return {
         "decoders": [LABELS.get(name, name) for name in decoders],
         "unit": "word" if by_word else "character",
@@ -91,8 +91,8 @@ def hypothesis_of(row: Row, decoder: int) -> Hypothesis:
 def _counts(rows: Sequence[Row], decoder: int, unit: Unit) -> tuple[Array, Array]:
     """Return edits and reference lengths (N, 1) in `unit`, words or characters."""
     counts = [hypothesis_of(row, decoder)[unit] for row in rows]
-    errors = np.array([[each.edits] for each in counts], dtype=np.float64)
-    return errors, np.array([[each.length] for each in counts], dtype=np.float64)
+    errors = np.array([[count.edits] for count in counts], dtype=np.float64)
+    return errors, np.array([[count.length] for count in counts], dtype=np.float64)
 
 
 def _headline(name: str, decoder: int, rows: Sequence[Row]) -> Headline:
@@ -134,7 +134,7 @@ def _by_duration(rows: Sequence[Row], decoder: int) -> list[Group]:
     if not known:
         return []
     longest = float(np.percentile([seconds for _, seconds in known], 98))
-    step = next((each for each in DURATION_STEPS if longest / each <= MOST_DURATION_BINS), DURATION_STEPS[-1])
+    step = next((step for step in DURATION_STEPS if longest / step <= MOST_DURATION_BINS), DURATION_STEPS[-1])
     num_bins = min(MOST_DURATION_BINS, int(longest / step) + 1)
     bins: list[list[Row]] = [[] for _ in range(num_bins)]
     for row, seconds in known:

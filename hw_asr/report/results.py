@@ -27,7 +27,9 @@ def read_results(path: Path) -> list[Result]:
         raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ReportError(f"{path}: is not JSON: {error}") from error
-    if not isinstance(results, list) or not all(isinstance(each, dict) and "audio_path" in each for each in results):
+    if not isinstance(results, list) or not all(
+        isinstance(result, dict) and "audio_path" in result for result in results
+    ):
         raise ReportError(f"{path}: expected the output of test.py, a list of objects with an audio_path each")
     return results
 

@@ -70,7 +70,7 @@ class Catalogue(NamedTuple):
         """The files of a run by name; StorageError that names the nearest runs when there is no such run."""
         files = {file.name: file for file in self.storage.files(run)}
         if not files:
-            known = [str(each.id) for each in self.storage.runs()]
+            known = [str(run.id) for run in self.storage.runs()]
             raise StorageError(f"run {run}: not on the storage{nearest_of(str(run), known)}")
         return files
 
@@ -94,7 +94,7 @@ def choose(name: str, checkpoints: dict[str, float], best: str = BEST_CHECKPOINT
     if name == LATEST:
         if not checkpoints:
             raise StorageError("checkpoint 'latest': the run has no checkpoints")
-        return max(checkpoints, key=lambda each: checkpoints[each])
+        return max(checkpoints, key=checkpoints.__getitem__)
     return checkpoint_file(best if name == BEST else name)
 
 

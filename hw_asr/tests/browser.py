@@ -17,7 +17,7 @@ from hw_asr.tests.waiting import DEADLINE
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
-MISSING = "needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)"
+MISSING = "chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)"
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",

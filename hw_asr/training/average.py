@@ -73,5 +73,5 @@ class WeightAverage:
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    yield from (each.detach() for each in model.parameters())
+    yield from (parameter.detach() for parameter in model.parameters())
     yield from model.buffers()

@@ -95,7 +95,7 @@ class _Bucket:
     work: Any
 
     def __init__(self, members: list[nn.Parameter]) -> None:
-        self.flat: Tensor = torch.zeros(sum(each.numel() for each in members), dtype=members[0].dtype,
+        self.flat: Tensor = torch.zeros(sum(member.numel() for member in members), dtype=members[0].dtype,
                                         device=members[0].device)  # fmt: skip
         self.missing = 0
         self._members = members

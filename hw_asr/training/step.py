@@ -197,7 +197,9 @@ class TrainingStep:
         """Unscale and clip the gradients; return their norm before clipping, or NaN if there is nothing to use."""
         if skip:
             return torch.full((), float("nan"), device=self._processes.device)
-        self._scaled = self.scaler.is_enabled() and any(each.grad is not None for each in self.model.parameters())
+        self._scaled = self.scaler.is_enabled() and any(
+            parameter.grad is not None for parameter in self.model.parameters()
+        )
         if self._scaled:
             self.scaler.unscale_(self.optimizer)
         clip = self._settings.grad_norm_clip

@@ -23,8 +23,8 @@ class ArpaSections:
     """Collects the n-grams of all orders, which arrive interleaved, on disk, until they can be written one by one."""
 
     def __init__(self, directory: Path, order: int) -> None:
-        self._paths = [directory / f"section.{each}" for each in range(1, order + 1)]
-        self._types = [row_type(each, log10_prob="<f4", log10_backoff="<f4") for each in range(1, order + 1)]
+        self._paths = [directory / f"section.{number}" for number in range(1, order + 1)]
+        self._types = [row_type(number, log10_prob="<f4", log10_backoff="<f4") for number in range(1, order + 1)]
         self._counts = [0] * order
 
     def add(self, entries: Entries) -> None:
@@ -69,7 +69,7 @@ class ArpaSections:
 
 def _lines(rows: Array, words: Sequence[str], with_backoff: bool) -> str:
     columns = [[words[index] for index in column] for column in rows["words"].T.tolist()]
-    ngrams = [" ".join(each) for each in zip(*columns, strict=True)]
+    ngrams = [" ".join(words) for words in zip(*columns, strict=True)]
     probs = rows["log10_prob"].tolist()
     if not with_backoff:
         return "".join([f"{prob:.7g}\t{ngram}\n" for prob, ngram in zip(probs, ngrams, strict=True)])

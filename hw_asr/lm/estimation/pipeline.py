@@ -103,7 +103,7 @@ def build_language_model(
         estimation = _Estimation(tokens, options, Path(directory))
         estimation.count()
         statistics = estimation.statistics()
-        sections = estimation.interpolate([each.discounts for each in statistics])
+        sections = estimation.interpolate([row.discounts for row in statistics])
         sections.write(path, tokens.words)
     return statistics
 

@@ -20,7 +20,7 @@ def suffix_order(words: Array, num_types: int) -> Array:
     """Return the permutation that sorts n-grams `words` (R, n) by last word, then the one before it, and so on.
 
     Ids are below `num_types`. This is the suffix order of Heafield et al. 2013: n-grams that share their last words
-    become neighbours, for every number of words at once.
+    become adjacent, for every number of words at once.
     """
     keys = _packed(words, num_types)
     order: Array = np.argsort(keys[0], kind="stable") if len(keys) == 1 else np.lexsort(keys[::-1])

@@ -73,7 +73,7 @@ class CachedEmissions:
             return cls(rows, list(texts[0]), texts[1], texts[2], str(checkpoint.item()))
         except Exception as error:  # readers of archives and arrays raise errors of many types for damaged files
             raise CachedEmissionsError(
-                f"{path}: does not hold the log-probabilities of a split ({error}); {remedy}"
+                f"{path}: no log-probabilities of a split ({error}); {remedy}"
             ) from error
 
     def head(self, limit: int, seed: int = 0) -> CachedEmissions:
