@@ -72,9 +72,7 @@ class CachedEmissions:
             texts = [tuple(map(str, array.tolist())) for array in (references, alphabet, origin)]
             return cls(rows, list(texts[0]), texts[1], texts[2], str(checkpoint.item()))
         except Exception as error:  # readers of archives and arrays raise errors of many types for damaged files
-            raise CachedEmissionsError(
-                f"{path}: no log-probabilities of a split ({error}); {remedy}"
-            ) from error
+            raise CachedEmissionsError(f"{path}: no log-probabilities of a split ({error}); {remedy}") from error
 
     def head(self, limit: int, seed: int = 0) -> CachedEmissions:
         """Return `limit` utterances drawn at random, or all if there are fewer."""
