@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:  # results and errors are used without torch
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
+
+TensorOrArray: TypeAlias = "Tensor | NDArray[Any]"
 
 
 class Utterance(NamedTuple):
@@ -160,6 +163,8 @@ class CTCDecoder(Protocol):
 
     name: str
     """As in result tables and keys: argmax, beam_search, lm_beam_search."""
+
+    # `takes_arrays = True` declares that NumPy arrays are accepted as well, which recognition without torch needs.
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Decode `log_probs` (B, T, V), natural logarithms, of which row b has `lengths[b]` frames; `lengths` (B,).

@@ -20,7 +20,8 @@ from hw_asr.experiment.network import Network, load_network
 from hw_asr.experiment.split_data import load_split
 from hw_asr.lm.tuning.cached_emissions import CachedEmissions
 from hw_asr.models.forward import emissions
-from hw_asr.runtime.devices import choose_device, explain_out_of_memory, set_numerics, set_threads
+from hw_asr.runtime.devices import choose_device, set_numerics, set_threads
+from hw_asr.runtime.memory import explain_out_of_memory
 
 
 class NoReferencesError(UserError):

@@ -29,7 +29,8 @@ from hw_asr.experiment.training_run import Experiment
 from hw_asr.experiment.transfer import Weights, read_weights
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.console import set_up_logging
-from hw_asr.runtime.devices import check_precision, explain_out_of_memory, set_numerics, set_threads
+from hw_asr.runtime.devices import check_precision, set_numerics, set_threads
+from hw_asr.runtime.memory import explain_out_of_memory
 from hw_asr.runtime.parent import end_with_torchrun
 from hw_asr.runtime.processes import Processes, join_processes, one_message
 from hw_asr.storage.external import StorageUnavailable

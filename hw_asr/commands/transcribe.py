@@ -14,13 +14,13 @@ from hw_asr.commands import score_table
 from hw_asr.commands.entries import entry_of, failed_entry
 from hw_asr.commands.output_files import check_directory, check_file, write_all_subtitles, write_entries, writing
 from hw_asr.commands.partial_results import PartialResults, key_of
+from hw_asr.commands.reading import ReadUtterance, read_batches
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.datasets.folder import find_recordings
-from hw_asr.datasets.loader import make_loader
-from hw_asr.datasets.recording import Damage, Recording
+from hw_asr.datasets.audio import read_recording
+from hw_asr.datasets.recording import AudioError, Damage, Piece, Recording
 from hw_asr.datasets.samplers import SequentialBatchSampler
-from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.errors import UserError
 from hw_asr.experiment import components
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
@@ -29,8 +29,8 @@ from hw_asr.recognition.recogniser import Recogniser, Settings
 from hw_asr.recognition.timing import Seconds
 from hw_asr.recognition.waveform_model import WaveformModel
 from hw_asr.runtime.console import set_up_logging
-from hw_asr.runtime.devices import explain_out_of_memory, set_threads
-from hw_asr.types import Batch, Utterance
+from hw_asr.runtime.memory import explain_out_of_memory
+from hw_asr.types import Utterance
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,6 @@ def run(options: argparse.Namespace) -> int:
     config = for_evaluation(options.resume, named, _reads_split(options), checkpoint).config
     model = loading.make_waveform_model(options.resume, checkpoint, config, options.device)
     sources = list(_sources(options, config, model))
-    set_threads(None, max(source.num_workers for source in sources))
     phrases = [phrase.strip() for phrase in (options.hotwords or "").split(",") if phrase.strip()]
     specs = loading.decoder_specs(config, model.text_encoder, phrases)
     settings = Settings(
@@ -156,21 +155,19 @@ class _Run:
         short = [utterance for utterance in utterances if utterance.duration <= limit or utterance.offset is not None]
         if not short:
             return
-        tolerated = Damage.NONE if self._strict else Damage.CERTAIN
-        dataset = SpeechDataset(
-            short, self._model.text_encoder, self._model.sample_rate, tolerated, self._settings.max_audio_hours
-        )
-        sampler = SequentialBatchSampler(source.batch_size, dataset.durations.tolist())
-        for batch in make_loader(dataset, sampler, min(source.num_workers, len(sampler))):
-            for failure in batch.failures:
-                yield failure.utterance, failed_entry(failure.utterance, failure.reason)
+        sampler = SequentialBatchSampler(source.batch_size, [utterance.duration for utterance in short])
+        batches = [[short[index] for index in batch] for batch in sampler]
+        for batch in read_batches(batches, self._read, source.num_workers):
             yield from self._batch_entries(batch, spent)
 
-    def _batch_entries(self, batch: Batch, spent: Seconds) -> Iterator[tuple[Utterance, dict[str, object]]]:
+    def _batch_entries(
+        self, batch: Sequence[ReadUtterance], spent: Seconds
+    ) -> Iterator[tuple[Utterance, dict[str, object]]]:
         """Transcribe a batch; what is long although its header said otherwise goes through the network by itself."""
-        lengths = batch.sample_lengths.tolist()
-        rows = [row[:length].numpy() for row, length in zip(batch.samples, lengths, strict=True)]
-        pairs = list(zip(batch.utterances, map(Recording, rows, batch.warnings), strict=True))
+        for utterance, recording, reason in batch:
+            if recording is None:
+                yield utterance, failed_entry(utterance, reason)
+        pairs = [(utterance, recording) for utterance, recording, _ in batch if recording is not None]
         short = [pair for pair in pairs if not self._recogniser.is_long(pair[1])]
         results = self._recogniser.recognise_batch([recording for _, recording in short], spent)
         for (utterance, _), result in zip(short, results, strict=True):
@@ -178,6 +175,14 @@ class _Run:
         for utterance, recording in pairs:
             if self._recogniser.is_long(recording):
                 yield utterance, entry_of(utterance, self._recogniser.recognise(recording, spent))
+
+    def _read(self, utterance: Utterance) -> Recording:
+        path, limit = Path(utterance.audio_path), self._settings.max_audio_hours
+        piece = None if utterance.offset is None else Piece(utterance.offset, utterance.duration or None)
+        recording = read_recording(path, self._model.sample_rate, piece, limit)
+        if self._strict and recording.damage is not Damage.NONE:
+            raise AudioError(f"{path}: {recording.warning}")
+        return recording
 
     def _long_entry(self, utterance: Utterance, spent: Seconds, progress: _Progress) -> dict[str, object]:
         try:

@@ -26,13 +26,15 @@ Factory = TypeVar("Factory", bound=Callable[..., Any])
 class Registry(Generic[T]):
     """Factories of one kind, found by the `type` of a spec `{"type", "args", "module"?}`.
 
-    `library` names a module whose public classes are known as well (torch.optim). It is imported only for a name that
-    is not registered, and may be missing.
+    `parts` names the packages of this program that register factories; they are imported at the first look-up, so that
+    recognition without torch imports no part that needs it. `library` names a module whose public classes are known as
+    well (torch.optim). It is imported only for a name that is not registered, and may be missing.
     """
 
-    def __init__(self, kind: str, library: str | None = None) -> None:
+    def __init__(self, kind: str, *parts: str, library: str | None = None) -> None:
         self.kind = kind
         self.library = library
+        self._parts = parts
         self._library_error = ""
         self._factories: dict[str, Callable[..., T]] = {}
 
@@ -49,10 +51,11 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Return all known type names."""
-        return sorted(set(self._factories) | set(self._library_classes()))
+        return sorted(set(self.registered()) | set(self._library_classes()))
 
     def registered(self) -> list[str]:
         """Return the type names of registered factories, without those of the library."""
+        self._import_parts()
         return sorted(self._factories)
 
     def check(self, spec: object, path: str, provided: Collection[str] = ()) -> list[str]:
@@ -101,6 +104,7 @@ class Registry(Generic[T]):
                 factory: Callable[..., T] = getattr(module, name)
                 return factory
             raise LookupError(f"type: module {module_name!r} has no {name!r}")
+        self._import_parts()
         if name in self._factories:
             return self._factories[name]
         classes = self._library_classes()
@@ -108,6 +112,10 @@ class Registry(Generic[T]):
             return classes[name]
         missing = f"; {self._library_error}" if self._library_error else ""
         raise LookupError(f"type: unknown {self.kind} {name!r}{nearest(name, self.names())}{missing}")
+
+    def _import_parts(self) -> None:
+        for part in self._parts:
+            importlib.import_module(f"hw_asr.{part}")
 
     def _library_classes(self) -> dict[str, Callable[..., T]]:
         """Return the public classes of the library by name; none if it cannot be imported."""
@@ -128,18 +136,20 @@ class Registry(Generic[T]):
         }
 
 
-MODELS: Registry[nn.Module] = Registry("arch")
+MODELS: Registry[nn.Module] = Registry("arch", "models", "pretrained")
 """Modules that implement the protocol `types.AcousticModel`."""
-DATASETS: Registry[Corpus] = Registry("dataset")
-SAMPLERS: Registry[BatchSampler] = Registry("batch sampler")
-WAVE_AUGMENTATIONS: Registry[WaveAugmentation] = Registry("wave augmentation")
-SPECTROGRAM_AUGMENTATIONS: Registry[SpectrogramAugmentation] = Registry("spectrogram augmentation")
-SPECTROGRAMS: Registry[nn.Module] = Registry("spectrogram", library="torchaudio.transforms")
-TEXT_ENCODERS: Registry[TextEncoder] = Registry("text encoder")
-DECODERS: Registry[CTCDecoder] = Registry("decoder")
-LOSSES: Registry[nn.Module] = Registry("loss")
-METRICS: Registry[ErrorRateMetric] = Registry("metric")
+DATASETS: Registry[Corpus] = Registry("dataset", "datasets")
+SAMPLERS: Registry[BatchSampler] = Registry("batch sampler", "datasets")
+WAVE_AUGMENTATIONS: Registry[WaveAugmentation] = Registry("wave augmentation", "augmentations")
+SPECTROGRAM_AUGMENTATIONS: Registry[SpectrogramAugmentation] = Registry("spectrogram augmentation", "augmentations")
+SPECTROGRAMS: Registry[nn.Module] = Registry(
+    "spectrogram", "spectrograms", "pretrained", library="torchaudio.transforms"
+)
+TEXT_ENCODERS: Registry[TextEncoder] = Registry("text encoder", "text", "lm")
+DECODERS: Registry[CTCDecoder] = Registry("decoder", "decoders")
+LOSSES: Registry[nn.Module] = Registry("loss", "loss")
+METRICS: Registry[ErrorRateMetric] = Registry("metric", "metrics")
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", library="torch.optim")
 SCHEDULERS: Registry[LRScheduler] = Registry("lr scheduler", library="torch.optim.lr_scheduler")
-WRITERS: Registry[Writer] = Registry("writer")
-STORAGES: Registry[ExternalStorage] = Registry("external storage")
+WRITERS: Registry[Writer] = Registry("writer", "writers")
+STORAGES: Registry[ExternalStorage] = Registry("external storage", "storage")

@@ -6,13 +6,11 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from hw_asr.decoders.base import Matrix
+from hw_asr.decoders.base import Matrix, as_array
 from hw_asr.errors import UserError
-from hw_asr.types import TextEncoder, Word
+from hw_asr.types import TensorOrArray, TextEncoder, Word
 
 if TYPE_CHECKING:
     from hw_asr.decoders.viterbi import Graph
@@ -39,7 +37,7 @@ class Span(NamedTuple):
 
 
 def words(
-    log_probs: Tensor | Matrix, length: int, text: str, text_encoder: TextEncoder, seconds_per_frame: float
+    log_probs: TensorOrArray, length: int, text: str, text_encoder: TextEncoder, seconds_per_frame: float
 ) -> list[Word]:
     """Place the words of `text` in the first `length` frames of log_probs (T, V); times in seconds.
 
@@ -51,14 +49,14 @@ def words(
     ]
 
 
-def align(log_probs: Tensor | Matrix, text: str, text_encoder: TextEncoder) -> list[Span]:
+def align(log_probs: TensorOrArray, text: str, text_encoder: TextEncoder) -> list[Span]:
     """Find the frames of each word of `text` on the best path through log_probs (T, V), natural logarithms.
 
     Raises AlignmentError when no path gives the text.
     """
     if not text.strip():
         return []
-    frames = _as_array(log_probs)
+    frames = np.ascontiguousarray(as_array(log_probs), np.float64)
     path = align_characters(frames, text_encoder.encode(text))
     begins = [int(np.searchsorted(path, 2 * place + 1)) for place in range(len(text))]
     ends = [int(np.searchsorted(path, 2 * place + 1, side="right")) for place in range(len(text))]
@@ -178,9 +176,3 @@ def _start(num_labels: int) -> NDArray[np.float64]:
 
 def _scores(row: NDArray[np.float64]) -> Matrix:
     return np.stack([row, np.full_like(row, -np.inf)])
-
-
-def _as_array(log_probs: Tensor | Matrix) -> Matrix:
-    if isinstance(log_probs, Tensor):
-        log_probs = log_probs.detach().to("cpu").to(torch.float64).numpy()
-    return np.ascontiguousarray(log_probs, np.float64)

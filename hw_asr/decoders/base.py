@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hw_asr.errors import UserError
+from hw_asr.types import TensorOrArray
 
 Matrix = NDArray[np.float64]
 LOGIT_TOLERANCE = 0.05
@@ -25,13 +24,21 @@ class DecodingError(UserError):
         self.reason = reason
 
 
-def utterances(log_probs: Tensor, lengths: Tensor, num_classes: int) -> list[Matrix]:
+def as_array(values: TensorOrArray) -> NDArray[Any]:
+    """Return a tensor of any device, or an array, as an array; half precision becomes float32."""
+    if isinstance(values, np.ndarray):
+        return values
+    tensor = values.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor).numpy()
+
+
+def utterances(log_probs: TensorOrArray, lengths: TensorOrArray, num_classes: int) -> list[Matrix]:
     """Cut a batch (B, T, V) into one C-contiguous float64 array (length, V) per utterance.
 
     Raises ValueError for shapes that do not fit and DecodingError for frames that are not probability distributions.
     """
     check_shapes(log_probs, lengths, num_classes)
-    batch = log_probs.detach().to("cpu").to(torch.float64).contiguous().numpy()
+    batch = np.ascontiguousarray(as_array(log_probs), np.float64)
     rows = [batch[index, :length] for index, length in enumerate(lengths.tolist())]
     for index, row in enumerate(rows):
         if len(row):
@@ -39,7 +46,7 @@ def utterances(log_probs: Tensor, lengths: Tensor, num_classes: int) -> list[Mat
     return rows
 
 
-def check_shapes(log_probs: Tensor, lengths: Tensor, num_classes: int) -> None:
+def check_shapes(log_probs: TensorOrArray, lengths: TensorOrArray, num_classes: int) -> None:
     """Raise ValueError when `log_probs` (B, T, V), `lengths` (B,) and the alphabet do not fit each other."""
     if log_probs.ndim != 3 or log_probs.shape[2] != num_classes:
         raise ValueError(
@@ -82,8 +89,3 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise ValueError when an argument is not in [low, high]; NaN never is."""
     if not low <= value <= high:
         raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {value}")
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,9 +8,7 @@ from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from hw_asr.decoders.base import available_cores
 from hw_asr.decoders.ctc_forward import careful_log_likelihood, text_log_probs
 from hw_asr.decoders.frames import BatchFrames, Frames, batch_frames
 from hw_asr.decoders.fusion import Fusion, fused_scores
@@ -29,7 +27,8 @@ from hw_asr.decoders.prefix_search import (
 )
 from hw_asr.decoders.prefix_tree import COLUMNS, enlarged
 from hw_asr.decoders.texts import Texts, make_texts
-from hw_asr.types import Hypothesis
+from hw_asr.runtime.cores import available_cores
+from hw_asr.types import Hypothesis, TensorOrArray
 
 _score = itemgetter(Hypothesis._fields.index("score"))
 GROUPS_PER_THREAD = 4
@@ -53,7 +52,7 @@ class BatchSearch:
         single = all(len(symbol) == 1 for symbol in alphabet)
         self._code_points = np.array([ord(symbol) for symbol in alphabet], "<u4") if single else None
 
-    def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+    def __call__(self, log_probs: TensorOrArray, lengths: TensorOrArray) -> list[list[Hypothesis]]:
         """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first."""
         batch = batch_frames(log_probs, lengths, len(self._alphabet))
         if self._num_threads == 1 or len(batch.lengths) < 2:

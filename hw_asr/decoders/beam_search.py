@@ -8,12 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import check_range
 from hw_asr.decoders.hotwords import read_hotwords
-from hw_asr.types import Hypothesis, TextEncoder
+from hw_asr.types import Hypothesis, TensorOrArray, TextEncoder
 
 if TYPE_CHECKING:
     from hw_asr.decoders.fusion import Fusion
@@ -45,9 +43,10 @@ class SearchSettings:
 class PrefixSearch(ABC):
     """A beam search that is compiled and loaded when it is first used, or by `prepare`."""
 
+    takes_arrays = True
     text_encoder: TextEncoder
     _settings: SearchSettings
-    _search: Callable[[Tensor, Tensor], list[list[Hypothesis]]] | None = None
+    _search: Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]] | None = None
     _is_thread_safe = True
 
     def prepare(self) -> None:
@@ -61,7 +60,7 @@ class PrefixSearch(ABC):
         self.prepare()
         return self._is_thread_safe
 
-    def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+    def __call__(self, log_probs: TensorOrArray, lengths: TensorOrArray) -> list[list[Hypothesis]]:
         """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first.
 
         Raises DecodingError naming the utterance when a frame is not a probability distribution.
@@ -71,12 +70,12 @@ class PrefixSearch(ABC):
         return self._search(log_probs, lengths)
 
     @abstractmethod
-    def _make_search(self) -> Callable[[Tensor, Tensor], list[list[Hypothesis]]]:
+    def _make_search(self) -> Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]]:
         """Return the compiled search; called once."""
 
     def _compiled(
         self, fusion: Callable[[], Fusion], fused: bool, num_threads: int | None
-    ) -> Callable[[Tensor, Tensor], list[list[Hypothesis]]]:
+    ) -> Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]]:
         from hw_asr.decoders.batch_search import BatchSearch  # the first import compiles
         from hw_asr.decoders.prefix_search import Options
 
@@ -119,7 +118,7 @@ class BeamSearchDecoder(PrefixSearch):
         )
         self._boosts = read_hotwords(self.hotwords, self.hotword_weight, self.text_encoder)
 
-    def _make_search(self) -> Callable[[Tensor, Tensor], list[list[Hypothesis]]]:
+    def _make_search(self) -> Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]]:
         from hw_asr.decoders.fusion_tables import without_language_model
 
         fusion = without_language_model(self.text_encoder.alphabet, self._boosts)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from hw_asr.decoders.base import Matrix, check_frames, check_shapes, valid_peaks
+from hw_asr.decoders.base import Matrix, as_array, check_frames, check_shapes, valid_peaks
 from hw_asr.runtime.kernels import Float64Cube, Float64Matrix, Float64Vector, Int64Vector
+from hw_asr.types import TensorOrArray
 
 
 class Frames(NamedTuple):
@@ -38,22 +37,23 @@ class BatchFrames(NamedTuple):
     """(B,)."""
 
 
-def batch_frames(log_probs: Tensor, lengths: Tensor, num_classes: int) -> BatchFrames:
+def batch_frames(log_probs: TensorOrArray, lengths: TensorOrArray, num_classes: int) -> BatchFrames:
     """Prepare log-probabilities (B, T, V), of which row b has lengths[b] frames.
 
     Raises ValueError for shapes that do not fit and DecodingError for frames that are not probability distributions.
     """
     check_shapes(log_probs, lengths, num_classes)
-    log_probs = log_probs.detach().cpu()
-    num_frames = lengths.cpu().numpy().astype(np.int64)
-    if log_probs.shape[1] == 0:
-        empty = np.zeros(log_probs.shape[:2])
-        return BatchFrames(np.zeros(log_probs.shape), empty, empty, num_frames)
-    peaks = log_probs.amax(2).to(torch.float64).contiguous()
-    # A new tensor, which is changed in place: fresh memory costs more than the arithmetic.
-    probs = torch.empty(log_probs.shape, dtype=torch.float64).copy_(log_probs).sub_(peaks[:, :, None]).exp_()
-    result = BatchFrames(probs.numpy(), peaks.numpy(), probs.sum(2).numpy(), num_frames)
-    inside = np.arange(log_probs.shape[1]) < num_frames[:, None]
+    values, num_frames = as_array(log_probs), as_array(lengths).astype(np.int64)
+    if values.shape[1] == 0:
+        empty = np.zeros(values.shape[:2])
+        return BatchFrames(np.zeros(values.shape), empty, empty, num_frames)
+    peaks = np.ascontiguousarray(values.max(axis=2), np.float64)
+    # A new array, which is changed in place: fresh memory costs more than the arithmetic.
+    probs = values.astype(np.float64, order="C")
+    probs -= peaks[:, :, None]
+    np.exp(probs, out=probs)
+    result = BatchFrames(probs, peaks, probs.sum(axis=2), num_frames)
+    inside = np.arange(values.shape[1]) < num_frames[:, None]
     for index in np.flatnonzero((inside & ~valid_peaks(result.peaks)).any(axis=1)):
         check_frames(int(index), result.peaks[index, : num_frames[index]])
     return result

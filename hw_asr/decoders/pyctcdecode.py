@@ -9,14 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch import Tensor
-
 from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import Matrix, check_range, utterances
 from hw_asr.decoders.hotwords import read_hotwords
 from hw_asr.lm.arpa import LanguageModelError
 from hw_asr.runtime.optional import MissingPackageError, optional_import
-from hw_asr.types import Hypothesis, TextEncoder
+from hw_asr.types import Hypothesis, TensorOrArray, TextEncoder
 
 
 @DECODERS.register("pyctcdecode")
@@ -42,6 +40,7 @@ class PyctcdecodeDecoder:
     hotword_weight: float = 10.0
     name: str = "pyctcdecode"
     is_thread_safe: bool = field(default=False, init=False)
+    takes_arrays: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         check_range("alpha", self.alpha, 0, 1e6)
@@ -76,7 +75,7 @@ class PyctcdecodeDecoder:
         }  # fmt: skip
         self._decoder = package.build_ctcdecoder(labels, str(self.language_model), **weights)
 
-    def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+    def __call__(self, log_probs: TensorOrArray, lengths: TensorOrArray) -> list[list[Hypothesis]]:
         """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first.
 
         Raises DecodingError naming the utterance when a frame is not a probability distribution.

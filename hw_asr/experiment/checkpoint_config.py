@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.config import ConfigError, ExperimentConfig, RawConfig, overlay, override, read_json
 from hw_asr.experiment import components
 from hw_asr.experiment.config_effects import FILES, MODULE, Effect, dotted, effects
 from hw_asr.experiment.remembered_runs import is_remembered
-from hw_asr.experiment.validation import for_recognition, specs, validate
+from hw_asr.experiment.validation import for_recognition, specs, validate, without_network
 from hw_asr.storage.runs import Run
 
 logger = logging.getLogger(__name__)
@@ -83,33 +82,36 @@ def for_evaluation(
     named: Named,
     reads_split: Callable[[str], bool],
     state: Mapping[str, object] | None = None,
+    *,
+    exported: bool = False,
 ) -> CheckpointConfig:
     """Return the config to run a checkpoint's model with; `reads_split` tells which splits' data the command reads.
 
-    Sections that only training uses and data that is not read are left out. Of what is left, a language model and the
-    source of initial weights are left out with a warning if they are not allowed. Raises ConfigError with every other
-    fault.
+    With `exported`, the config is the one in `state`, and its features and model are not built. Sections that only
+    training uses and data that is not read are left out. Of what is left, a language model and the source of initial
+    weights are left out with a warning if they are not allowed. Raises ConfigError with every other fault.
     """
-    read = _read(checkpoint, named, state)
+    read = _read(checkpoint, named, state, exported)
     raw, source = _without_unread_data(for_recognition(read.raw), reads_split), read.source
+    raw = without_network(raw) if exported else raw
     refused = _not_allowed(read._replace(raw=raw), checkpoint, named)
     dispensable = [effect for effect in refused if _is_dispensable(raw, effect)]
     faults = [_refusal(effect) for effect in refused if effect not in dispensable]
     if faults:
         raise ConfigError(faults, source)
     raw = _without(raw, dispensable)
-    config = validate(raw, source, training=False)
+    config = validate(raw, source, training=False, network=not exported)
     _check_alphabet(config, (state or {}).get("alphabet"), source)
     return CheckpointConfig(config, source, effects(raw))
 
 
-def _read(checkpoint: Path, named: Named, state: Mapping[str, object] | None) -> _Read:
+def _read(checkpoint: Path, named: Named, state: Mapping[str, object] | None, only_embedded: bool = False) -> _Read:
     """Return the config beside the checkpoint, else the one inside, under overlay and assignments."""
     path = Run.of_checkpoint(checkpoint).config_path
-    if path.is_file():
+    if path.is_file() and not only_embedded:
         raw, source = read_json(path), str(path)
     else:
-        embedded = (load_checkpoint(checkpoint) if state is None else state).get("config")
+        embedded = (_load(checkpoint) if state is None else state).get("config")
         if not isinstance(embedded, Mapping):
             raise ConfigError([f"{path}: no such file, and the checkpoint holds no config; name one with -c"])
         raw, source = _as_json(embedded, checkpoint), f"config in {checkpoint}"
@@ -118,6 +120,12 @@ def _read(checkpoint: Path, named: Named, state: Mapping[str, object] | None) ->
         overlaid = read_json(named.overlay)
         raw, source = overlay(raw, overlaid), f"{source} with {named.overlay}"
     return _Read(override(raw, named.assignments), source, frozenset(overlaid))
+
+
+def _load(checkpoint: Path) -> dict[str, Any]:
+    from hw_asr.checkpoints.reading import load_checkpoint  # imports torch, which exported models do not need
+
+    return load_checkpoint(checkpoint)
 
 
 def _as_json(embedded: Mapping[str, object], checkpoint: Path) -> dict[str, object]:

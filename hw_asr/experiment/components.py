@@ -1,14 +1,13 @@
-"""Builds the components of a config. Importing this module imports all of them, which fills the registries."""
+"""Builds the components of a config.
+
+Importing this module imports none of them, and no torch: recognition with an exported model works without it.
+"""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-
-import torch
-from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
+from typing import TYPE_CHECKING
 
 from hw_asr.config import ExperimentConfig, Preprocessing, Spec
 from hw_asr.config.registry import (
@@ -26,15 +25,15 @@ from hw_asr.config.registry import (
 )
 from hw_asr.experiment.optimizer_groups import parameter_groups
 from hw_asr.experiment.schedule_length import resolved
-from hw_asr.features import FeatureExtractor, FrontEnd
-from hw_asr.metrics import ErrorRateMetric
 from hw_asr.types import Corpus, CTCDecoder, SpectrogramAugmentation, TextEncoder, Utterance, WaveAugmentation
 
-for _part in (
-    "augmentations", "datasets", "decoders", "lm", "loss", "metrics", "models", "pretrained", "spectrograms", "storage",
-    "text", "writers",
-):  # fmt: skip
-    importlib.import_module(f"hw_asr.{_part}")
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from hw_asr.features import FrontEnd
+    from hw_asr.metrics import ErrorRateMetric
 
 # Arguments that the program adds for constructors that accept them.
 PROVIDED: dict[str, tuple[str, ...]] = {
@@ -58,6 +57,8 @@ def build_text_encoder(config: ExperimentConfig) -> TextEncoder:
 
 def build_features(preprocessing: Preprocessing) -> FrontEnd:
     """Return the front end; raises ValueError for one that cannot be built."""
+    from hw_asr.features import FeatureExtractor, FrontEnd
+
     spectrogram = SPECTROGRAMS.build(preprocessing.spectrogram, sample_rate=preprocessing.sr)
     if isinstance(spectrogram, FrontEnd):  # complete by itself, for example Waveform
         if preprocessing.normalize == "global":
@@ -113,7 +114,7 @@ def select_utterances(
     return utterances, dropped
 
 
-def build_optimizer(config: ExperimentConfig, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(config: ExperimentConfig, model: nn.Module) -> Optimizer:
     """Return the optimiser for the model's trainable parameters; on a GPU its fused implementation if there is one."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     provided: dict[str, object] = {"params": trained}
@@ -128,7 +129,7 @@ def build_optimizer(config: ExperimentConfig, model: nn.Module) -> torch.optim.O
     return optimizer
 
 
-def build_scheduler(config: ExperimentConfig, optimizer: torch.optim.Optimizer, num_steps: int) -> LRScheduler | None:
+def build_scheduler(config: ExperimentConfig, optimizer: Optimizer, num_steps: int) -> LRScheduler | None:
     """Return the learning-rate schedule of a run of `num_steps` steps (or epochs, if it counts them), or None."""
     if config.lr_scheduler is None:
         return None

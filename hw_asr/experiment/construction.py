@@ -7,10 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
-
-import torch
-from torch.optim.lr_scheduler import LRScheduler
+from typing import TYPE_CHECKING, TypeVar
 
 from hw_asr.checkpoints.weights import belongs_to, check_parts
 from hw_asr.config import ExperimentConfig
@@ -30,6 +27,10 @@ from hw_asr.experiment import components
 from hw_asr.metrics import ErrorRateMetric, SplitMetric
 from hw_asr.training.monitor import Monitor, MonitorError
 from hw_asr.types import TextEncoder
+
+if TYPE_CHECKING:  # torch is imported where a network or an optimizer is built
+    from torch import nn
+    from torch.optim.lr_scheduler import LRScheduler
 
 T = TypeVar("T")
 
@@ -56,15 +57,15 @@ class _Attempts:
             return None
 
 
-def construction_faults(config: ExperimentConfig, known: Sequence[str], *, training: bool) -> list[str]:
+def construction_faults(config: ExperimentConfig, known: Sequence[str], *, training: bool, network: bool) -> list[str]:
     """Build all components, the model without allocating its weights; return the faults.
 
-    `known` are the faults found before; components that they concern are not built.
+    `known` are the faults found before; components that they concern are not built. Without `network`, neither the
+    front end nor the model is built.
     """
     attempts = _Attempts(known)
     encoder = attempts.make("text_encoder", lambda: components.build_text_encoder(config))
-    features = attempts.make("preprocessing", lambda: components.build_features(config.preprocessing), part="")
-    n_feats = None if features is None else features.n_feats
+    n_feats = _make_features(attempts, config) if network else None
     metrics = [
         attempts.make(f"metrics[{index}]", partial(METRICS.build, spec)) for index, spec in enumerate(config.metrics)
     ]
@@ -72,9 +73,7 @@ def construction_faults(config: ExperimentConfig, known: Sequence[str], *, train
     _make_data(attempts, config)
     model = None
     if encoder is not None and n_feats is not None and is_sound("arch", known):
-        attempts.faults += _size_faults(config, n_feats, encoder.alphabet)
-        with torch.device("meta"):
-            model = attempts.make("arch", lambda: components.build_model(config, n_feats, len(encoder.alphabet)))
+        model = _make_model(attempts, config, n_feats, encoder.alphabet)
     made = [metric for metric in metrics if metric is not None]
     if training:
         attempts.faults += _freeze_faults(config, model)
@@ -89,6 +88,22 @@ def construction_faults(config: ExperimentConfig, known: Sequence[str], *, train
         attempts.faults += _decoder_faults(config, encoder, made if training else [])
         _make_decoders(attempts, config, encoder)
     return attempts.faults
+
+
+def _make_features(attempts: _Attempts, config: ExperimentConfig) -> int | None:
+    """Return the number of features; None if they cannot be made."""
+    features = attempts.make("preprocessing", lambda: components.build_features(config.preprocessing), part="")
+    return None if features is None else features.n_feats
+
+
+def _make_model(
+    attempts: _Attempts, config: ExperimentConfig, n_feats: int, alphabet: Sequence[str]
+) -> nn.Module | None:
+    import torch
+
+    attempts.faults += _size_faults(config, n_feats, alphabet)
+    with torch.device("meta"):
+        return attempts.make("arch", lambda: components.build_model(config, n_feats, len(alphabet)))
 
 
 def _make_decoders(attempts: _Attempts, config: ExperimentConfig, encoder: TextEncoder) -> None:
@@ -122,8 +137,10 @@ def _make_data(attempts: _Attempts, config: ExperimentConfig) -> None:
             attempts.make(f"data.{name}.batch_sampler", sampler)
 
 
-def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: torch.nn.Module | None) -> None:
+def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: nn.Module | None) -> None:
     """Make optimizer and schedule for `model`, or for a placeholder."""
+    import torch
+
     if model is None:
         model, config = torch.nn.Linear(1, 1), replace(config, optimizer={**config.optimizer, "groups": []})
     trained = model
@@ -165,6 +182,8 @@ def _size_faults(config: ExperimentConfig, n_feats: int, alphabet: Sequence[str]
 
 def _stepped(scheduler: LRScheduler | None) -> LRScheduler | None:
     """Advance a schedule by a step, which shows some faults of its arguments first; return it."""
+    import torch
+
     if scheduler is not None and not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         with warnings.catch_warnings():  # torch expects a step of the optimiser before
             warnings.simplefilter("ignore", UserWarning)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from hw_asr.config.arguments import check_value, convert
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)

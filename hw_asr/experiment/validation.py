@@ -37,6 +37,8 @@ _LISTS: dict[str, Registry[Any]] = {
     "augmentations.spectrogram": registry.SPECTROGRAM_AUGMENTATIONS,
 }
 MAX_WORKERS = 1024
+_PLACEHOLDER: dict[str, object] = {"type": "unused"}
+_NETWORK = ("arch", "preprocessing.spectrogram")
 
 
 class Examination(NamedTuple):
@@ -46,24 +48,29 @@ class Examination(NamedTuple):
     faults: list[str]
 
 
-def validate(raw: RawConfig, source: str = "config", *, training: bool = True) -> ExperimentConfig:
+def validate(
+    raw: RawConfig, source: str = "config", *, training: bool = True, network: bool = True
+) -> ExperimentConfig:
     """Return the parsed config; without `training`, sections that only training uses are neither read nor built.
 
-    Raises ConfigError listing every fault of `examine`.
+    Without `network`, neither are features and model: an exported model contains them. Raises ConfigError listing every
+    fault of `examine`.
     """
-    config, faults = examine(raw, training=training)
+    config, faults = examine(raw, training=training, network=network)
     if faults or config is None:
         raise ConfigError(faults, source)
     return config
 
 
-def examine(raw: RawConfig, *, training: bool = True) -> Examination:
+def examine(raw: RawConfig, *, training: bool = True, network: bool = True) -> Examination:
     """Return a config with every fault, each with its path.
 
     Faults are wrong keys and types, unknown names and arguments of components, values their constructors refuse, and
     parts that do not fit each other. Nothing is created, downloaded or written.
     """
     raw = raw if training else for_recognition(raw)
+    raw = raw if network else without_network(raw)
+    unread = (*(() if training else ("optimizer",)), *(() if network else _NETWORK))
     faults: list[str] = []
     try:
         config: ExperimentConfig | None = parse(raw)
@@ -72,13 +79,16 @@ def examine(raw: RawConfig, *, training: bool = True) -> Examination:
         config = parse_sound_part(raw, faults)
     faults += _group_faults(raw)
     for kind, spec, path in specs(raw):
+        if path in unread:
+            continue
         found = kind.check(resolved(spec, 1) if path == "lr_scheduler" else spec, path, _provided(kind))
         faults += [fault for fault in found if fault not in faults]
     if config is not None:
         faults += [fault for fault in _value_faults(config) if fault not in faults]
+        faults += _writer_faults(config) if training else []
         if training and "train" not in config.data and is_sound("data.train", faults):
             faults.append(f"data.train: missing; splits given: {', '.join(config.data) or 'none'}")
-        faults += construction_faults(config, faults, training=training)
+        faults += construction_faults(config, faults, training=training, network=network)
     if training:  # the config is copied into the run, its checkpoints and its exports
         faults += [f'{fault}; put it into an environment variable and write "$NAME"' for fault in secrets_in(raw)]
     return Examination(config, faults)
@@ -99,7 +109,15 @@ def for_recognition(raw: RawConfig) -> dict[str, object]:
     trainer = raw.get("trainer")
     settings = trainer if isinstance(trainer, Mapping) else {}
     used = {key: settings[key] for key in _TRAINER_KEYS_OF_RECOGNITION if key in settings}
-    return {**kept, "optimizer": {"type": "SGD"}, "trainer": {"epochs": 1, **used}}
+    return {**kept, "optimizer": _PLACEHOLDER, "trainer": {"epochs": 1, **used}}
+
+
+def without_network(raw: RawConfig) -> dict[str, object]:
+    """Return a config without the sections of the features and the model; the required arch is a placeholder."""
+    result = {**raw, "arch": _PLACEHOLDER}
+    if isinstance(raw.get("preprocessing"), Mapping):
+        result["preprocessing"] = {**raw["preprocessing"], "spectrogram": _PLACEHOLDER}
+    return result
 
 
 def specs(raw: RawConfig) -> Iterator[tuple[Registry[Any], Any, str]]:
@@ -143,11 +161,16 @@ def _value_faults(config: ExperimentConfig) -> list[str]:
     decay = config.trainer.ema_decay
     if decay is not None and not 0 < decay < 1:
         faults.append(f"trainer.ema_decay: expected a number in (0, 1), such as 0.999, got {decay}")
-    writers = config.trainer.visualize
-    for name in [writers] if isinstance(writers, str) else writers:
-        if name not in registry.WRITERS.names():
-            faults.append(f"trainer.visualize: unknown writer {name!r}{nearest(name, registry.WRITERS.names())}")
     return faults
+
+
+def _writer_faults(config: ExperimentConfig) -> list[str]:
+    writers, known = config.trainer.visualize, registry.WRITERS.names()
+    return [
+        f"trainer.visualize: unknown writer {name!r}{nearest(name, known)}"
+        for name in ([writers] if isinstance(writers, str) else writers)
+        if name not in known
+    ]
 
 
 def _batching_faults(split: Split) -> Iterator[str]:

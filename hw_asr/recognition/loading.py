@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import torch
 
-from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.config.arguments import nearest
 from hw_asr.experiment import components
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
-from hw_asr.experiment.network import load_network
 from hw_asr.recognition.recogniser import BEST_FIRST, Decode, Recogniser, Settings
 from hw_asr.recognition.waveform_model import LogProbs, TorchWaveformModel
-from hw_asr.runtime.devices import choose_device, set_numerics
-from hw_asr.types import CTCDecoder, Hypothesis, TextEncoder
+from hw_asr.types import CTCDecoder, Hypothesis, TensorOrArray, TextEncoder
 
 HOTWORD_DECODERS = ("beam_search", "lm_beam_search")
 
@@ -69,6 +65,8 @@ MIN_CHUNK_SECONDS = 12
 
 def read_checkpoint(path: Path) -> dict[str, object]:
     """Read a checkpoint for recognition; CheckpointError says what to give instead of something else."""
+    from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
+
     if path.is_dir():
         found = sorted(path.rglob("*.pth"), key=lambda file: (file.name != "model_best.pth", file.name))
         advice = f"give one of its checkpoints, such as {found[0]}" if found else "it has no .pth file"
@@ -80,6 +78,9 @@ def make_waveform_model(
     path: Path, checkpoint: Mapping[str, Any], config: ExperimentConfig, device: str | None
 ) -> TorchWaveformModel:
     """Build the network of a config with a checkpoint's weights; `device` None is a GPU where there is one."""
+    from hw_asr.experiment.network import load_network
+    from hw_asr.runtime.devices import choose_device, set_numerics
+
     chosen = choose_device(device, config.n_gpu)
     set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
     network = load_network(config, chosen, checkpoint["state_dict"], path)
@@ -136,11 +137,22 @@ def _with_args(spec: Spec, **args: object) -> Spec:
 def _on_arrays(decoder: CTCDecoder) -> Decode:
     """Let a decoder of padded batches take a list of arrays, from several threads."""
     lock = nullcontext() if getattr(decoder, "is_thread_safe", True) else threading.Lock()
+    decode_arrays = _taking_arrays(decoder)
 
     def decode(recordings: Sequence[LogProbs]) -> list[list[Hypothesis]]:
-        lengths = torch.tensor([len(log_probs) for log_probs in recordings])
-        rows = [torch.from_numpy(np.ascontiguousarray(log_probs)) for log_probs in recordings]
+        lengths = np.array([len(log_probs) for log_probs in recordings])
+        padded = np.zeros((len(recordings), lengths.max(), recordings[0].shape[1]), np.float32)
+        for row, log_probs in zip(padded, recordings, strict=True):
+            row[: len(log_probs)] = log_probs
         with lock:
-            return decoder(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths)
+            return decode_arrays(padded, lengths)
 
     return decode
+
+
+def _taking_arrays(decoder: CTCDecoder) -> Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]]:
+    if getattr(decoder, "takes_arrays", False):
+        return cast(Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]], decoder)
+    import torch
+
+    return lambda log_probs, lengths: decoder(torch.as_tensor(log_probs), torch.as_tensor(lengths))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw_asr.datasets.recording import Integers, Samples
+from hw_asr.recognition.long_audio import BLOCK_SECONDS, OVERLAP_SECONDS, BlockFrontEnd, feature_blocks, stitched
 from hw_asr.types import TextEncoder
 
 if TYPE_CHECKING:
@@ -42,6 +44,37 @@ class WaveformModel(Protocol):
         """
 
 
+class BlockModel(NamedTuple):
+    """The parts of a model from which long recordings are computed piece by piece."""
+
+    front_end: BlockFrontEnd
+    log_probs: Callable[[NDArray[np.float32]], LogProbs]
+    """Maps features (F, t) to log-probabilities (T, V)."""
+    stride: int
+    """Feature frames for one frame of the log-probabilities."""
+    sample_rate: int
+
+    def blocks(
+        self, recording: Samples | Integers, chunk_seconds: float, speech: NDArray[np.bool_] | None
+    ) -> Iterator[LogProbs]:
+        """Do what `WaveformModel.long` describes; overlapping chunks are joined where both are silent."""
+        from hw_asr.recognition.speech_activity import frames_with_speech
+
+        hop_seconds = self.front_end.hop_length / self.sample_rate
+
+        def has_speech(first: int, num_frames: int) -> NDArray[np.bool_]:
+            assert speech is not None
+            return frames_with_speech(speech, first, num_frames, hop_seconds)
+
+        def steps(seconds: float) -> int:
+            """Return the feature frames of some seconds of audio, a multiple of the stride and at least one stride."""
+            return max(1, round(seconds / (hop_seconds * self.stride))) * self.stride
+
+        counts = has_speech if speech is not None and speech.any() else None
+        features = feature_blocks(recording, self.front_end, BLOCK_SECONDS * self.sample_rate, counts)
+        yield from stitched(features, self.log_probs, self.stride, steps(chunk_seconds), steps(OVERLAP_SECONDS))
+
+
 class TorchWaveformModel:
     """A front end and a network of torch, on one device."""
 
@@ -54,8 +87,19 @@ class TorchWaveformModel:
         self.text_encoder = network.text_encoder
         steps = 1_000_000  # many, since convolutions without padding lose some at the ends
         frames = network.model.transform_input_lengths(torch.tensor([steps]))  # type: ignore[operator]
-        self._stride = round(steps / float(frames))
-        self.seconds_per_frame = self._stride * network.front_end.hop_length / sample_rate
+        stride = round(steps / float(frames))
+        self.seconds_per_frame = stride * network.front_end.hop_length / sample_rate
+        # The normalisation over a recording is computed from all its blocks.
+        self._block_front_end = copy.copy(network.front_end)
+        if network.front_end.normalize == "utterance":
+            self._block_front_end.normalize = "none"
+        front_end = BlockFrontEnd(
+            self._block_features,
+            network.front_end.n_fft,
+            network.front_end.hop_length,
+            network.front_end.normalize == "utterance",
+        )
+        self._blocks = BlockModel(front_end, self._block_log_probs, stride, sample_rate)
 
     def batch(self, recordings: Sequence[Samples]) -> list[LogProbs]:
         """Return the log-probabilities of each recording, computed as one padded batch."""
@@ -75,31 +119,25 @@ class TorchWaveformModel:
     def long(
         self, recording: Samples | Integers, chunk_seconds: float, speech: NDArray[np.bool_] | None
     ) -> Iterator[LogProbs]:
-        """Yield the log-probabilities of a long recording; overlapping chunks are joined where both are silent."""
+        """Yield the log-probabilities of a long recording in blocks."""
+        return self._blocks.blocks(recording, chunk_seconds, speech)
+
+    def _block_features(self, samples: Samples) -> NDArray[np.float32]:
+        import torch
+
+        window = torch.from_numpy(np.ascontiguousarray(samples)).to(self._device)
+        with torch.inference_mode():
+            features, _ = self._block_front_end(window[None], torch.tensor([len(window)]))
+            result: NDArray[np.float32] = features[0].cpu().numpy()
+        return result
+
+    def _block_log_probs(self, features: NDArray[np.float32]) -> LogProbs:
         import torch
 
         from hw_asr.models.forward import run_model
-        from hw_asr.recognition.long_audio import BLOCK_SECONDS, OVERLAP_SECONDS, feature_blocks, stitched
-        from hw_asr.recognition.speech_activity import frames_with_speech
 
-        def log_probs_of(features: torch.Tensor) -> torch.Tensor:
-            lengths = torch.tensor([features.shape[2]])
-            with torch.inference_mode():  # else every chunk keeps what the network computed for it
-                return run_model(self._network.model, features.to(self._device), lengths, "fp32")[0][0]
-
-        def has_speech(first: int, num_frames: int) -> torch.Tensor:
-            assert speech is not None
-            hop = self.seconds_per_frame / self._stride
-            return torch.from_numpy(frames_with_speech(speech, first, num_frames, hop))
-
-        samples = torch.from_numpy(np.ascontiguousarray(recording))
-        counts = has_speech if speech is not None and speech.any() else None
-        block = BLOCK_SECONDS * self.sample_rate
-        features = feature_blocks(samples, self._network.front_end, block, self._device, counts)
-        chunk, overlap = (self._steps(seconds) for seconds in (chunk_seconds, OVERLAP_SECONDS))
-        for log_probs in stitched(features, log_probs_of, self._stride, chunk, overlap):
-            yield log_probs.numpy()
-
-    def _steps(self, seconds: float) -> int:
-        """Return the feature frames of some seconds of audio, a multiple of the stride and at least one stride."""
-        return max(1, round(seconds / self.seconds_per_frame)) * self._stride
+        rows = torch.from_numpy(np.ascontiguousarray(features))[None].to(self._device)
+        with torch.inference_mode():  # else every chunk keeps what the network computed for it
+            log_probs, _ = run_model(self._network.model, rows, torch.tensor([rows.shape[2]]), "fp32")
+            result: LogProbs = log_probs[0].cpu().numpy()
+        return result

@@ -1,32 +1,21 @@
-"""Devices and their settings: which GPU to use, whether PyTorch can use it, numerics, threads, memory errors."""
+"""Devices and their settings: which GPU to use, whether PyTorch can use it, numerics, threads."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
 from hw_asr.errors import UserError
+from hw_asr.runtime.cores import available_cores
 
 _VERSION = torch.__version__.split("+")[0]
 OLD_BUILD = f"pip install torch=={_VERSION} --index-url https://download.pytorch.org/whl/cu126; see docs/install.md"
 """A build with CUDA 12.6, for older drivers and for compute capabilities 5.0 to 9.0."""
-_OUT_OF_MEMORY = (
-    "out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "allocation_failed",
-    "unable to find an engine",
-)  # fmt: skip
-"""From torch's allocators, the CUDA runtime, cuBLAS and cuDNN; the last when no workspace can be allocated."""
-
 
 class DeviceError(UserError):
     """The device that was asked for is missing or cannot do what was asked."""
-
-
-class MemoryExhaustedError(UserError):
-    """The device or the machine has too little memory."""
 
 
 def choose_device(device: str | None, n_gpu: int, local_rank: int = 0) -> torch.device:
@@ -121,8 +110,7 @@ def set_threads(num_threads: int | None, num_workers: int) -> int:
     More threads than free cores are much slower than fewer: each step waits for the slowest thread.
     """
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = num_threads or max(1, cores // local - num_workers)
+    threads = num_threads or max(1, available_cores() // local - num_workers)
     torch.set_num_threads(threads)
     return threads
 
@@ -131,22 +119,3 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has finished what it was given; clocks are read after that."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that the device or the machine has no memory left."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
-
-
-@contextmanager
-def explain_out_of_memory(advice: str) -> Iterator[None]:
-    """Turn an out-of-memory error into a MemoryExhaustedError that ends with `advice`."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MemoryExhaustedError(f"out of memory: {reason}; {advice}") from error

@@ -18,7 +18,7 @@ from hw_asr.experiment.network import make_network
 from hw_asr.experiment.training_data import BatchedSplit, TrainingData
 from hw_asr.experiment.training_run import Experiment
 from hw_asr.recognition import loading
-from hw_asr.runtime.devices import MemoryExhaustedError
+from hw_asr.runtime.memory import MemoryExhaustedError
 from hw_asr.runtime.processes import Processes
 from hw_asr.tests.training_case import make_config
 from hw_asr.training.step import SCALE_LOWERED

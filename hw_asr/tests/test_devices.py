@@ -12,12 +12,10 @@ import torch
 from hw_asr.runtime import processes
 from hw_asr.runtime.devices import (
     DeviceError,
-    MemoryExhaustedError,
     check_precision,
     choose_device,
-    explain_out_of_memory,
-    is_out_of_memory,
 )
+from hw_asr.runtime.memory import MemoryExhaustedError, explain_out_of_memory, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

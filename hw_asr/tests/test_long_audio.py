@@ -6,16 +6,19 @@ import itertools
 import unittest
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hw_asr.features import FeatureExtractor
-from hw_asr.recognition.long_audio import feature_blocks, find_seam, overlapping, stitched
+from hw_asr.recognition.long_audio import BlockFrontEnd, feature_blocks, find_seam, overlapping, stitched
 from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.text.encoder import CTCCharTextEncoder
 
 RATE = 1000
 HOP = 10
+Array = NDArray[np.float32]
 
 
 class Recurrent(nn.Module):
@@ -29,9 +32,13 @@ class Recurrent(nn.Module):
         self.out = nn.Linear(32 if bidirectional else 16, 5)
         self.longest = 0
 
+    def on_array(self, samples: Array) -> Array:
+        result: Array = self(torch.from_numpy(samples)[None]).numpy()
+        return result
+
     @torch.no_grad()
     def forward(self, samples: Tensor) -> Tensor:
-        self.longest = max(self.longest, samples.shape[1])
+        self.longest = max(self.longest, samples.shape[-1])
         frames = samples.shape[1] // HOP + 1
         padded = nn.functional.pad(samples, (HOP // 2, frames * HOP - samples.shape[1]))
         features = padded[:, : frames * HOP].reshape(1, frames, HOP).transpose(1, 2)
@@ -45,7 +52,21 @@ def front_end(normalize: str, center: bool = True) -> FeatureExtractor:
     return FeatureExtractor(transform, log=True, normalize=normalize)  # type: ignore[arg-type]
 
 
-def cut(sequence: Tensor, size: int) -> Iterator[Tensor]:
+def in_blocks(extractor: FeatureExtractor) -> BlockFrontEnd:
+    normalizes, extractor.normalize = extractor.normalize == "utterance", "none"
+
+    def features(samples: Array) -> Array:
+        result: Array = extractor(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))[0][0].numpy()
+        return result
+
+    return BlockFrontEnd(features, extractor.n_fft, extractor.hop_length, normalizes)
+
+
+def noise(length: int) -> Array:
+    return np.random.default_rng(length).standard_normal(length).astype(np.float32)
+
+
+def cut(sequence: Array, size: int) -> Iterator[Array]:
     """Yield blocks of a sequence along its last dimension, of about `size`, no two of them equally long."""
     start, number = 0, 0
     while start < sequence.shape[-1]:
@@ -60,13 +81,13 @@ class StitchingTest(unittest.TestCase):
             for length in (1, 999, 10_001, 16_020, 16_500, 23_456, 30_001, 100_000):
                 with self.subTest(bidirectional=bidirectional, length=length):
                     network = Recurrent(bidirectional)
-                    samples = torch.randn(length, generator=torch.Generator().manual_seed(length))
+                    samples = noise(length)
                     for size in (700, 1_000_000):
-                        blocks = stitched(cut(samples, size), network, 2 * HOP, 10_000, 4_000)
-                        found = torch.cat(list(blocks))
+                        blocks = stitched(cut(samples, size), network.on_array, 2 * HOP, 10_000, 4_000)
+                        found = np.concatenate(list(blocks))
                         self.assertLessEqual(network.longest, 10_000)
                         network.longest = 0
-                        torch.testing.assert_close(found, network(samples[None]), atol=1e-4, rtol=0)
+                        np.testing.assert_allclose(found, network.on_array(samples), atol=1e-4, rtol=0)
                         network.longest = 0
 
     def test_the_text_is_that_of_one_piece_although_chunks_disagree_in_time(self) -> None:
@@ -75,30 +96,31 @@ class StitchingTest(unittest.TestCase):
         path = torch.zeros(6000, dtype=torch.int64)
         for position in range(3, 5990, 4):
             path[position] = int(torch.randint(0, 4, (), generator=generator))
-        samples = path.repeat_interleave(HOP).float()
+        samples = path.repeat_interleave(HOP).float().numpy()
 
         chunks = []
 
-        def shifting(chunk: Tensor) -> Tensor:
+        def shifting(chunk: Array) -> Array:
             """Read the path off the samples: a frame late in every other chunk, and nothing near the ends."""
-            frames = chunk[0, ::HOP].long().roll(len(chunks) % 2)
+            frames = torch.from_numpy(chunk[::HOP]).long().roll(len(chunks) % 2)
             chunks.append(len(frames))
             frames[:20], frames[-20:] = 0, 0
-            return nn.functional.one_hot(frames, 4).float().mul(20).log_softmax(-1)
+            log_probs: Array = nn.functional.one_hot(frames, 4).float().mul(20).log_softmax(-1).numpy()
+            return log_probs
 
-        found = torch.cat(list(stitched(cut(samples, 3_333), shifting, HOP, 5_000, 1_000)))
+        found = np.concatenate(list(stitched(cut(samples, 3_333), shifting, HOP, 5_000, 1_000)))
         expected = encoder.collapse(path[20:-20].tolist())
         self.assertGreater(len(chunks), 10)
         self.assertEqual(expected, encoder.collapse(found.argmax(-1).tolist()))
 
     def test_chunks_cover_everything_and_the_last_one_is_whole(self) -> None:
         for length in range(1, 400):
-            sequence = torch.arange(length)
+            sequence = np.arange(length, dtype=np.float32)
             for size in (7, 400):
                 chunks = list(overlapping(cut(sequence, size), 100, 20, 10))
                 for start, chunk in chunks:
                     self.assertEqual(0, start % 10)
-                    torch.testing.assert_close(chunk, sequence[start : start + len(chunk)])
+                    np.testing.assert_array_equal(chunk, sequence[start : start + len(chunk)])
                 self.assertEqual((0, length), (chunks[0][0], chunks[-1][0] + len(chunks[-1][1])))
                 for (start, chunk), (next_start, next_chunk) in itertools.pairwise(chunks):
                     self.assertLess(start, next_start)
@@ -106,19 +128,19 @@ class StitchingTest(unittest.TestCase):
                     self.assertGreater(len(next_chunk), 90)
 
     def test_the_seam_is_where_both_are_silent(self) -> None:
-        probabilities = torch.full((40, 3), 0.1)
+        probabilities = np.full((40, 3), 0.1, np.float32)
         probabilities[:, 1] = 0.8
-        silent = probabilities.clone()
-        silent[24:27] = torch.tensor([0.9, 0.05, 0.05])
-        only_earlier = silent.clone()
-        only_earlier[12:15] = torch.tensor([0.9, 0.05, 0.05])
-        self.assertEqual(25, find_seam(only_earlier.log(), silent.log()))
-        self.assertEqual(20, find_seam(probabilities.log(), probabilities.log()))
-        self.assertEqual(0, find_seam(probabilities[:1].log(), probabilities[:1].log()))
+        silent = probabilities.copy()
+        silent[24:27] = [0.9, 0.05, 0.05]
+        only_earlier = silent.copy()
+        only_earlier[12:15] = [0.9, 0.05, 0.05]
+        self.assertEqual(25, find_seam(np.log(only_earlier), np.log(silent)))
+        self.assertEqual(20, find_seam(np.log(probabilities), np.log(probabilities)))
+        self.assertEqual(0, find_seam(np.log(probabilities[:1]), np.log(probabilities[:1])))
 
     def test_too_long_an_overlap_is_refused(self) -> None:
         with self.assertRaisesRegex(ValueError, "overlap: expected more than 0 and less than half"):
-            list(stitched([torch.zeros(100)], lambda each: each, 1, 10, 5))
+            list(stitched([np.zeros(100, np.float32)], lambda chunk: chunk, 1, 10, 5))
 
 
 class FeaturesTest(unittest.TestCase):
@@ -128,24 +150,24 @@ class FeaturesTest(unittest.TestCase):
                 for length in (70, 1000, 2345, 5000):
                     with self.subTest(normalize=normalize, center=center, length=length):
                         extractor = front_end(normalize, center)
-                        samples = torch.randn(length, generator=torch.Generator().manual_seed(length))
-                        expected, _ = extractor(samples[None], torch.tensor([length]))
-                        found = torch.cat(list(feature_blocks(samples, extractor, 500)), dim=1)
-                        torch.testing.assert_close(found, expected[0], atol=1e-4, rtol=1e-4)
-                        self.assertEqual(normalize, extractor.normalize)
+                        samples = noise(length)
+                        expected, _ = extractor(torch.from_numpy(samples)[None], torch.tensor([length]))
+                        found = np.concatenate(list(feature_blocks(samples, in_blocks(extractor), 500)), axis=1)
+                        np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-4, rtol=1e-4)
 
     def test_only_frames_that_count_are_normalised_over(self) -> None:
-        extractor, samples = front_end("utterance"), torch.randn(5000)
+        extractor, samples = in_blocks(front_end("utterance")), noise(5000)
         samples[2000:4000] = 0
 
-        def counts(first: int, number: int) -> Tensor:
-            frames = torch.arange(first, first + number)
-            return (frames < 195) | (frames >= 405)
+        def counts(first: int, number: int) -> NDArray[np.bool_]:
+            frames = np.arange(first, first + number)
+            result: NDArray[np.bool_] = (frames < 195) | (frames >= 405)
+            return result
 
-        found = torch.cat(list(feature_blocks(samples, extractor, 500, counts=counts)), dim=1)
+        found = np.concatenate(list(feature_blocks(samples, extractor, 500, counts)), axis=1)
         counted = found[:, counts(0, found.shape[1])]
-        torch.testing.assert_close(counted.mean(dim=1), torch.zeros(8), atol=1e-4, rtol=0)
-        torch.testing.assert_close(counted.std(dim=1, correction=0), torch.ones(8), atol=1e-3, rtol=0)
+        np.testing.assert_allclose(counted.mean(axis=1), np.zeros(8), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(counted.std(axis=1), np.ones(8), atol=1e-3, rtol=0)
         self.assertLess(float(found[:, 200:400].mean()), -3)
 
     def test_features_and_network_together(self) -> None:
@@ -153,16 +175,17 @@ class FeaturesTest(unittest.TestCase):
         gru, out = nn.GRU(8, 12, batch_first=True, bidirectional=True), nn.Linear(24, 4)
 
         @torch.no_grad()
-        def network(features: Tensor) -> Tensor:
-            result: Tensor = out(gru(features[..., ::3].transpose(1, 2))[0]).log_softmax(-1)[0]
+        def network(features: Array) -> Array:
+            rows = torch.from_numpy(np.ascontiguousarray(features[..., ::3].T))
+            result: Array = out(gru(rows[None])[0]).log_softmax(-1)[0].numpy()
             return result
 
         extractor = front_end("utterance")
-        samples = torch.randn(50_000)
-        features = feature_blocks(samples, extractor, 2_000)
-        found = torch.cat(list(stitched(features, network, 3, 1_500, 399)))
-        whole = network(extractor(samples[None], torch.tensor([50_000]))[0])
-        torch.testing.assert_close(found, whole, atol=1e-4, rtol=0)
+        samples = noise(50_000)
+        whole = network(extractor(torch.from_numpy(samples)[None], torch.tensor([50_000]))[0][0].numpy())
+        features = feature_blocks(samples, in_blocks(extractor), 2_000)
+        found = np.concatenate(list(stitched(features, network, 3, 1_500, 399)))
+        np.testing.assert_allclose(found, whole, atol=1e-4, rtol=0)
 
 
 if __name__ == "__main__":

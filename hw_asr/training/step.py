@@ -15,7 +15,7 @@ from torch.amp.grad_scaler import GradScaler
 from hw_asr.features import FrontEnd
 from hw_asr.models.forward import run_all_layers
 from hw_asr.models.normalization import synchronize_batch_norm
-from hw_asr.runtime.devices import is_out_of_memory
+from hw_asr.runtime.memory import is_out_of_memory
 from hw_asr.runtime.processes import PeerOutOfMemoryError, Processes
 from hw_asr.runtime.transfers import send
 from hw_asr.training.freezing import Freezing
