@@ -11,7 +11,9 @@ if TYPE_CHECKING:  # results and errors are used without torch
     from numpy.typing import NDArray
     from torch import Tensor
 
-TensorOrArray: TypeAlias = "Tensor | NDArray[Any]"
+    TensorOrArray: TypeAlias = Tensor | NDArray[Any]
+else:
+    TensorOrArray: TypeAlias = Any  # annotations of constructors are evaluated, without torch too
 
 
 class Utterance(NamedTuple):

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "default: the config's splits other than train")  # fmt: skip
     add("-o", "--output", type=Path, default=Path("output.json"), help="default: output.json")
     add("-b", "--batch-size", type=int, help="overrides the config's")
-    add("-j", "--jobs", type=int, help="processes that read recordings; overrides the config's")
+    add("-j", "--jobs", type=int, help="threads that read recordings; overrides the config's")
     add("-d", "--device", help="GPU index, or cpu; default: a GPU where there is one")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
         help="override any key of the config by dotted path; repeatable")  # fmt: skip

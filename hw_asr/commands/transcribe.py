@@ -15,20 +15,19 @@ from hw_asr.commands.entries import entry_of, failed_entry
 from hw_asr.commands.output_files import check_directory, check_file, write_all_subtitles, write_entries, writing
 from hw_asr.commands.partial_results import PartialResults, key_of
 from hw_asr.commands.reading import ReadUtterance, read_batches
+from hw_asr.commands.sources import Source, find_sources
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
-from hw_asr.datasets.custom import CustomAudioDataset
-from hw_asr.datasets.folder import find_recordings
 from hw_asr.datasets.audio import read_recording
 from hw_asr.datasets.recording import AudioError, Damage, Piece, Recording
 from hw_asr.datasets.samplers import SequentialBatchSampler
 from hw_asr.errors import UserError
-from hw_asr.experiment import components
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.recognition import loading
 from hw_asr.recognition.recogniser import Recogniser, Settings
 from hw_asr.recognition.timing import Seconds
 from hw_asr.recognition.waveform_model import WaveformModel
 from hw_asr.runtime.console import set_up_logging
+from hw_asr.runtime.cores import available_cores
 from hw_asr.runtime.memory import explain_out_of_memory
 from hw_asr.types import Utterance
 
@@ -36,20 +35,10 @@ logger = logging.getLogger(__name__)
 
 SOME_FAILED = 3
 """Exit code when some recordings could not be read."""
-MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
 
 
 class NothingRecognisedError(UserError):
     """None of the recordings could be read."""
-
-
-class Source(NamedTuple):
-    """Recordings that are recognised together."""
-
-    name: str
-    utterances: list[Utterance]
-    batch_size: int
-    num_workers: int
 
 
 def run(options: argparse.Namespace) -> int:
@@ -61,8 +50,10 @@ def run(options: argparse.Namespace) -> int:
         options.config, options.assignments, trust=Trust(frozenset(options.allowed_modules), options.trust_config)
     )
     config = for_evaluation(options.resume, named, _reads_split(options), checkpoint).config
-    model = loading.make_waveform_model(options.resume, checkpoint, config, options.device)
-    sources = list(_sources(options, config, model))
+    num_readers = _num_readers(options, config)
+    num_threads = max(1, available_cores() - num_readers)
+    model = loading.make_waveform_model(options.resume, checkpoint, config, options.device, num_threads)
+    sources = list(find_sources(options, config, model.text_encoder.normalize))
     phrases = [phrase.strip() for phrase in (options.hotwords or "").split(",") if phrase.strip()]
     specs = loading.decoder_specs(config, model.text_encoder, phrases)
     settings = Settings(
@@ -72,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     partial = PartialResults(options.output, _key(options, config, specs), options.overwrite)
     if len(partial):
         logger.info("%s: continuing after %d results; --overwrite starts anew", partial.path, len(partial))
-    run_of = _Run(recogniser, model, settings, partial, strict=options.strict)
+    run_of = _Run(recogniser, model, settings, partial, _Reading(num_readers, options.strict))
     entries: list[dict[str, object]] = []
     tables = []
     try:
@@ -112,14 +103,26 @@ def _finish(options: argparse.Namespace, entries: list[dict[str, object]], table
         print(f"report: {options.report}")
 
 
+class _Reading(NamedTuple):
+    """How recordings are read: on so many threads; damaged ones are refused if `strict`."""
+
+    num_threads: int
+    strict: bool
+
+
 class _Run:
     """Transcribes sources with one recogniser, keeping every result as it comes."""
 
     def __init__(
-        self, recogniser: Recogniser, model: WaveformModel, settings: Settings, partial: PartialResults, *, strict: bool
+        self,
+        recogniser: Recogniser,
+        model: WaveformModel,
+        settings: Settings,
+        partial: PartialResults,
+        reading: _Reading,
     ) -> None:
         self._recogniser, self._model, self._settings = recogniser, model, settings
-        self._partial, self._strict = partial, strict
+        self._partial, self._reading = partial, reading
 
     def transcribe(self, source: Source) -> tuple[list[dict[str, object]], Seconds]:
         """Return one entry per utterance, in their order, and the time taken for those that are new."""
@@ -157,7 +160,7 @@ class _Run:
             return
         sampler = SequentialBatchSampler(source.batch_size, [utterance.duration for utterance in short])
         batches = [[short[index] for index in batch] for batch in sampler]
-        for batch in read_batches(batches, self._read, source.num_workers):
+        for batch in read_batches(batches, self._read, self._reading.num_threads):
             yield from self._batch_entries(batch, spent)
 
     def _batch_entries(
@@ -180,7 +183,7 @@ class _Run:
         path, limit = Path(utterance.audio_path), self._settings.max_audio_hours
         piece = None if utterance.offset is None else Piece(utterance.offset, utterance.duration or None)
         recording = read_recording(path, self._model.sample_rate, piece, limit)
-        if self._strict and recording.damage is not Damage.NONE:
+        if self._reading.strict and recording.damage is not Damage.NONE:
             raise AudioError(f"{path}: {recording.warning}")
         return recording
 
@@ -189,7 +192,7 @@ class _Run:
             recording = self._recogniser.read(utterance.audio_path)
         except UserError as error:
             return failed_entry(utterance, " ".join(str(error).split()))
-        if self._strict and recording.damage is not Damage.NONE:
+        if self._reading.strict and recording.damage is not Damage.NONE:
             return failed_entry(utterance, f"{utterance.audio_path}: {recording.warning}")
         return entry_of(utterance, self._recogniser.recognise(recording, spent, progress.within))
 
@@ -265,32 +268,8 @@ def _reads_split(options: argparse.Namespace) -> Callable[[str], bool]:
     return lambda name: options.folder is None and name != "train"
 
 
-def _sources(options: argparse.Namespace, config: ExperimentConfig, model: WaveformModel) -> Iterator[Source]:
-    """Yield the folder, file or manifest that was given, else the config's splits other than train."""
-    splits = {name: split for name, split in config.data.items() if name != "train"}
-    sizes = [split.batch_size for split in config.data.values() if split.batch_size]
-    if options.folder is not None:
-        workers = max((split.num_workers for split in config.data.values()), default=0)
-        jobs = workers if options.jobs is None else options.jobs
-        batch_size = options.batch_size or next(iter(sizes), 8)
-        yield Source(options.folder.name, _given(options.folder, model), batch_size, jobs)
-        return
-    if not splits:
-        raise ConfigError(["data: no split other than train; give a folder with -t, or an overlay with -c"])
-    for name, split in splits.items():
-        corpora = components.build_corpora(config, name)
-        utterances, _ = components.select_utterances(corpora, model.text_encoder.normalize)
-        jobs = split.num_workers if options.jobs is None else options.jobs
-        yield Source(name, utterances, options.batch_size or split.batch_size or next(iter(sizes), 8), jobs)
-
-
-def _given(path: Path, model: WaveformModel) -> list[Utterance]:
-    """Return the recordings of a folder, of one file, or of a manifest."""
-    if path.suffix.lower() not in MANIFESTS or not path.is_file():
-        return find_recordings(path).utterances
-    selection = CustomAudioDataset(path).select(model.text_encoder.normalize)
-    for reason, count in selection.dropped.items():
-        logger.warning("%s: %d left out: %s", path, count, reason)
-    if not selection.utterances:
-        raise UserError(f"{path}: no recordings in this manifest")
-    return selection.utterances
+def _num_readers(options: argparse.Namespace, config: ExperimentConfig) -> int:
+    if options.jobs is not None:
+        return int(options.jobs)
+    splits = [split for name, split in config.data.items() if options.folder is not None or name != "train"]
+    return max((split.num_workers for split in splits), default=0)

@@ -50,7 +50,8 @@ def batch_frames(log_probs: TensorOrArray, lengths: TensorOrArray, num_classes: 
     peaks = np.ascontiguousarray(values.max(axis=2), np.float64)
     # A new array, which is changed in place: fresh memory costs more than the arithmetic.
     probs = values.astype(np.float64, order="C")
-    probs -= peaks[:, :, None]
+    with np.errstate(invalid="ignore"):  # infinite frames are reported below
+        probs -= peaks[:, :, None]
     np.exp(probs, out=probs)
     result = BatchFrames(probs, peaks, probs.sum(axis=2), num_frames)
     inside = np.arange(values.shape[1]) < num_frames[:, None]

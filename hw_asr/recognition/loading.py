@@ -15,7 +15,7 @@ from hw_asr.config.arguments import nearest
 from hw_asr.experiment import components
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.recognition.recogniser import BEST_FIRST, Decode, Recogniser, Settings
-from hw_asr.recognition.waveform_model import LogProbs, TorchWaveformModel
+from hw_asr.recognition.waveform_model import LogProbs, WaveformModel
 from hw_asr.types import CTCDecoder, Hypothesis, TensorOrArray, TextEncoder
 
 HOTWORD_DECODERS = ("beam_search", "lm_beam_search")
@@ -75,16 +75,19 @@ def read_checkpoint(path: Path) -> dict[str, object]:
 
 
 def make_waveform_model(
-    path: Path, checkpoint: Mapping[str, Any], config: ExperimentConfig, device: str | None
-) -> TorchWaveformModel:
-    """Build the network of a config with a checkpoint's weights; `device` None is a GPU where there is one."""
-    from hw_asr.experiment.network import load_network
-    from hw_asr.runtime.devices import choose_device, set_numerics
+    path: Path,
+    checkpoint: Mapping[str, Any],
+    config: ExperimentConfig,
+    device: str | None,
+    num_threads: int | None = None,
+) -> WaveformModel:
+    """Build the network of a config with a checkpoint's weights.
 
-    chosen = choose_device(device, config.n_gpu)
-    set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
-    network = load_network(config, chosen, checkpoint["state_dict"], path)
-    return TorchWaveformModel(network, config.preprocessing.sr, chosen)
+    `device` None is a GPU where there is one; `num_threads` are those of the CPU, None for the library's default.
+    """
+    from hw_asr.recognition.torch_loading import make_torch_model
+
+    return make_torch_model(path, checkpoint, config, device, num_threads)
 
 
 def decoder_specs(

@@ -14,6 +14,7 @@ _VERSION = torch.__version__.split("+")[0]
 OLD_BUILD = f"pip install torch=={_VERSION} --index-url https://download.pytorch.org/whl/cu126; see docs/install.md"
 """A build with CUDA 12.6, for older drivers and for compute capabilities 5.0 to 9.0."""
 
+
 class DeviceError(UserError):
     """The device that was asked for is missing or cannot do what was asked."""
 

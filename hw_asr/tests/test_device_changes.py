@@ -17,7 +17,7 @@ from hw_asr.config import parse
 from hw_asr.experiment.network import make_network
 from hw_asr.experiment.training_data import BatchedSplit, TrainingData
 from hw_asr.experiment.training_run import Experiment
-from hw_asr.recognition import loading
+from hw_asr.recognition import torch_loading
 from hw_asr.runtime.memory import MemoryExhaustedError
 from hw_asr.runtime.processes import Processes
 from hw_asr.tests.training_case import make_config
@@ -63,13 +63,13 @@ class DeviceChangesTest(unittest.TestCase):
             log_probs=None,
         )  # fmt: skip
         for module, run in (
-            (loading, lambda: loading.make_waveform_model(path, state, config, "cpu")),
+            (torch_loading, lambda: torch_loading.make_torch_model(path, state, config, "cpu", None)),
             (dev_emissions, lambda: dev_emissions.load_or_compute(options)),
         ):
             with (
                 self.subTest(module.__name__),
-                mock.patch.object(module, "load_checkpoint", return_value=state),
-                mock.patch.object(module, "for_evaluation", return_value=mock.Mock(config=config)),
+                mock.patch.object(dev_emissions, "load_checkpoint", return_value=state),
+                mock.patch.object(dev_emissions, "for_evaluation", return_value=mock.Mock(config=config)),
                 mock.patch.object(module, "load_network", side_effect=StopError),
                 mock.patch.object(module, "set_numerics") as set_numerics,
             ):
