@@ -95,8 +95,8 @@ class FeatureExtractor(FrontEnd):
         self.normalize = normalize
         self.n_fft: int = stft.n_fft
         self.hop_length: int = stft.hop_length
-        self._margin = stft.n_fft // 2 if stft.center else 0
-        self._mirror = stft.pad_mode == "reflect"
+        self.margin = stft.n_fft // 2 if stft.center else 0
+        self.mirrors = stft.pad_mode == "reflect"
         # Whether a frame depends on its own samples only. MFCC depends on the maximum over all frames.
         self._in_batches = isinstance(spectrogram, (Spectrogram, MelSpectrogram))
         stft.center = False
@@ -106,7 +106,7 @@ class FeatureExtractor(FrontEnd):
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
         """Return the number of frames of waveforms of these lengths, elementwise; 0 for less than one frame."""
-        frames = (num_samples + 2 * self._margin - self.n_fft).div(self.hop_length, rounding_mode="floor") + 1
+        frames = (num_samples + 2 * self.margin - self.n_fft).div(self.hop_length, rounding_mode="floor") + 1
         return torch.where(num_samples > 0, frames, 0).clamp(min=0)
 
     @torch.no_grad()
@@ -134,8 +134,8 @@ class FeatureExtractor(FrontEnd):
         for row, length, num_frames, target in rows:
             if num_frames:
                 own = row[None, :length]
-                if self._mirror and self._margin < length:
-                    padded = nn.functional.pad(own, (self._margin, self._margin), mode="reflect")
+                if self.mirrors and self.margin < length:
+                    padded = nn.functional.pad(own, (self.margin, self.margin), mode="reflect")
                 else:
                     padded = self._padded(own, torch.tensor([length], device=own.device))
                 target[:, :num_frames] = self._logarithm(self.spectrogram(padded[0]))
@@ -147,17 +147,17 @@ class FeatureExtractor(FrontEnd):
     def _padded(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """Put `margin` samples on both sides of every row: mirrored ones (torch.stft's "reflect"), or zeros."""
         batch_size, num_samples = samples.shape
-        padded = samples.new_zeros(batch_size, max(num_samples + 2 * self._margin, self.n_fft))
-        padded[:, self._margin : self._margin + num_samples] = samples
-        if not self._mirror or self._margin == 0 or num_samples == 0:
+        padded = samples.new_zeros(batch_size, max(num_samples + 2 * self.margin, self.n_fft))
+        padded[:, self.margin : self.margin + num_samples] = samples
+        if not self.mirrors or self.margin == 0 or num_samples == 0:
             return padded
-        edge = torch.arange(self._margin, device=samples.device).expand(batch_size, -1)
-        position = torch.cat([edge - self._margin, lengths[:, None] + edge], dim=1)
+        edge = torch.arange(self.margin, device=samples.device).expand(batch_size, -1)
+        position = torch.cat([edge - self.margin, lengths[:, None] + edge], dim=1)
         last = (lengths - 1).clamp(min=0)[:, None]
         period = (2 * last).clamp(min=1)
         folded = position.remainder(period)  # a row shorter than the margin is mirrored back and forth
         folded = torch.minimum(folded, period - folded).minimum(last)
-        return padded.scatter_(1, position + self._margin, samples.gather(1, folded))
+        return padded.scatter_(1, position + self.margin, samples.gather(1, folded))
 
 
 def _fourier_transform(spectrogram: nn.Module) -> Any:

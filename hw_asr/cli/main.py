@@ -32,6 +32,7 @@ COMMANDS = {
     "lm-build": Command("hw_asr.cli.lm_build", "estimate an n-gram language model from text"),
     "lm-tune": Command("hw_asr.cli.lm_tune", "choose the language model's weights on a dev split"),
     "align": Command("hw_asr.cli.align", "find the words of a text in a recording"),
+    "export": Command("hw_asr.cli.export", "export a checkpoint to ONNX, for recognition without torch"),
     "average": Command("hw_asr.cli.average", "average the weights of several checkpoints"),
     "models": Command("hw_asr.cli.models", "list, download and upload checkpoints"),
 }

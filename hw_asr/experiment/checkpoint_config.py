@@ -29,6 +29,10 @@ _NO_DATA = [{"type": "CustomAudioDataset", "args": {"data": []}}]
 """Stands for the datasets of a split that the command does not read."""
 
 
+EXPORTED = "exported"
+"""The entry of an exported model in the state that `recognition.loading.read_checkpoint` returns."""
+
+
 class Trust(NamedTuple):
     """What a person allows a received config: `--allow-module NAME`, repeatable, and `--trust-config`."""
 
@@ -82,15 +86,14 @@ def for_evaluation(
     named: Named,
     reads_split: Callable[[str], bool],
     state: Mapping[str, object] | None = None,
-    *,
-    exported: bool = False,
 ) -> CheckpointConfig:
     """Return the config to run a checkpoint's model with; `reads_split` tells which splits' data the command reads.
 
-    With `exported`, the config is the one in `state`, and its features and model are not built. Sections that only
-    training uses and data that is not read are left out. Of what is left, a language model and the source of initial
+    Sections that only training uses and data that is not read are left out. If `state` is that of an exported model,
+    the config is the one in it, without features and model. Of what is left, a language model and the source of initial
     weights are left out with a warning if they are not allowed. Raises ConfigError with every other fault.
     """
+    exported = state is not None and EXPORTED in state
     read = _read(checkpoint, named, state, exported)
     raw, source = _without_unread_data(for_recognition(read.raw), reads_split), read.source
     raw = without_network(raw) if exported else raw

@@ -52,7 +52,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self._num_heads = num_heads
+        self.num_heads = num_heads
         self.norm = nn.LayerNorm(dim)
         self.inputs = nn.Linear(dim, 3 * dim)
         self.output = nn.Linear(dim, dim)
@@ -61,7 +61,7 @@ class SelfAttention(nn.Module):
     def forward(self, rows: Tensor, packing: Packing, rotation: Rotation) -> Tensor:
         """Map (N, dim) to (N, dim)."""
         padded = packing.unpack(self.inputs(self.norm(rows)))  # (B, T, 3 dim)
-        heads = padded.view(*padded.shape[:2], 3, self._num_heads, -1)
+        heads = padded.view(*padded.shape[:2], 3, self.num_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
         attended = F.scaled_dot_product_attention(
             rotation.apply(query), rotation.apply(key), value, attn_mask=packing.keys_mask()

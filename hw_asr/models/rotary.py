@@ -26,10 +26,10 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, size: int, base: float = 10000.0) -> None:
         super().__init__()
-        self._size, self._base = size, base
+        self.size, self.base = size, base
 
     def forward(self, num_frames: int, device: torch.device) -> Rotation:
         """Return the rotation of frames 0 to `num_frames` - 1, in float32."""
-        exponents = torch.arange(0, self._size, 2, device=device, dtype=torch.float32) / self._size
-        angles = torch.arange(num_frames, device=device, dtype=torch.float32)[:, None] * self._base**-exponents
+        exponents = torch.arange(0, self.size, 2, device=device, dtype=torch.float32) / self.size
+        angles = torch.arange(num_frames, device=device, dtype=torch.float32)[:, None] * self.base**-exponents
         return Rotation(angles.cos(), angles.sin())

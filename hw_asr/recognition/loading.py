@@ -13,7 +13,7 @@ import numpy as np
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.config.arguments import nearest
 from hw_asr.experiment import components
-from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
+from hw_asr.experiment.checkpoint_config import EXPORTED, Named, Trust, for_evaluation
 from hw_asr.recognition.recogniser import BEST_FIRST, Decode, Recogniser, Settings
 from hw_asr.recognition.waveform_model import LogProbs, WaveformModel
 from hw_asr.types import CTCDecoder, Hypothesis, TensorOrArray, TextEncoder
@@ -36,6 +36,7 @@ def load(
 
     Args:
         checkpoint: a `.pth` file of train.py; its config comes from the run's config.json or the checkpoint itself.
+            Or an `.onnx` file of scripts/export.py, which needs onnxruntime instead of torch.
         decoder: `argmax`, `beam_search`, `lm_beam_search` or another one of the config. Default: lm_beam_search with a
             `language_model`, else the best one of the config.
         language_model: an ARPA file (.gz too) or a KenLM binary for lm_beam_search.
@@ -64,7 +65,16 @@ MIN_CHUNK_SECONDS = 12
 
 
 def read_checkpoint(path: Path) -> dict[str, object]:
-    """Read a checkpoint for recognition; CheckpointError says what to give instead of something else."""
+    """Read a checkpoint, or an exported model (`.onnx`), for recognition.
+
+    Of an exported model the result has `config`, `alphabet` and the model itself as `exported`. Raises CheckpointError
+    or ExportedModelError, which say what to give instead of something else.
+    """
+    if path.suffix.lower() == ".onnx" and path.is_file():
+        from hw_asr.exported.runtime import read_exported
+
+        exported = read_exported(path)
+        return {EXPORTED: exported, "config": exported.metadata.config, "alphabet": exported.metadata.alphabet}
     from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
 
     if path.is_dir():
@@ -81,10 +91,17 @@ def make_waveform_model(
     device: str | None,
     num_threads: int | None = None,
 ) -> WaveformModel:
-    """Build the network of a config with a checkpoint's weights.
+    """Make the model that `read_checkpoint` has read.
 
-    `device` None is a GPU where there is one; `num_threads` are those of the CPU, None for the library's default.
+    `device` None is a GPU where there is one; `num_threads` are those of the CPU, None for the library's default. An
+    exported model runs on the CPU. Raises ConfigError for another device then.
     """
+    if EXPORTED in checkpoint:
+        from hw_asr.exported.runtime import OnnxWaveformModel
+
+        if device not in (None, "cpu"):
+            raise ConfigError([f"device {device}: an exported model runs on the CPU; use the checkpoint for a GPU"])
+        return OnnxWaveformModel(checkpoint[EXPORTED], components.build_text_encoder(config), num_threads)
     from hw_asr.recognition.torch_loading import make_torch_model
 
     return make_torch_model(path, checkpoint, config, device, num_threads)

@@ -15,6 +15,7 @@ from hw_asr.types import TextEncoder
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from hw_asr.experiment.network import Network
 
@@ -79,15 +80,11 @@ class TorchWaveformModel:
     """A front end and a network of torch, on one device."""
 
     def __init__(self, network: Network, sample_rate: int, device: torch.device) -> None:
-        import torch
-
         network.model.eval()
         self._network, self._device = network, device
         self.sample_rate = sample_rate
         self.text_encoder = network.text_encoder
-        steps = 1_000_000  # many, since convolutions without padding lose some at the ends
-        frames = network.model.transform_input_lengths(torch.tensor([steps]))  # type: ignore[operator]
-        stride = round(steps / float(frames))
+        stride = frame_stride(network.model)
         self.seconds_per_frame = stride * network.front_end.hop_length / sample_rate
         # The normalisation over a recording is computed from all its blocks.
         self._block_front_end = copy.copy(network.front_end)
@@ -141,3 +138,12 @@ class TorchWaveformModel:
             log_probs, _ = run_model(self._network.model, rows, torch.tensor([rows.shape[2]]), "fp32")
             result: LogProbs = log_probs[0].cpu().numpy()
         return result
+
+
+def frame_stride(model: nn.Module) -> int:
+    """Return the feature frames for one frame of a network's log-probabilities."""
+    import torch
+
+    steps = 1_000_000  # many, since convolutions without padding lose some at the ends
+    frames = model.transform_input_lengths(torch.tensor([steps]))  # type: ignore[operator]
+    return round(steps / float(frames))

@@ -41,9 +41,11 @@ ALLOWED = {
     # From a config to objects, and what commands do with them.
     "experiment": "*",
     "recognition": (
-        "alignment checkpoints config datasets decoders experiment features models.forward runtime storage.runs"
+        "alignment checkpoints config datasets decoders experiment exported features models.forward runtime "
+        "storage.runs"
     ),
     "alignment": "datasets.recording decoders.alignment report.subtitles runtime",
+    "exported": "config experiment features models recognition runtime spectrograms datasets.recording",
     "": "recognition",
     "commands": "*",
     # Options of the commands. A command itself is imported when it runs.
@@ -51,7 +53,18 @@ ALLOWED = {
     "__main__": "cli",
 }
 # Packages that are imported where they are needed, not by importing hw_asr.
-HEAVY = {"wandb", "pandas", "matplotlib", "pydrive2", "googleapiclient", "tensorboard", "av", "numba", "fsspec"}
+HEAVY = {
+    "wandb",
+    "pandas",
+    "matplotlib",
+    "pydrive2",
+    "googleapiclient",
+    "tensorboard",
+    "av",
+    "numba",
+    "fsspec",
+    "onnxruntime",
+}
 AV_MODULES = {"datasets.audio_ffmpeg", "datasets.audio_damage"}  # imported where libsndfile cannot read a file
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from hw_asr.writers.background import BackgroundWriter
 from hw_asr.writers.base import Writer
+
+if TYPE_CHECKING:  # results are written and reported without torch
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 

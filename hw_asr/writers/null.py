@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from hw_asr.config.registry import WRITERS
+
+if TYPE_CHECKING:  # results are written and reported without torch
+    from torch import Tensor
 
 
 @WRITERS.register("none")

@@ -6,13 +6,14 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from hw_asr.config.registry import WRITERS
 from hw_asr.runtime.optional import optional_import
 from hw_asr.writers.base import AudioClip
+
+if TYPE_CHECKING:  # results are written and reported without torch
+    from torch import Tensor
 
 
 @WRITERS.register("tensorboard")

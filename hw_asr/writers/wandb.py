@@ -9,13 +9,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
-
 from hw_asr.config.registry import WRITERS
 from hw_asr.runtime.optional import optional_import
 from hw_asr.writers.base import AudioClip
 from hw_asr.writers.wandb_account import is_reachable, key_is_known
 from hw_asr.writers.wandb_file import wait_for_exit
+
+if TYPE_CHECKING:  # results are written and reported without torch
+    from torch import Tensor
 
 if TYPE_CHECKING:  # imported by the first writer
     from wandb import Run, Settings

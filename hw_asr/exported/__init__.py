@@ -1,0 +1,1 @@
+"""Export to ONNX, and recognition with exported models, which needs onnxruntime instead of torch."""

@@ -1,0 +1,257 @@
+"""Recognition with exported models: the same results as with torch, without torch, and files from strangers."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+import hw_asr
+from hw_asr.checkpoints.writing import save_checkpoint
+from hw_asr.cli.main import main
+from hw_asr.datasets.audio import read_audio
+from hw_asr.exported.errors import ExportedModelError
+from hw_asr.exported.export import make_model
+from hw_asr.exported.runtime import OnnxWaveformModel, read_exported
+from hw_asr.runtime.memory import MemoryExhaustedError
+from hw_asr.runtime.optional import MissingPackageError
+from hw_asr.tests.exported_case import deepspeech2, make_config, random_network
+from hw_asr.tests.missing_packages import missing
+from hw_asr.tests.transcribe_case import CONFIG, ROOT, TranscribeCase
+
+LANGUAGE_MODEL = "\\data\\\nngram 1=4\n\n\\1-grams:\n-99 <s>\n-1 </s>\n-2 <unk>\n-0.5 light\n\n\\end\\\n"
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = sys.modules["onnx"] = None
+import json
+import hw_asr
+from hw_asr.cli.main import main
+model, recording, folder, output = sys.argv[1:]
+recogniser = hw_asr.load(model)
+print(json.dumps([recogniser.transcribe(recording).text, recogniser.best_decoder]))
+code = main(["test", "-r", model, "-t", folder, "-o", output, "--srt", output + ".srt", "--report", output + ".html"])
+loaded = [name for name, module in sys.modules.items() if name.startswith("torch") and module is not None]
+sys.exit(code or bool(loaded))
+"""
+
+
+class ExportedModelCase(TranscribeCase):
+    model: Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.model = cls.folder / "model.onnx"
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = main(["export", "-r", str(cls.checkpoint), "-o", str(cls.model)])
+        assert code == 0
+
+
+class SameResultsTest(ExportedModelCase):
+    def test_the_command(self) -> None:
+        options = ("-t", str(self.audio.parent), "-b", "7", "-j", "1", "--hotwords", "light")
+        expected, table = self.run_test(*options)
+        found, own_table = self.run_test("-r", str(self.model), *options)
+        self.assertEqual(len(found), 33)
+        self.assert_close(expected, found)
+        rates = re.findall(r"[\d.]+%", table)
+        self.assertEqual(len(rates), 8)
+        self.assertEqual(rates, re.findall(r"[\d.]+%", own_table))
+
+    def test_a_long_recording(self) -> None:
+        samples = np.concatenate([read_audio(path, 16_000) for path in sorted(self.audio.iterdir())[:20]])
+        results = [
+            hw_asr.load(path, chunk_seconds=13, device="cpu").transcribe(samples, 16_000)
+            for path in (self.checkpoint, self.model)
+        ]
+        self.assertGreater(results[0].duration, 26)
+        self.assert_close(results[0].to_dict(), results[1].to_dict())
+
+    def test_a_language_model_hotwords_and_threads(self) -> None:
+        path = self.folder / "lm.arpa"
+        path.write_text(LANGUAGE_MODEL)
+        paths = sorted(self.audio.iterdir())[:6]
+        options: dict[str, Any] = {"language_model": path, "hotwords": ["green light"], "device": "cpu"}
+        expected, recogniser = hw_asr.load(self.checkpoint, **options), hw_asr.load(self.model, **options)
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(recogniser.transcribe, paths))
+        self.assert_close([expected.transcribe(path).to_dict() for path in paths], [each.to_dict() for each in found])
+
+    def assert_close(self, expected: Any, found: Any) -> None:
+        """Compare plain data; numbers may differ by the rounding of the network."""
+        self.assertIs(type(expected), type(found))
+        if isinstance(expected, dict):
+            self.assertEqual(expected.keys(), found.keys())
+            for name in expected:
+                self.assert_close(expected[name], found[name])
+        elif isinstance(expected, list):
+            self.assertEqual(len(expected), len(found))
+            for pair in zip(expected, found, strict=True):
+                self.assert_close(*pair)
+        elif isinstance(expected, float):
+            self.assertAlmostEqual(expected, found, delta=2e-3)
+        else:
+            self.assertEqual(expected, found)
+
+
+class WithoutTorchTest(ExportedModelCase):
+    def test_neither_torch_nor_onnx_is_needed(self) -> None:
+        recording = sorted(self.audio.iterdir())[0]
+        output = self.folder / "without.json"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HW_ASR_CACHE": str(self.folder)}
+        command = [sys.executable, "-c", WITHOUT_TORCH, str(self.model), str(recording), str(self.audio), str(output)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        expected = hw_asr.load(self.checkpoint, device="cpu").transcribe(recording)
+        self.assertEqual(json.loads(done.stdout.splitlines()[0]), [expected.text, "beam_search"])
+        entries = json.loads(output.read_text())
+        self.assertEqual(len(entries), 33)
+        self.assertEqual(entries[0]["pred_text_beam_search"][0][0], expected.text)
+        self.assertTrue(Path(f"{output}.html").is_file())
+
+    def test_the_extra_is_named_where_onnxruntime_is_missing(self) -> None:
+        with missing("onnxruntime"), self.assertRaisesRegex(MissingPackageError, r"onnxruntime.*hw_asr\[onnx\]"):
+            hw_asr.load(self.model)
+
+    def test_only_the_cpu(self) -> None:
+        with self.assertRaisesRegex(hw_asr.Error, "device 0: an exported model runs on the CPU"):
+            hw_asr.load(self.model, device="0")
+
+    def test_a_language_model_of_the_received_config_is_not_read(self) -> None:
+        proto = onnx.load(self.model)
+        config = json.loads({entry.key: entry.value for entry in proto.metadata_props}["config"])
+        language_model = {"type": "lm_beam_search", "args": {"language_model": "/etc/hostname"}}
+        for decoders, pattern in (
+            ([{"type": "argmax"}, language_model], None),
+            ([{"type": "os.system", "module": "os"}], r"decoders\[0\].module.*--allow-module os"),
+        ):
+            changed = ModelProto()
+            changed.CopyFrom(proto)
+            next(entry for entry in changed.metadata_props if entry.key == "config").value = json.dumps(
+                {**config, "decoders": decoders}
+            )
+            path = self.folder / "received.onnx"
+            onnx.save(changed, path)
+            if pattern is None:
+                with self.assertLogs("hw_asr", "WARNING") as logs:
+                    self.assertNotEqual(hw_asr.load(path).best_decoder, "lm_beam_search")
+                self.assertIn("from the checkpoint's config, not used", logs.output[0])
+            else:
+                with self.assertRaisesRegex(hw_asr.Error, pattern):
+                    hw_asr.load(path)
+
+    def test_a_secret_in_the_config_is_not_exported(self) -> None:
+        state = {
+            "state_dict": self.network.model.state_dict(),
+            "config": {**CONFIG, "name": "https://me:password@example.org"},
+        }
+        path = self.folder / "secret" / "model.pth"
+        path.parent.mkdir()
+        save_checkpoint(state, path)
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors):
+            self.assertEqual(main(["export", "-r", str(path), "-o", str(path.with_suffix(".onnx"))]), 2)
+        self.assertRegex(errors.getvalue(), "name: holds a password in an address; put it into an environment variable")
+        self.assertFalse(path.with_suffix(".onnx").exists())
+
+
+class HostileFilesTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.path = Path(folder.name) / "model.onnx"
+        config = make_config(deepspeech2())
+        network = random_network(config)
+        cls.text_encoder = network.text_encoder
+        cls.proto = make_model(network, config)
+
+    def read(self, content: bytes) -> OnnxWaveformModel:
+        self.path.write_bytes(content)
+        return OnnxWaveformModel(read_exported(self.path), self.text_encoder, 1)
+
+    def changed(self) -> ModelProto:
+        proto = ModelProto()
+        proto.CopyFrom(self.proto)
+        return proto
+
+    def test_what_reaches_outside_or_repeats_is_refused(self) -> None:
+        secret = self.path.parent / "secret"
+        secret.write_bytes(bytes(4000))
+        external = self.changed()
+        tensor = external.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=str(secret))
+        own_domain = self.changed()
+        own_domain.graph.node[0].domain = "com.microsoft"
+        other_operator = self.changed()
+        other_operator.graph.node[0].op_type = "ConstantOfShape"
+        nested = self.changed()
+        nested.graph.node.append(helper.make_node("Add", ["x"], ["y"], body=helper.make_graph([], "inner", [], [])))
+        in_attribute = self.changed()
+        in_attribute.graph.node.append(
+            helper.make_node("Add", ["x"], ["y"], value=numpy_helper.from_array(np.zeros(3)))
+        )
+        function = self.changed()
+        function.functions.add(name="f", domain="g")
+        operators = self.changed()
+        operators.opset_import.add(domain="ai.onnx.ml", version=3)
+        for name, proto, pattern in (
+            ("external", external, "tensor has a field 1[34].*data in another file"),
+            ("domain", own_domain, "uses the operator"),
+            ("operator", other_operator, "uses the operator 'ConstantOfShape'"),
+            ("subgraph", nested, "attribute has a field 6"),
+            ("tensor attribute", in_attribute, "attribute has a field 5"),
+            ("function", function, "model has a field 25"),
+            ("operator set", operators, "outside of ONNX's standard set"),
+        ):
+            with self.subTest(name), self.assertRaisesRegex(ExportedModelError, f"model.onnx: .*{pattern}"):
+                self.read(proto.SerializeToString())
+
+    def test_files_of_other_programs(self) -> None:
+        other = helper.make_model(helper.make_graph([], "g", [], []))
+        contents = (b"", b"\x00" * 100, b"PK\x03\x04 not a model", other.SerializeToString(), b'{"text": 1}')
+        for content in contents:
+            with self.assertRaisesRegex(ExportedModelError, "model.onnx: "):
+                self.read(content)
+
+    def test_damaged_files_give_one_line(self) -> None:
+        content = self.proto.SerializeToString()
+        random = np.random.default_rng(0)
+        end = content.index(b"weight_")  # names and structure come first, then weights
+        samples = [np.zeros(1000, np.float32)]
+        for attempt in range(150):
+            damaged = bytearray(content)
+            if attempt % 3 == 0:
+                del damaged[int(random.integers(len(damaged))) :]
+            for place in random.integers(0, end if attempt % 2 else len(damaged) - 1, 3):
+                damaged[min(int(place), len(damaged) - 1)] = int(random.integers(256))
+            try:
+                self.read(bytes(damaged)).batch(samples)
+            except (ExportedModelError, MemoryExhaustedError) as error:
+                self.assertEqual(str(error), " ".join(str(error).split()))
+
+    def test_a_graph_that_returns_something_else(self) -> None:
+        proto = self.changed()
+        entry = next(entry for entry in proto.metadata_props if entry.key == "alphabet")
+        entry.value = json.dumps(["^", "a"])
+        with self.assertRaisesRegex(ExportedModelError, "its graph returns float32 of shape"):
+            self.read(proto.SerializeToString()).batch([np.zeros(1000, np.float32)])
+
+
+if __name__ == "__main__":
+    unittest.main()
