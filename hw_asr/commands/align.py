@@ -24,7 +24,7 @@ from hw_asr.recognition import loading
 from hw_asr.recognition.recogniser import Recogniser, Settings
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.console import set_up_logging
-from hw_asr.runtime.devices import explain_out_of_memory
+from hw_asr.runtime.memory import explain_out_of_memory
 
 logger = logging.getLogger(__name__)
 

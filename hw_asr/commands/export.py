@@ -7,12 +7,16 @@ import argparse
 import torch
 
 from hw_asr.checkpoints.reading import load_checkpoint
+from hw_asr.commands.output_files import check_file
 from hw_asr.config import ConfigError
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.experiment.network import load_network
 from hw_asr.exported.errors import ExportError
 from hw_asr.runtime.optional import optional_import
 from hw_asr.storage.secrets import secrets_in
+
+BEGINNING = "\x08\x08\x12\x06hw_asr"
+"""Of an exported file: the version of the format and the name of the program."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -22,8 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.output.suffix.lower() != ".onnx":
         raise ExportError(f"--output {options.output}: expected a name that ends with .onnx")
-    if options.output.is_dir():
-        raise ExportError(f"--output {options.output}: is a directory")
+    check_file(options.output, "--output", (options.resume, options.config), begins=BEGINNING)
     with optional_import("export", "onnx", "onnx"):
         from hw_asr.exported.export import make_model, write_model
     checkpoint = load_checkpoint(options.resume)

@@ -155,7 +155,7 @@ def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: nn.Mod
         attempts.faults.append("trainer.scheduler_step: ReduceLROnPlateau advances per epoch; remove this key")
 
 
-def _freeze_faults(config: ExperimentConfig, model: torch.nn.Module | None) -> list[str]:
+def _freeze_faults(config: ExperimentConfig, model: nn.Module | None) -> list[str]:
     transfer, path = config.trainer.transfer, "trainer.transfer"
     faults = []
     if transfer.unfreeze_after_epochs is not None and not transfer.freeze:

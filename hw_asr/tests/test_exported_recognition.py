@@ -122,6 +122,14 @@ class WithoutTorchTest(ExportedModelCase):
         self.assertEqual(entries[0]["pred_text_beam_search"][0][0], expected.text)
         self.assertTrue(Path(f"{output}.html").is_file())
 
+    def test_an_export_replaces_only_an_export(self) -> None:
+        other = self.folder / "other.onnx"
+        other.write_bytes(b"mine")
+        for path, code in ((self.model, 0), (other, 1), (self.folder, 1), (self.folder / "model.pth", 1)):
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                self.assertEqual(main(["export", "-r", str(self.checkpoint), "-o", str(path)]), code, path)
+        self.assertEqual(other.read_bytes(), b"mine")
+
     def test_the_extra_is_named_where_onnxruntime_is_missing(self) -> None:
         with missing("onnxruntime"), self.assertRaisesRegex(MissingPackageError, r"onnxruntime.*hw_asr\[onnx\]"):
             hw_asr.load(self.model)
