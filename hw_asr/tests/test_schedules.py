@@ -109,6 +109,17 @@ class GroupsTest(unittest.TestCase):
         self.assertEqual([group["lr"] for group in (rest, first, second)], [0.5, 0.05, 1.0])
         self.assertEqual(first["weight_decay"], 0)
 
+    def test_layer_decay_counts_from_the_last_layer(self) -> None:
+        model = nn.ModuleDict({"head": nn.Linear(1, 1), "layers": nn.ModuleList(nn.Linear(1, 1) for _ in range(11))})
+        groups = [{"match": "layers", "lr_scale": 0.5, "layer_decay": 0.8, "weight_decay": 0.0}]
+        head, *layers = components.build_optimizer(config(None, groups=groups), model).param_groups
+        self.assertIs(head["params"][0], model["head"].weight)
+        self.assertEqual(len(layers), 11)
+        for number, group in enumerate(layers):
+            self.assertAlmostEqual(group["lr"], head["lr"] * 0.5 * 0.8 ** (10 - number))
+            self.assertIs(group["params"][0], model["layers"][number].weight)
+            self.assertEqual((len(group["params"]), group["weight_decay"]), (2, 0.0))
+
     def test_the_scale_holds_under_every_schedule(self) -> None:
         for spec in (
             {"type": "OneCycleLR", "args": {"max_lr": 2.0}},
@@ -130,6 +141,8 @@ class GroupsTest(unittest.TestCase):
             "optimizer.groups[0].match: missing": [{"lr_scale": 1}],
             "optimizer.groups[0].lr_scale: expected a number of 0 or more, got -1": [{"match": "x", "lr_scale": -1}],
             "optimizer.groups[0].lr_scal: unknown key; did you mean 'lr_scale'?": [{"match": "x", "lr_scal": 1}],
+            "optimizer.groups[0].layer_decay: expected a number in (0, 1], got 0": [{"match": "x", "layer_decay": 0}],
+            "groups[0].layer_decay: 'gru_block' is not a list of layers": [{"match": "gru_block", "layer_decay": 0.9}],
             "groups[0].match: 'cnn' matches no parameter": [{"match": "cnn"}],
             "groups[1].match: 'cnn_block' matches no parameter": [{"match": "cnn_block"}, {"match": "cnn_block"}],
         }
