@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from hw_asr.checkpoints.weights import belongs_to, check_parts
 from hw_asr.config import ExperimentConfig
 from hw_asr.config.arguments import nearest
 from hw_asr.config.partial import is_sound
@@ -156,6 +155,8 @@ def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: nn.Mod
 
 
 def _freeze_faults(config: ExperimentConfig, model: nn.Module | None) -> list[str]:
+    from hw_asr.checkpoints.weights import belongs_to, check_parts
+
     transfer, path = config.trainer.transfer, "trainer.transfer"
     faults = []
     if transfer.unfreeze_after_epochs is not None and not transfer.freeze:

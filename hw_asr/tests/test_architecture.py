@@ -154,6 +154,12 @@ class ImportsTest(unittest.TestCase):
         for module in reached_from("commands.models"):
             self.assertNotIn("torch", {name.split(".")[0] for name in imports(module)}, module)
 
+    def test_recognition_with_exported_models_does_not_import_torch(self) -> None:
+        for start in ("commands.transcribe", "commands.align", "recognition.loading", "exported.runtime"):
+            for module in reached_from(start):
+                packages = {name.split(".")[0] for name in imports(module, top_level=True)}
+                self.assertNotIn("torch", packages, f"hw_asr.{module}, which hw_asr.{start} imports")
+
     def test_heavy_packages_are_imported_where_they_are_needed(self) -> None:
         for module in modules():
             packages = {name.split(".")[0] for name in imports(module, top_level=True)} & HEAVY
