@@ -1,4 +1,4 @@
-"""Alignment of texts: errors of word times, what is found of differences, processor time and memory for an hour.
+"""Alignment of texts: errors of word times, what is found of differences and by an audit, time and memory for an hour.
 
     python -m benchmarks.alignment -r model_best.pth [--speech demo/corpus/test.jsonl] [--minutes 60]
 
@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import time
 import tracemalloc
+from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +24,21 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import hw_asr
+from hw_asr.alignment.audit import fit_of
 from hw_asr.alignment.search import align_text
 from hw_asr.alignment.transcript import read_transcript
 from hw_asr.datasets.audio import read_audio
 from hw_asr.datasets.recording import Recording
+from hw_asr.metrics import text_errors
+from hw_asr.types import TextEncoder
 
 ROOT = Path(__file__).resolve().parents[1]
 BELOW_LOUDEST_DB = 40
+FOREIGN = (
+    "der zug nach bremen kommt heute sehr spat an", "ich habe gestern den ganzen tag im garten gearbeitet",
+    "nous avons mange du pain et du fromage", "la petite fille joue dans le jardin de sa tante",
+    "el tren llega a las ocho de la manana", "mi abuela vive en una casa muy antigua",
+)  # fmt: skip
 KINDS = ("same", "left out", "inserted", "swapped")
 
 
@@ -162,6 +173,58 @@ def long_recording(recogniser: hw_asr.Recogniser, speech: Speech, minutes: float
               f"{network:.1f} s, alignment {seconds:.1f} s of processor time, peak {peak / 1e6:.0f} MB")  # fmt: skip
 
 
+def audit(recogniser: hw_asr.Recogniser, manifest: Path) -> None:
+    """Print how many planted faults are among as many utterances with the worst scores; 5 % of each kind, 5 draws."""
+    rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    encoder, texts = recogniser.text_encoder, [row["text"] for row in rows]
+    log_probs = []
+    for row in tqdm(rows, desc="audit", disable=None):
+        recording = recogniser.read(manifest.parent / row["path"])
+        log_probs += recogniser.log_probs([recording])
+    found: dict[str, Counter[str]] = {name: Counter() for name in ("loss", "CER", "confidence")}
+    for seed in range(5):
+        faulty, kinds = planted(texts, seed)
+        fits = [fit_of(frames, text, encoder, recogniser.seconds_per_frame)
+                for frames, text in zip(log_probs, faulty, strict=True)]  # fmt: skip
+        heard = [argmax_text(frames, encoder) for frames in log_probs]
+        scores = {
+            "loss": [fit.loss for fit in fits],
+            "CER": [text_errors(text, other).characters.rate for text, other in zip(faulty, heard, strict=True)],
+            "confidence": [-fit.confidence for fit in fits],
+        }
+        for name, values in scores.items():
+            worst = sorted(range(len(rows)), key=lambda index: -values[index])[: len(kinds)]
+            found[name].update(kinds[index] for index in worst if index in kinds)
+    print(f"\naudit: {len(kinds)} faults among {len(rows)} utterances, share of each kind in the worst {len(kinds)}")
+    print(f"{'ranked by':14}" + "".join(f"{kind:>10}" for kind in ("swapped", "cut", "foreign", "all")))
+    for name, counts in found.items():
+        shares = [counts[kind] / (5 * len(kinds) / 3) for kind in ("swapped", "cut", "foreign")]
+        print(f"{name:14}" + "".join(f"{share:>10.1%}" for share in [*shares, sum(shares) / 3]))
+
+
+def planted(texts: list[str], seed: int) -> tuple[list[str], dict[int, str]]:
+    """Swap 5 % of the texts, cut 5 % in half and replace 5 % by foreign ones; return them and the kinds by place."""
+    draws, texts, num = random.Random(seed), list(texts), len(texts) // 20
+    chosen = draws.sample(range(len(texts)), 3 * num)
+    swapped, cut, foreign = chosen[:num], chosen[num : 2 * num], chosen[2 * num :]
+    originals = [texts[index] for index in swapped]
+    for index, text in zip(swapped, originals[1:] + originals[:1], strict=True):
+        texts[index] = text
+    for index in cut:
+        words = texts[index].split()
+        middle = max(1, len(words) // 2)
+        texts[index] = " ".join(words[:middle] if draws.random() < 0.5 else words[middle:])
+    for index in foreign:
+        texts[index] = draws.choice(FOREIGN)
+    kinds = {"swapped": swapped, "cut": cut, "foreign": foreign}
+    return texts, {index: kind for kind, indices in kinds.items() for index in indices}
+
+
+def argmax_text(log_probs: NDArray[np.float32], encoder: TextEncoder) -> str:
+    """Return the text of the most probable classes."""
+    return encoder.decode([label for label, _ in groupby(log_probs.argmax(axis=1).tolist()) if label])
+
+
 def main() -> None:
     """Run the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -174,6 +237,7 @@ def main() -> None:
     speech = Speech(options.speech, recogniser.sample_rate)
     borders(recogniser, speech, options.border_minutes)
     differences(recogniser, speech, options.border_minutes)
+    audit(recogniser, options.speech)
     if options.minutes > 0:
         long_recording(recogniser, speech, options.minutes)
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "lm-tune": Command("hw_asr.cli.lm_tune", "choose the language model's weights on a dev split"),
     "align": Command("hw_asr.cli.align", "find the words of a text in a recording"),
     "export": Command("hw_asr.cli.export", "export a checkpoint to ONNX, for recognition without torch"),
+    "audit": Command("hw_asr.cli.audit", "find transcripts that do not fit their recordings"),
     "average": Command("hw_asr.cli.average", "average the weights of several checkpoints"),
     "models": Command("hw_asr.cli.models", "list, download and upload checkpoints"),
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
-from hw_asr.datasets.recording import Recording
+from hw_asr.datasets.audio import read_recording
+from hw_asr.datasets.recording import Piece, Recording
 from hw_asr.errors import UserError
 from hw_asr.types import Utterance
 
@@ -51,3 +53,9 @@ def read_batches(
             yield [future.result() for future in waiting.popleft()]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def read_utterance(utterance: Utterance, sample_rate: int, max_audio_hours: float) -> Recording:
+    """Decode the recording of an utterance, or the piece of it. Raises AudioError."""
+    piece = None if utterance.offset is None else Piece(utterance.offset, utterance.duration or None)
+    return read_recording(Path(utterance.audio_path), sample_rate, piece, max_audio_hours)

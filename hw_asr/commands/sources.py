@@ -36,7 +36,7 @@ def find_sources(
     sizes = [split.batch_size for split in config.data.values() if split.batch_size]
     if options.folder is not None:
         batch_size = options.batch_size or next(iter(sizes), 8)
-        yield Source(options.folder.name, _given(options.folder, normalize), batch_size)
+        yield Source(options.folder.name, given_utterances(options.folder, normalize), batch_size)
         return
     if not splits:
         raise ConfigError(["data: no split other than train; give a folder with -t, or an overlay with -c"])
@@ -46,7 +46,7 @@ def find_sources(
         yield Source(name, utterances, options.batch_size or split.batch_size or next(iter(sizes), 8))
 
 
-def _given(path: Path, normalize: Callable[[str], str]) -> list[Utterance]:
+def given_utterances(path: Path, normalize: Callable[[str], str]) -> list[Utterance]:
     """Return the recordings of a folder, of one file, or of a manifest."""
     if path.suffix.lower() not in MANIFESTS or not path.is_file():
         return find_recordings(path).utterances

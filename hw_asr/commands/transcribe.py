@@ -14,11 +14,10 @@ from hw_asr.commands import score_table
 from hw_asr.commands.entries import entry_of, failed_entry
 from hw_asr.commands.output_files import check_directory, check_file, write_all_subtitles, write_entries, writing
 from hw_asr.commands.partial_results import PartialResults, key_of
-from hw_asr.commands.reading import ReadUtterance, read_batches
+from hw_asr.commands.reading import ReadUtterance, read_batches, read_utterance
 from hw_asr.commands.sources import Source, find_sources
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
-from hw_asr.datasets.audio import read_recording
-from hw_asr.datasets.recording import AudioError, Damage, Piece, Recording
+from hw_asr.datasets.recording import AudioError, Damage, Recording
 from hw_asr.datasets.samplers import SequentialBatchSampler
 from hw_asr.errors import UserError
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
@@ -180,11 +179,9 @@ class _Run:
                 yield utterance, entry_of(utterance, self._recogniser.recognise(recording, spent))
 
     def _read(self, utterance: Utterance) -> Recording:
-        path, limit = Path(utterance.audio_path), self._settings.max_audio_hours
-        piece = None if utterance.offset is None else Piece(utterance.offset, utterance.duration or None)
-        recording = read_recording(path, self._model.sample_rate, piece, limit)
+        recording = read_utterance(utterance, self._model.sample_rate, self._settings.max_audio_hours)
         if self._reading.strict and recording.damage is not Damage.NONE:
-            raise AudioError(f"{path}: {recording.warning}")
+            raise AudioError(f"{utterance.audio_path}: {recording.warning}")
         return recording
 
     def _long_entry(self, utterance: Utterance, spent: Seconds, progress: _Progress) -> dict[str, object]:

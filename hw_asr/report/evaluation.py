@@ -63,7 +63,7 @@ def _utterance(result: Result, decoders: Sequence[str], by_word: bool) -> Row:
                 "cer": characters.rate,
             }
         hypotheses.append(hypothesis)
-    return {
+    row: Row = {
         "path": str(result["audio_path"]),
         "speaker": result.get("speaker"),
         "duration": result.get("duration"),
@@ -74,6 +74,9 @@ def _utterance(result: Result, decoders: Sequence[str], by_word: bool) -> Row:
         "hypotheses": hypotheses,
         "words": [[word["word"], word["start"], word["end"], word["confidence"]] for word in result.get("words") or ()],
     }
+    if "loss" in result:
+        row["loss"] = result["loss"]
+    return row
 
 
 def _shown(text: str, by_word: bool) -> str:

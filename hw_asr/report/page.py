@@ -102,7 +102,9 @@ def _add_audio(data: PageData, page: Path, limit_mb: float) -> dict[str, Clip]:
     return embedded
 
 
-def _importance(row: Row) -> int:
+def _importance(row: Row) -> float:
+    if "loss" in row:
+        return math.inf if row["loss"] is None else row["loss"]
     change = row.get("change")
     if change is not None:
         return abs(change)

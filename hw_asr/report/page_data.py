@@ -27,7 +27,7 @@ class Hypothesis(TypedDict, total=False):
 
 
 class Row(TypedDict, total=False):
-    """An utterance. `change` is set by comparisons, `href` and `clip` by pages with audio."""
+    """An utterance. `change` is set by comparisons, `loss` by audits, `href` and `clip` by pages with audio."""
 
     path: str
     speaker: object
@@ -39,6 +39,8 @@ class Row(TypedDict, total=False):
     hypotheses: list[Hypothesis | None]
     words: list[list[object]]
     change: int | None
+    loss: float | None
+    """Nats per character; None for a text that is too long for its recording."""
     href: str
     clip: str
 

@@ -121,8 +121,9 @@ function utteranceCard(row, rank, report, decoder) {
   const label = { class: "file", dir: "ltr", title: row.path };
   const name = element(row.href ? "a" : "span", { ...label, href: row.href }, row.path.split(/[\\/]/).pop());
   const change = row.change ? element("span", { class: `badge ${row.change > 0 ? "bad" : "good"}` }, `${row.change > 0 ? "+" : "−"}${errors(Math.abs(row.change))}`) : null;
+  const loss = row.loss === undefined ? null : element("span", { title: "nats per character" }, `loss ${row.loss === null ? "infinite" : row.loss.toFixed(2)}`);
   return element("article", { class: "utterance", "data-path": row.path },
     element("header", {}, element("span", {}, `${rank}.`), name, row.speaker === null ? null : element("span", { dir: "auto" }, `speaker ${row.speaker}`),
-      element("span", {}, seconds(row.duration)), badge(row, decoder), change),
+      element("span", {}, seconds(row.duration)), loss, badge(row, decoder), change),
     audio, texts, row.segments.length > 1 ? segmentLines(row, audio) : null, moreAbout(row, report.decoders, audio));
 }

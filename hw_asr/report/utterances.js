@@ -17,6 +17,9 @@ function orders(report) {
     shortest: ["shortest", (row) => row.duration ?? Infinity],
     input: ["order of the input", (row) => row.index],
   };
+  if (report.utterances.some((row) => row.loss !== undefined)) {
+    return { loss: ["highest loss", (row) => -(row.loss ?? Infinity)], ...known };
+  }
   if (!report.comparison) return known;
   return {
     change: ["largest change", (row) => -Math.abs(row.change ?? 0)],

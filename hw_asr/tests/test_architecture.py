@@ -44,7 +44,7 @@ ALLOWED = {
         "alignment checkpoints config datasets decoders experiment exported features models.forward runtime "
         "storage.runs"
     ),
-    "alignment": "datasets.recording decoders.alignment report.subtitles runtime",
+    "alignment": "datasets.recording decoders.alignment decoders.ctc_forward report.subtitles runtime",
     "exported": "config experiment features models recognition runtime spectrograms datasets.recording",
     "": "recognition",
     "commands": "*",

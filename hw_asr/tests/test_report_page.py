@@ -233,6 +233,18 @@ class BrowserTest(PageCase):
         self.assertEqual("0 of 20", self.count())
         self.assertEqual([], self.browser.complaints())
 
+    def test_an_audit_is_sorted_by_loss(self) -> None:
+        entries = results(self.folder, 10, num_recordings=10)
+        for index, entry in enumerate(entries):
+            entry["loss"] = None if index == 3 else float((index * 7) % 10)
+        self.write(entries)
+        self.open()
+        self.settle()
+        self.assertEqual([3, 7, 4, 1, 8, 5, 2, 9, 6, 0], self.shown())
+        header = self.browser.run("return document.querySelector('.utterance header').textContent")
+        self.assertIn("loss infinite", header)
+        self.assertEqual([], self.browser.complaints())
+
     def test_training_curves(self) -> None:
         record = self.folder / "metrics.jsonl"
         lines = [
