@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import math
@@ -27,7 +28,13 @@ OVERLAYS = {
     "demo_test": ["demo"],
     "eval_metrics_configs/test-clean": [PUBLISHED, FINETUNING, T4],
     "eval_metrics_configs/test-other": [PUBLISHED, FINETUNING, T4],
-    "librispeech_test": ["librispeech_100", "librispeech_960", "mini_librispeech"],
+    "librispeech_test": [
+        "librispeech_100",
+        "librispeech_960",
+        "librispeech_100_conformer",
+        "librispeech_960_conformer",
+        "mini_librispeech",
+    ],
 }
 
 
@@ -74,6 +81,8 @@ class EveryConfigTest(unittest.TestCase):
 
     def test_experiments_pass_the_check_where_there_is_no_data(self) -> None:
         for name in experiments():
+            if read(name)["arch"]["type"] == "Wav2Vec2" and importlib.util.find_spec("torchaudio") is None:
+                continue
             with self.subTest(name), empty_directory() as directory:
                 code, printed = check(name, "--set", "trainer.external_storage=null")
                 if code == 0:
@@ -175,6 +184,47 @@ class PublishedRecipesTest(unittest.TestCase):
         self.assertEqual(storage["type"], "GDriveStorage")
         self.assertEqual(storage["args"]["storage_folder_id"], "1XmURU5KBdxDcP_zFHbe06FSThHYqVy_S")
 
+    def test_conformer_with_intermediate_ctc_as_espnet_publishes_it(self) -> None:
+        """egs2/librispeech_100/asr1/conf/tuning/train_conformer_interctc.yaml; 300 BPE units there, characters here."""
+        config = read("librispeech_100_conformer")
+        sizes = {"dim": 256, "num_heads": 4, "ffn_dim": 1024, "num_layers": 18, "kernel_size": 31, "dropout": 0.1}
+        self.assertEqual(config["arch"], {"type": "Conformer", "args": {**sizes, "intermediate_layers": [6, 12]}})
+        self.assertEqual(config["loss"]["args"], {"intermediate_weight": 0.66})
+        self.assertEqual(config["optimizer"], {"type": "Adam", "args": {"lr": 0.002, "weight_decay": 1e-6}})
+        batch = config["data"]["train"]["batch_sampler"]["args"]["max_seconds"]
+        self.assertEqual(batch * 100 * 80, 2_000_000, "batch_bins: frames times features")
+        self.assertEqual(config["trainer"]["accumulate_grad_steps"], 16)
+        self.assertEqual(config["trainer"]["epochs"], 60 * 3, "an epoch there has every utterance at three speeds")
+        self.assertEqual(config["trainer"]["keep_last"], 10)
+        self.assertEqual(config["augmentations"]["wave"][0]["args"]["factors"], [0.9, 1.0, 1.1])
+        self.assert_masks_of_conformers(config)
+
+    def test_conformer_as_nemo_publishes_it(self) -> None:
+        """examples/asr/conf/conformer/conformer_ctc_bpe.yaml, medium; NoamAnnealing's peak as the rate."""
+        config = read("librispeech_960_conformer")
+        sizes = {"dim": 256, "num_heads": 4, "ffn_dim": 4 * 256, "num_layers": 18, "kernel_size": 31, "dropout": 0.1}
+        self.assertEqual(config["arch"], {"type": "Conformer", "args": sizes})
+        peak = 5.0 * 256**-0.5 * 10_000**-0.5
+        optimizer = {"lr": peak, "betas": [0.9, 0.98], "weight_decay": 1e-3}
+        self.assertEqual(config["optimizer"], {"type": "AdamW", "args": optimizer})
+        schedule = config["lr_scheduler"]["args"]
+        self.assertEqual(schedule["max_lr"], peak)
+        self.assertEqual(dataset_args(config, "train")[0]["max_audio_length"], 16.7)
+        seconds = config["data"]["train"]["batch_sampler"]["args"]["max_seconds"]
+        seconds *= config["trainer"]["accumulate_grad_steps"]
+        corpus, utterances = 961 * 3600, 281_241
+        self.assertAlmostEqual(seconds / (corpus / utterances), 2048, delta=50, msg="utterances of a step")
+        steps = config["trainer"]["epochs"] * corpus / seconds
+        self.assertAlmostEqual(schedule["pct_start"] * steps, 10_000, delta=500, msg="warm-up")
+        self.assert_masks_of_conformers(config)
+
+    def assert_masks_of_conformers(self, config: dict[str, Any]) -> None:
+        masks = config["augmentations"]["spectrogram"][0]["args"]
+        self.assertEqual((masks["num_freq_masks"], masks["freq_mask_param"]), (2, 27))
+        self.assertEqual((masks["num_time_masks"], masks["time_mask_ratio"]), (5, 0.05))
+        longest = max(args["max_audio_length"] for args in dataset_args(config, "train"))
+        self.assertGreaterEqual(masks["time_mask_param"], 0.05 * 100 * longest, "only the ratio limits a mask")
+
     def test_fine_tuning(self) -> None:
         config = read(FINETUNING)
         self.assertEqual(config["arch"], read(PUBLISHED)["arch"])
@@ -223,7 +273,7 @@ class PublishedRecipesTest(unittest.TestCase):
         with empty_directory() as directory, mock.patch("sys.argv", command), contextlib.redirect_stderr(printed):
             self.assertEqual(train.main(), 1)
             self.assertFalse((directory / "data").exists())
-        self.assertIn("trainer.external_storage null", printed.getvalue())
+        self.assertIn("set trainer.external_storage to null", printed.getvalue())
 
 
 if __name__ == "__main__":
