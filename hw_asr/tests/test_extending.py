@@ -6,15 +6,18 @@ import importlib.util
 import json
 import re
 import shutil
+import sys
 import unittest
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
+from unittest import mock
 
 import torch
 
 from hw_asr.config import overlay
 from hw_asr.experiment.components import PROVIDED
+from hw_asr.models.forward import run_all_layers, run_model
 from hw_asr.tests.training_case import TrainingCase, run_dir
 from hw_asr.writers.jsonl import read_metrics
 
@@ -42,10 +45,11 @@ class ExtendingTest(TrainingCase):
 
     def prepare(self, name: str) -> tuple[Path, dict[str, Any]]:
         """Return a directory with a page's file in it, and the config of tones with the page's JSON over it."""
-        code, fragment = self.pairs[name]
+        _, fragment = self.pairs[name]
         base = {**self.config(epochs=1, len_epoch=2, accumulate_grad_steps=1, log_step=1), "n_gpu": 0}
         place = self.place(overlay(base, fragment))
-        (place / name).write_text(code, encoding="utf-8")
+        for other, (text, _) in self.pairs.items():  # one builds on another
+            (place / other).write_text(text, encoding="utf-8")
         return place, json.loads((place / "config.json").read_text(encoding="utf-8"))
 
     def load(self, name: str) -> ModuleType:
@@ -53,7 +57,8 @@ class ExtendingTest(TrainingCase):
         spec = importlib.util.spec_from_file_location(Path(name).stem, place / name)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        with mock.patch.object(sys, "path", [str(place), *sys.path]), mock.patch.dict(sys.modules):
+            spec.loader.exec_module(module)
         return module
 
     def trained(self, name: str) -> tuple[Path, dict[str, float]]:
@@ -64,7 +69,7 @@ class ExtendingTest(TrainingCase):
         return place, {key: value for line in lines for key, value in line.items()}
 
     def test_each_is_short(self) -> None:
-        self.assertEqual(len(self.pairs), 5)
+        self.assertEqual(len(self.pairs), 7)
         for name, (code, _) in self.pairs.items():
             body = code.split("\n\n\n", 1)[1]
             self.assertLess(len([line for line in body.splitlines() if line.strip()]), MAX_LINES, name)
@@ -78,6 +83,31 @@ class ExtendingTest(TrainingCase):
         spectrogram[1, :, 12:] = 7.0
         alone = model(spectrogram[1:, :, :12], lengths[1:])
         torch.testing.assert_close(model(spectrogram, lengths)[1:, :12], alone)
+
+    def test_model_with_intermediate_layers(self) -> None:
+        place, _ = self.trained("my_intermediate_models.py")
+        raw = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        raw["text_encoder"]["args"]["alphabet"] = "dcab"
+        raw["trainer"]["wandb_run"] = "reordered"
+        (place / "config.json").write_text(json.dumps(raw), encoding="utf-8")
+        output = self.train(place, "-c", "config.json", "-r", str(run_dir(place) / "last.pth"))
+        self.assertIn("; 4 of 4 characters carried over", output)
+        model = self.load("my_intermediate_models.py").TwoHeads(n_feats=5, n_class=3)
+        spectrogram, lengths = torch.randn(2, 5, 30), torch.tensor([30, 12])
+        log_probs, _, (inner,) = run_all_layers(model, spectrogram, lengths, "fp32")
+        plain, _ = run_model(model, spectrogram, lengths, "fp32")
+        torch.testing.assert_close(log_probs, plain, rtol=0, atol=0)
+        self.assertEqual(inner.shape, plain.shape)
+        self.assertFalse(torch.allclose(inner, plain))
+
+    def test_front_end(self) -> None:
+        self.trained("my_front_ends.py")
+        front_end = self.load("my_front_ends.py").Frames(sample_rate=1000, milliseconds=4)
+        features, frames = front_end(torch.arange(22.0).view(2, 11), torch.tensor([11, 7]))
+        self.assertEqual(frames.tolist(), [2, 1])
+        expected = [[[0, 4], [1, 5], [2, 6], [3, 7]], [[11, 0], [12, 0], [13, 0], [14, 0]]]
+        self.assertEqual(features.tolist(), expected)
+        self.assertEqual([part.tolist() for part in front_end(torch.ones(1, 3), torch.tensor([3]))], [[[[0]] * 4], [0]])
 
     def test_dataset(self) -> None:
         place, _ = self.prepare("my_datasets.py")

@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from hw_asr.checkpoints.writing import save_checkpoint
+from hw_asr.config import parse
+from hw_asr.experiment.network import make_network
 from hw_asr.tests.training_case import TrainingCase, outcome, run_dir, wait_for_step
 from hw_asr.tests.training_server import ROOT
 from hw_asr.tests.waiting import wait_until
@@ -79,11 +82,11 @@ class ProcessesCase(TrainingCase):
 
 
 class TestEquality(ProcessesCase):
-    def assert_equal_runs(self, arch: dict[str, Any], **trainer: Any) -> None:
+    def assert_equal_runs(self, arch: dict[str, Any], *arguments: str, **trainer: Any) -> None:
         configs = [self.plain_config(arch, size, **trainer) for size in (6, 3)]
         one, two = map(self.place, configs)
-        self.train(one, "-c", "config.json")
-        outputs = self.train_two(two, "-c", "config.json")
+        self.train(one, "-c", "config.json", *arguments)
+        outputs = self.train_two(two, "-c", "config.json", *arguments)
         self.assertEqual(outputs[1], "")
         (state_one, metrics_one), (state_two, metrics_two) = outcome(one), outcome(two)
         for name, weight in state_one["state_dict"].items():
@@ -99,11 +102,16 @@ class TestEquality(ProcessesCase):
     def test_with_synchronised_batch_normalisation(self) -> None:
         self.assert_equal_runs(faulty())
 
-    def test_with_a_part_that_is_frozen_in_the_first_epoch(self) -> None:
+    def test_from_another_alphabet_with_a_part_that_is_frozen_in_the_first_epoch(self) -> None:
         arch = self.config()["arch"]
         arch["args"]["gru_config"]["dropout"] = 0.0  # drawn per process
+        start = self.place({}) / "start.pth"
+        raw = self.plain_config(arch, 1, seed=9)
+        raw["text_encoder"]["args"]["alphabet"] = "zcbd"
+        state_dict = make_network(parse(raw), torch.device("cpu")).model.state_dict()
+        save_checkpoint({"state_dict": state_dict, "alphabet": list("^zcbd")}, start)
         transfer = {"freeze": ["cnn_block", "linear"], "unfreeze_after_epochs": 1}
-        self.assert_equal_runs(arch, transfer=transfer)
+        self.assert_equal_runs(arch, "-r", str(start), transfer=transfer, ema_decay=0.9)
 
 
 class TestFaults(ProcessesCase):
