@@ -95,10 +95,12 @@ class FeatureExtractor(FrontEnd):
         self.normalize = normalize
         self.n_fft: int = stft.n_fft
         self.hop_length: int = stft.hop_length
-        self.margin = stft.n_fft // 2 if stft.center else 0
-        self.mirrors = stft.pad_mode == "reflect"
-        # Whether a frame depends on its own samples only. MFCC depends on the maximum over all frames.
-        self._in_batches = isinstance(spectrogram, (Spectrogram, MelSpectrogram))
+        self.margin: int = stft.n_fft // 2 if stft.center else 0
+        """Samples by which a recording is extended at both ends."""
+        self.mirrors: bool = stft.pad_mode == "reflect"
+        """Whether it is extended by its mirror image; otherwise by zeros."""
+        self.is_local = isinstance(spectrogram, (Spectrogram, MelSpectrogram))
+        """Whether a frame depends on its own samples only. MFCC depends on the maximum over all frames."""
         stft.center = False
         self.n_feats = self.spectrogram(torch.zeros(1, stft.n_fft)).shape[1]
         if normalize == "global":
@@ -116,7 +118,7 @@ class FeatureExtractor(FrontEnd):
         longest = max(int(frame_lengths.max()), 1) if len(frame_lengths) else 1
         on_device = send(torch.stack([lengths, frame_lengths]), samples.device)
         mask = length_mask(on_device[1], longest)[:, None, :]
-        if samples.is_cpu or not self._in_batches:
+        if samples.is_cpu or not self.is_local:
             features = self._row_by_row(samples.float(), lengths, frame_lengths, longest)
         else:
             spectrogram = self.spectrogram(self._padded(samples.float(), on_device[0]))
@@ -126,6 +128,14 @@ class FeatureExtractor(FrontEnd):
         elif self.statistics is not None:
             features = self.statistics(features).masked_fill_(~mask, 0.0)
         return features, frame_lengths
+
+    def frames(self, samples: Tensor) -> Tensor:
+        """Return the features (F, T') of all whole frames in samples (N,) that are not extended at their ends.
+
+        They are those of `forward` if the front end `is_local` and `normalize` is not "utterance".
+        """
+        features = self._logarithm(self.spectrogram(samples))
+        return features if self.statistics is None else self.statistics(features[None])[0]
 
     def _row_by_row(self, samples: Tensor, lengths: Tensor, frame_lengths: Tensor, longest: int) -> Tensor:
         """Return (B, F, longest). On a CPU this is faster: one row's intermediate results fit into the cache."""

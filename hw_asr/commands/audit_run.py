@@ -14,7 +14,8 @@ from hw_asr.commands.reading import read_batches, read_utterance
 from hw_asr.datasets.recording import Recording
 from hw_asr.datasets.samplers import SequentialBatchSampler
 from hw_asr.decoders.alignment import words
-from hw_asr.recognition.recogniser import Decode, Recogniser
+from hw_asr.recognition.piece_decoder import Decode
+from hw_asr.recognition.recogniser import Recogniser
 from hw_asr.recognition.results import Result, alternatives_of
 from hw_asr.types import Utterance
 

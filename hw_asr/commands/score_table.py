@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hw_asr.metrics import ErrorRate, text_errors
-from hw_asr.recognition.recogniser import BEST_FIRST
+from hw_asr.recognition.piece_decoder import BEST_FIRST
 from hw_asr.recognition.timing import Seconds
 from hw_asr.report.results import LABELS, PREFIX, Result, best_text
 from hw_asr.runtime.console import aligned

@@ -45,7 +45,8 @@ class BatchSearch:
     def __init__(
         self, alphabet: Sequence[str], options: Options, fusion: Callable[[], Fusion], num_threads: int | None
     ) -> None:
-        self._alphabet, self._options, self._fusion = tuple(alphabet), options, fusion
+        self.alphabet = tuple(alphabet)
+        self._options, self._fusion = options, fusion
         self._num_threads = num_threads or available_cores()
         self._pool: ThreadPoolExecutor | None = None
         self._free: list[Workspace] = []
@@ -54,7 +55,7 @@ class BatchSearch:
 
     def __call__(self, log_probs: TensorOrArray, lengths: TensorOrArray) -> list[list[Hypothesis]]:
         """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first."""
-        batch = batch_frames(log_probs, lengths, len(self._alphabet))
+        batch = batch_frames(log_probs, lengths, len(self.alphabet))
         if self._num_threads == 1 or len(batch.lengths) < 2:
             return self._decode(batch, np.arange(len(batch.lengths)))
         if self._pool is None:
@@ -69,22 +70,38 @@ class BatchSearch:
                 result[index] = texts
         return result
 
-    def _decode(self, batch: BatchFrames, group: NDArray[np.int64]) -> list[list[Hypothesis]]:
-        """Decode the utterances `group` of a batch."""
-        lengths = batch.lengths[group]
-        texts, fusion = make_texts(lengths, self._options.n_best + NUM_EXTRA), self._fusion()
-        work = self._free.pop() if self._free else make_workspace(self._options, len(self._alphabet))
-        work.progress[UTTERANCE], work.progress[FRAME] = 0, NOT_STARTED
+    def workspace(self) -> Workspace:
+        """Return new memory for a search."""
+        return make_workspace(self._options, len(self.alphabet))
+
+    def run(self, batch: BatchFrames, group: NDArray[np.int64], work: Workspace, texts: Texts) -> Workspace:
+        """Continue a search over the utterances `group` of a batch to its end; return its memory, which may be new."""
+        fusion = self._fusion()
         while not search(batch, group, self._options, work, fusion, texts):
             if not fusion.ngrams.num_misses[0]:
                 work = _with_larger_tree(work)
             fusion = self._fusion()
-        self._free.append(work)
-        text_log_probs(batch, group, np.empty((2, 2 * int(lengths.max(initial=0)) + 6)), texts)
+        return work
+
+    def texts(self, lengths: NDArray[np.int64]) -> Texts:
+        """Return room for the texts of utterances with so many frames."""
+        return make_texts(lengths, self._options.n_best + NUM_EXTRA)
+
+    def scored(self, batch: BatchFrames, group: NDArray[np.int64], texts: Texts) -> list[list[Hypothesis]]:
+        """Compute the exact scores of the texts that a search has found; return the n-best of each utterance."""
+        text_log_probs(batch, group, np.empty((2, 2 * int(batch.lengths[group].max(initial=0)) + 6)), texts)
         _score_carefully(batch, group, texts)
         if self._options.fused:
-            self._fuse(texts, fusion)
+            self._fuse(texts, self._fusion())
         return self._hypotheses(texts)
+
+    def _decode(self, batch: BatchFrames, group: NDArray[np.int64]) -> list[list[Hypothesis]]:
+        """Decode the utterances `group` of a batch."""
+        texts = self.texts(batch.lengths[group])
+        work = self._free.pop() if self._free else self.workspace()
+        work.progress[UTTERANCE], work.progress[FRAME] = 0, NOT_STARTED
+        self._free.append(self.run(batch, group, work, texts))
+        return self.scored(batch, group, texts)
 
     def _fuse(self, texts: Texts, fusion: Fusion) -> None:
         nodes = np.zeros((2, COLUMNS), np.int32)
@@ -111,7 +128,7 @@ class BatchSearch:
         labels = texts.labels[: texts.used[0]]
         begins, ends = spans[:, 0].tolist(), spans[:, 1].tolist()
         if self._code_points is None:
-            symbols = [self._alphabet[label] for label in labels.tolist()]
+            symbols = [self.alphabet[label] for label in labels.tolist()]
             return ["".join(symbols[begin:end]) for begin, end in zip(begins, ends, strict=True)]
         string = self._code_points[labels].tobytes().decode("utf-32-le", "surrogatepass")
         return [string[begin:end] for begin, end in zip(begins, ends, strict=True)]

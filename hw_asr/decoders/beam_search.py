@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import check_range
@@ -14,6 +14,7 @@ from hw_asr.decoders.hotwords import read_hotwords
 from hw_asr.types import Hypothesis, TensorOrArray, TextEncoder
 
 if TYPE_CHECKING:
+    from hw_asr.decoders.batch_search import BatchSearch
     from hw_asr.decoders.fusion import Fusion
 
 
@@ -46,6 +47,7 @@ class PrefixSearch(ABC):
     takes_arrays = True
     text_encoder: TextEncoder
     _settings: SearchSettings
+    # Not BatchSearch: class annotations are evaluated when a config is checked, which must not compile kernels.
     _search: Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]] | None = None
     _is_thread_safe = True
 
@@ -60,22 +62,24 @@ class PrefixSearch(ABC):
         self.prepare()
         return self._is_thread_safe
 
+    @property
+    def search(self) -> BatchSearch:
+        """The compiled search; see `prepare`."""
+        self.prepare()
+        return cast("BatchSearch", self._search)
+
     def __call__(self, log_probs: TensorOrArray, lengths: TensorOrArray) -> list[list[Hypothesis]]:
         """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first.
 
         Raises DecodingError naming the utterance when a frame is not a probability distribution.
         """
-        self.prepare()
-        assert self._search is not None
-        return self._search(log_probs, lengths)
+        return self.search(log_probs, lengths)
 
     @abstractmethod
-    def _make_search(self) -> Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]]:
+    def _make_search(self) -> BatchSearch:
         """Return the compiled search; called once."""
 
-    def _compiled(
-        self, fusion: Callable[[], Fusion], fused: bool, num_threads: int | None
-    ) -> Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]]:
+    def _compiled(self, fusion: Callable[[], Fusion], fused: bool, num_threads: int | None) -> BatchSearch:
         from hw_asr.decoders.batch_search import BatchSearch  # the first import compiles
         from hw_asr.decoders.prefix_search import Options
 
@@ -118,7 +122,7 @@ class BeamSearchDecoder(PrefixSearch):
         )
         self._boosts = read_hotwords(self.hotwords, self.hotword_weight, self.text_encoder)
 
-    def _make_search(self) -> Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]]:
+    def _make_search(self) -> BatchSearch:
         from hw_asr.decoders.fusion_tables import without_language_model
 
         fusion = without_language_model(self.text_encoder.alphabet, self._boosts)

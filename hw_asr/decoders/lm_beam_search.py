@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import check_range
@@ -12,7 +12,10 @@ from hw_asr.decoders.beam_search import PrefixSearch, SearchSettings
 from hw_asr.decoders.hotwords import read_hotwords
 from hw_asr.lm.arpa import LanguageModelError
 from hw_asr.lm.language_model import LanguageModel, LanguageModelSource
-from hw_asr.types import Hypothesis, TensorOrArray, TextEncoder
+from hw_asr.types import TextEncoder
+
+if TYPE_CHECKING:
+    from hw_asr.decoders.batch_search import BatchSearch
 
 
 @DECODERS.register("lm_beam_search")
@@ -56,7 +59,7 @@ class LanguageModelBeamSearchDecoder(PrefixSearch):
             raise ValueError(f"language_model: expected the path of an ARPA file, got {self.language_model!r}")
         self._boosts = read_hotwords(self.hotwords, self.hotword_weight, self.text_encoder)
 
-    def _make_search(self) -> Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]]:
+    def _make_search(self) -> BatchSearch:
         from hw_asr.decoders.fusion_tables import Weights, with_language_model
 
         if isinstance(self.language_model, (str, Path)):

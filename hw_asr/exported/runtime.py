@@ -23,7 +23,7 @@ from hw_asr.exported.metadata import (
     Metadata,
 )
 from hw_asr.recognition.long_audio import BlockFrontEnd
-from hw_asr.recognition.waveform_model import BlockModel, LogProbs
+from hw_asr.recognition.waveform_model import BlockModel, LiveModel, LogProbs
 from hw_asr.runtime.cores import available_cores
 from hw_asr.runtime.memory import MemoryExhaustedError
 from hw_asr.runtime.optional import optional_import
@@ -63,6 +63,10 @@ class OnnxWaveformModel:
         metadata = self._metadata = exported.metadata
         self.sample_rate, self.seconds_per_frame = metadata.sample_rate, metadata.seconds_per_frame
         self.text_encoder = text_encoder
+        self.is_causal = _is_causal(metadata)
+        self.live_obstacle: str | None = (
+            "an exported model reads whole recordings; use the checkpoint from which it was exported"
+        )
         front_end = BlockFrontEnd(self._features, metadata.n_fft, metadata.hop_length, metadata.normalizes)
         self._blocks = BlockModel(front_end, self._log_probs, metadata.stride, metadata.sample_rate)
 
@@ -81,6 +85,10 @@ class OnnxWaveformModel:
     ) -> Iterator[LogProbs]:
         """Yield the log-probabilities of a long recording in blocks."""
         return self._blocks.blocks(recording, chunk_seconds, speech)
+
+    def live(self) -> LiveModel:
+        """Not supported; see `live_obstacle`."""
+        raise ExportedModelError(f"{self._path}: {self.live_obstacle}")
 
     def _features(self, samples: Samples) -> NDArray[np.float32]:
         """Return the features (F, T) of samples (N,), at least one frame."""
@@ -115,6 +123,13 @@ class OnnxWaveformModel:
         )
         if not fits or values.dtype != np.float32:
             raise ExportedModelError(f"{self._path}: its graph returns {values.dtype} of shape {values.shape}")
+
+
+def _is_causal(metadata: Metadata) -> bool:
+    """Return whether the checkpoint's network needs no later audio but a fixed look-ahead."""
+    arch = metadata.config.get("arch", {})
+    recurrent = arch.get("args", {}).get("gru_config", {})
+    return arch.get("type") == "DeepSpeech2" and not recurrent.get("bidirectional") and not metadata.normalizes
 
 
 def _session(exported: Exported, num_threads: int | None) -> tuple[Any, Any]:

@@ -36,7 +36,7 @@ def read(
         from hw_asr.datasets.audio import read_recording
 
         return read_recording(Path(audio), sample_rate, None, max_audio_hours, compact_seconds)
-    samples = _checked(audio, own_rate)
+    samples = checked_samples(audio, own_rate)
     if own_rate != sample_rate:
         import soxr
 
@@ -44,7 +44,8 @@ def read(
     return Recording(samples)
 
 
-def _checked(samples: NDArray[Any], sample_rate: int | None) -> Samples:
+def checked_samples(samples: NDArray[Any], sample_rate: int | None) -> Samples:
+    """Return mono samples (N,), N > 0, as floats in [-1, 1]; raises SamplesError for others."""
     if sample_rate is None or sample_rate <= 0:
         raise SamplesError(f"sample_rate: samples need their rate in Hz, such as sample_rate=16000; got {sample_rate}")
     if samples.ndim != 1 or len(samples) == 0:

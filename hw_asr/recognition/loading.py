@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
+from typing import Any
 
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.config.arguments import nearest
 from hw_asr.experiment import components
 from hw_asr.experiment.checkpoint_config import EXPORTED, Named, Trust, for_evaluation
-from hw_asr.recognition.recogniser import BEST_FIRST, Decode, Recogniser, Settings
-from hw_asr.recognition.waveform_model import LogProbs, WaveformModel
-from hw_asr.types import CTCDecoder, Hypothesis, TensorOrArray, TextEncoder
+from hw_asr.recognition.array_decoder import ArrayDecoder
+from hw_asr.recognition.piece_decoder import BEST_FIRST, Decode
+from hw_asr.recognition.recogniser import Recogniser, Settings
+from hw_asr.recognition.waveform_model import WaveformModel
+from hw_asr.types import TextEncoder
 
 HOTWORD_DECODERS = ("beam_search", "lm_beam_search")
 
@@ -130,7 +128,7 @@ def make_decoders(specs: Mapping[str, Spec], text_encoder: TextEncoder) -> dict[
         decoders = components.build_decoders(dict(specs), text_encoder)
     except ValueError as error:
         raise ConfigError([f"decoders: {error}"], "decoders") from error
-    return {name: _on_arrays(decoder) for name, decoder in decoders.items()}
+    return {name: ArrayDecoder(decoder) for name, decoder in decoders.items()}
 
 
 def _chosen(specs: dict[str, Spec], name: str | None, language_model: str | Path | None) -> dict[str, Spec]:
@@ -152,27 +150,3 @@ def _chosen(specs: dict[str, Spec], name: str | None, language_model: str | Path
 
 def _with_args(spec: Spec, **args: object) -> Spec:
     return {**spec, "args": {**spec.get("args", {}), **args}}
-
-
-def _on_arrays(decoder: CTCDecoder) -> Decode:
-    """Let a decoder of padded batches take a list of arrays, from several threads."""
-    lock = nullcontext() if getattr(decoder, "is_thread_safe", True) else threading.Lock()
-    decode_arrays = _taking_arrays(decoder)
-
-    def decode(recordings: Sequence[LogProbs]) -> list[list[Hypothesis]]:
-        lengths = np.array([len(log_probs) for log_probs in recordings])
-        padded = np.zeros((len(recordings), lengths.max(), recordings[0].shape[1]), np.float32)
-        for row, log_probs in zip(padded, recordings, strict=True):
-            row[: len(log_probs)] = log_probs
-        with lock:
-            return decode_arrays(padded, lengths)
-
-    return decode
-
-
-def _taking_arrays(decoder: CTCDecoder) -> Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]]:
-    if getattr(decoder, "takes_arrays", False):
-        return cast(Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]], decoder)
-    import torch
-
-    return lambda log_probs, lengths: decoder(torch.as_tensor(log_probs), torch.as_tensor(lengths))

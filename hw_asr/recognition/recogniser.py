@@ -9,25 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw_asr.datasets.recording import MAX_AUDIO_HOURS, Integers, Recording, Samples, as_floats
-from hw_asr.decoders.alignment import words
 from hw_asr.errors import UserError
 from hw_asr.recognition.audio_input import Audio, read
-from hw_asr.recognition.results import Alternative, Result, Segment, alternatives_of
-from hw_asr.recognition.segments import cut_at_pauses, join_alternatives
+from hw_asr.recognition.causal_speech import CausalSpeechDetector
+from hw_asr.recognition.piece_decoder import Decode, DecodedPiece, PieceDecoder
+from hw_asr.recognition.results import Result
+from hw_asr.recognition.segments import Piece, cut_at_pauses, cut_causally
 from hw_asr.recognition.speech_activity import frames_with_speech, silenced, speech_steps
 from hw_asr.recognition.timing import Seconds, Timed
 from hw_asr.recognition.waveform_model import LogProbs, WaveformModel
-from hw_asr.types import Hypothesis, TextEncoder, Word
+from hw_asr.types import TextEncoder
 
 if TYPE_CHECKING:
     from hw_asr.alignment.result import Alignment
+    from hw_asr.streaming.stream import Stream
 
-Decode = Callable[[Sequence[LogProbs]], list[list[Hypothesis]]]
-"""Maps the log-probabilities (T, V) of several recordings to the hypotheses of each, best first."""
-BEST_FIRST = ("lm_beam_search", "beam_search", "argmax")
-"""From the most to the least trusted: the first one there is gives the text and the words."""
 PIECES_AT_ONCE = 8
 """Segments that are decoded together, on the decoder's threads."""
 
@@ -54,11 +53,10 @@ class Recogniser:
     def __init__(self, model: WaveformModel, decoders: Mapping[str, Decode], settings: Settings = Settings()) -> None:  # noqa: B008
         self.sample_rate = model.sample_rate
         """Hz; recordings of other rates are resampled."""
-        self.best_decoder = next((name for name in BEST_FIRST if name in decoders), next(iter(decoders)))
+        self._model, self._settings, self._pieces = model, settings, PieceDecoder(model, decoders)
+        self.best_decoder = self._pieces.best
         """The decoder that `text`, `alternatives`, `words` and `segments` of a result come from."""
-        self._model, self._decoders, self._settings = model, dict(decoders), settings
-        alphabet = list(model.text_encoder.alphabet)
-        self._space = alphabet.index(" ") if " " in alphabet else None
+        self._is_causal = model.is_causal
 
     # mypy takes a string, a path or an array for an iterable of recordings as well; the first signature wins.
     @overload
@@ -96,12 +94,11 @@ class Recogniser:
         spent = Seconds() if spent is None else spent
         if not self.is_long(recording):
             return self.recognise_batch([recording], spent)[0]
-        frame, decoded = self._model.seconds_per_frame, list[_Decoded]()
+        frame, decoded = self._model.seconds_per_frame, list[DecodedPiece]()
         log_probs = Timed(self._long(recording.samples))
-        pieces = cut_at_pauses(log_probs, frame, self._space)
+        pieces = self._cut(log_probs) if self._is_causal else cut_at_pauses(log_probs, frame, self._pieces.space)
         while group := list(islice(pieces, PIECES_AT_ONCE)):
-            starts = [piece.start * frame for piece in group]
-            decoded += self._decode([piece.log_probs for piece in group], starts, spent)
+            decoded += self._pieces.decode(group, spent)
             if progress is not None:
                 progress((group[-1].start + len(group[-1].log_probs)) * frame)
         spent.model += log_probs.seconds
@@ -114,8 +111,24 @@ class Recogniser:
         start = time.perf_counter()
         log_probs = self._batch(recordings)
         spent.model += time.perf_counter() - start
-        decoded = self._decode(log_probs, [0.0] * len(log_probs), spent)
-        return [self._joined([part], recording, spent) for part, recording in zip(decoded, recordings, strict=True)]
+        pieces = [list(self._cut([row])) if self._is_causal else [Piece(0, row)] for row in log_probs]
+        decoded = iter(self._pieces.decode([piece for parts in pieces for piece in parts], spent))
+        return [
+            self._joined(list(islice(decoded, len(parts))), recording, spent)
+            for parts, recording in zip(pieces, recordings, strict=True)
+        ]
+
+    def stream(self, sample_rate: int | None = None) -> Stream:
+        """Return a recognition of audio that arrives in pieces, for a model that needs no later audio.
+
+        Its final result is that of `transcribe` for the whole recording. `sample_rate` is that of the samples, Hz; the
+        default is the model's.
+
+        Raises hw_asr.Error for a model or decoder that cannot do this; the message says which can.
+        """
+        from hw_asr.streaming.stream import open_stream
+
+        return open_stream(self._model, self._pieces, self._settings.skip_silence, sample_rate)
 
     def align(self, audio: Audio, text: str, sample_rate: int | None = None, *, forced: bool = False) -> Alignment:
         """Return where the words of `text` are in a recording of any length.
@@ -188,7 +201,7 @@ class Recogniser:
         log_probs = self._model.batch([as_floats(recording.samples) for recording in recordings])
         if not self._settings.skip_silence:
             return log_probs
-        speech = [speech_steps(recording.samples, self.sample_rate) for recording in recordings]
+        speech = [self._speech(recording.samples) for recording in recordings]
         frame = self._model.seconds_per_frame
         return [
             silenced(row, frames_with_speech(steps, 0, len(row), frame))
@@ -201,69 +214,23 @@ class Recogniser:
         if not self._settings.skip_silence:
             yield from self._model.long(samples, chunk_seconds, None)
             return
-        speech, first = speech_steps(samples, self.sample_rate), 0
+        speech, first = self._speech(samples), 0
         for log_probs in self._model.long(samples, chunk_seconds, speech):
             yield silenced(log_probs, frames_with_speech(speech, first, len(log_probs), self._model.seconds_per_frame))
             first += len(log_probs)
 
-    def _decode(self, log_probs: Sequence[LogProbs], starts: Sequence[float], spent: Seconds) -> list[_Decoded]:
-        """Decode frames that begin at these seconds of their recordings."""
-        found: dict[str, list[list[Hypothesis]]] = {}
-        for name, decode in self._decoders.items():
-            start = time.perf_counter()
-            found[name] = decode(log_probs)
-            spent.decoding[name] = spent.decoding.get(name, 0.0) + time.perf_counter() - start
-        result = []
-        for index, (frames, offset) in enumerate(zip(log_probs, starts, strict=True)):
-            by_decoder = {name: alternatives_of(hypotheses[index]) for name, hypotheses in found.items()}
-            best = by_decoder[self.best_decoder]
-            text = best[0].text if best else ""
-            encoder, frame = self._model.text_encoder, self._model.seconds_per_frame
-            spans = words(frames.astype(np.float64), len(frames), text, encoder, frame)
-            result.append(_Decoded(by_decoder, [_moved(word, offset) for word in spans]))
-        return result
+    def _speech(self, samples: Samples | Integers) -> NDArray[np.bool_]:
+        """Return for each 20 ms whether there may be speech; for a live model, as it is found live."""
+        if not self._is_causal:
+            return speech_steps(samples, self.sample_rate)
+        detector = CausalSpeechDetector(self.sample_rate)
+        return np.concatenate([detector.accept(samples), detector.finish()])
 
-    def _joined(self, parts: Sequence[_Decoded], recording: Recording, spent: Seconds) -> Result:
+    def _cut(self, log_probs: Iterable[LogProbs]) -> Iterator[Piece]:
+        return cut_causally(log_probs, self._model.seconds_per_frame, self._pieces.space, self._pieces.limits)
+
+    def _joined(self, parts: Sequence[DecodedPiece], recording: Recording, spent: Seconds) -> Result:
         """Return the result of a recording from its decoded parts, in their order."""
         duration = len(recording.samples) / self.sample_rate
         spent.audio += duration
-        has_spaces = self._space is not None
-        by_decoder = {
-            name: parts[0].by_decoder[name]
-            if len(parts) == 1
-            else join_alternatives([part.by_decoder[name] for part in parts], has_spaces)
-            for name in self._decoders
-        }
-        alternatives = by_decoder[self.best_decoder]
-        segments = [
-            Segment(placed[0].start, placed[-1].end, best[0].text.strip(), best[0].log_prob, placed)
-            for part in parts
-            if (best := part.by_decoder[self.best_decoder])
-            and (placed := tuple(_within(word, duration) for word in part.words))
-        ]
-        return Result(
-            alternatives[0].text if alternatives else "",
-            duration,
-            alternatives,
-            tuple(word for segment in segments for word in segment.words),
-            tuple(segments),
-            by_decoder,
-            recording.warning,
-        )
-
-
-class _Decoded(NamedTuple):
-    """What the decoders make of consecutive frames."""
-
-    by_decoder: dict[str, tuple[Alternative, ...]]
-    words: list[Word]
-    """Of the best decoder, on the recording's clock."""
-
-
-def _moved(word: Word, seconds: float) -> Word:
-    return Word(word.word, word.start + seconds, word.end + seconds, word.confidence)
-
-
-def _within(word: Word, duration: float) -> Word:
-    """Return a word that ends with the recording: its last frame may reach beyond it."""
-    return Word(word.word, min(word.start, duration), min(word.end, duration), word.confidence)
+        return self._pieces.joined(parts, duration, recording.warning)

@@ -68,6 +68,70 @@ def _best_cut(log_probs: LogProbs, seconds_per_frame: float, space: int | None) 
     return int(begins[best] + ends[best]) // 2
 
 
+class Limits(NamedTuple):
+    """How long the segments of a `PauseCutter` are, in seconds."""
+
+    pause: float = 1.0
+    """A pause of this length ends every segment that has more than blanks."""
+    shortest: float = SHORTEST_SECONDS
+    """From here on shorter pauses suffice, the shorter the longer the segment is."""
+    longest: float = LONGEST_SECONDS
+    """The segment ends even without a pause."""
+
+
+class PauseCutter:
+    """Cuts log-probabilities into segments while they arrive: a cut depends on the frames before it only.
+
+    `space` is the class of the space, None where the alphabet has none.
+    """
+
+    def __init__(self, seconds_per_frame: float, space: int | None, limits: Limits = Limits()) -> None:  # noqa: B008
+        self._frame, self._space, self._limits = seconds_per_frame, space, limits
+        self._length = self._pause = self._last = 0
+
+    def cuts(self, log_probs: LogProbs) -> list[int]:
+        """Return where segments end in the next frames (t, V): before these frames, from 1 to t."""
+        result = []
+        quiet = (log_probs[:, BLANK] >= QUIET).tolist()
+        for index, (is_quiet, best) in enumerate(zip(quiet, log_probs.argmax(axis=1).tolist(), strict=True), start=1):
+            self._length += 1
+            self._pause = self._pause + 1 if is_quiet else 0
+            self._last = best or self._last
+            if self._ends_here():
+                result.append(index)
+                self._length = self._pause = self._last = 0
+        return result
+
+    def _ends_here(self) -> bool:
+        limits, length, pause = self._limits, self._length * self._frame, self._pause * self._frame
+        if self._pause < self._length and pause >= limits.pause:
+            return True
+        if length < limits.shortest:
+            return False
+        if self._space is not None and self._last == self._space:
+            pause += SPACE_BONUS_SECONDS
+        return pause * (limits.longest - limits.shortest) >= limits.pause * (limits.longest - length)
+
+
+def cut_causally(
+    blocks: Iterable[LogProbs],
+    seconds_per_frame: float,
+    space: int | None,
+    limits: Limits = Limits(),  # noqa: B008
+) -> Iterator[Piece]:
+    """Cut log-probabilities that arrive in blocks (t, V) with a `PauseCutter`; there is at least one piece."""
+    cutter, held, start = PauseCutter(seconds_per_frame, space, limits), list[LogProbs](), 0
+    for block in blocks:
+        begin = 0
+        for cut in cutter.cuts(block):
+            piece = np.concatenate([*held, block[begin:cut]])
+            yield Piece(start, piece)
+            held, start, begin = [], start + len(piece), cut
+        held.append(block[begin:])
+    if held and (start == 0 or any(map(len, held))):
+        yield Piece(start, np.concatenate(held))
+
+
 def join_texts(texts: Iterable[str], has_spaces: bool) -> str:
     """Join the texts of consecutive segments: with one space where the alphabet has spaces."""
     if not has_spaces:

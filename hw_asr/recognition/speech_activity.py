@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +26,7 @@ MASKED_DB = -40.0
 """What is so far below the level of all frequencies counts as leakage of the window, not as signal of its band."""
 MIN_STEPS = 5
 """Shorter sounds are clicks."""
-BEFORE_SECONDS, AFTER_SECONDS = 0.3, 0.6
+BEFORE_STEPS, AFTER_STEPS = round(0.3 / STEP_SECONDS), round(0.6 / STEP_SECONDS)
 """Kept around active steps: weak first and last sounds; networks emit characters late rather than early."""
 CERTAIN = -40.0
 """Log-probability of every character in a frame without speech."""
@@ -38,24 +40,68 @@ def speech_steps(samples: Samples | Integers, sample_rate: int) -> NDArray[np.bo
     Sounds that come and go count as speech; the network decides what they are. At sample rates too low for the bands
     everything counts as speech.
     """
-    powers = _smoothed(_powers(samples, sample_rate))
-    total, bands = powers[:, :1], powers[:, 1:]
-    if bands.shape[1] == 0:
-        return np.ones(len(powers), bool)
-    levels = 10 * np.log10(bands + total * 10 ** (MASKED_DB / 10) + 1e-12)
-    active = (levels > _background(levels) + RISE_DB).any(axis=1)
-    active &= 10 * np.log10(total[:, 0] + 1e-12) > QUIETEST_DB
-    return _widened(_without_short_runs(active), BEFORE_SECONDS, AFTER_SECONDS)
+    meter = PowerMeter(sample_rate)
+    sound = meter.measure(smoothed(_powers(samples, meter)))
+    if not meter.has_bands:
+        return np.ones(len(sound.levels), bool)
+    return speech_around(rises_above(sound.levels, _background(sound.levels)) & sound.audible)
+
+
+class PowerMeter:
+    """Measures the power of windows, of which one begins at every step."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self.step, self.size = max(1, round(STEP_SECONDS * sample_rate)), max(2, round(WINDOW_SECONDS * sample_rate))
+        """Samples."""
+        window = np.hanning(self.size + 1)[:-1].astype(np.float32)
+        self._window = window / np.sqrt(np.square(window).mean())
+        frequencies = np.fft.rfftfreq(self.size, 1 / sample_rate)
+        bands = [(frequencies >= low) & (frequencies < high) for low, high in BANDS]
+        self._bands = [band for band in bands if band.any()]
+
+    @property
+    def has_bands(self) -> bool:
+        """Whether the sample rate is high enough for the bands of speech."""
+        return bool(self._bands)
+
+    def powers(self, samples: Samples) -> NDArray[np.float64]:
+        """Return the mean square (n, 1 + bands) of whole windows: of all but the lowest frequencies, of each band."""
+        if len(samples) < self.size:
+            return np.empty((0, 1 + len(self._bands)))
+        windows = np.lib.stride_tricks.sliding_window_view(samples, self.size)[:: self.step]
+        power = np.square(np.abs(np.fft.rfft(windows * self._window))) * (2 / self.size**2)
+        return np.stack([power[:, 2:].sum(axis=1), *(power[:, band].sum(axis=1) for band in self._bands)], axis=1)
+
+    def measure(self, powers: NDArray[np.float64]) -> Sound:
+        """Return the levels of powers (n, 1 + bands)."""
+        total, bands = powers[:, :1], powers[:, 1:]
+        levels = 10 * np.log10(bands + total * 10 ** (MASKED_DB / 10) + 1e-12)
+        return Sound(levels, 10 * np.log10(total[:, 0] + 1e-12) > QUIETEST_DB)
+
+
+class Sound(NamedTuple):
+    """What is measured of n steps."""
+
+    levels: NDArray[np.float64]
+    """(n, bands), dB."""
+    audible: NDArray[np.bool_]
+    """(n,) whether the level of all bands together is that of speech."""
+
+
+def rises_above(levels: NDArray[np.float64], background: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return for each of n steps whether one of its levels (n, bands) exceeds a background (n or 1, bands), dB."""
+    result: NDArray[np.bool_] = np.any(levels > background + RISE_DB, axis=1)
+    return result
 
 
 def frames_with_speech(
-    speech: NDArray[np.bool_], first: int, num_frames: int, seconds_per_frame: float
+    speech: NDArray[np.bool_], first: int, num_frames: int, seconds_per_frame: float, first_step: int = 0
 ) -> NDArray[np.bool_]:
     """Return for each of `num_frames` frames from the `first` on whether a step of `speech` in its time is True.
 
-    A frame lasts until the next one; those after the last step are like it.
+    A frame lasts until the next one; those after the last step are like it. `speech` begins with step `first_step`.
     """
-    edges = np.arange(first, first + num_frames + 1) * (seconds_per_frame / STEP_SECONDS)
+    edges = np.arange(first, first + num_frames + 1) * (seconds_per_frame / STEP_SECONDS) - first_step
     low, high = (min(int(edge), len(speech) - 1) for edge in (edges[0], np.ceil(edges[-1])))
     before = np.concatenate([[0], np.cumsum(speech[low : high + 1])])
     begins = np.minimum(np.floor(edges[:-1] + 1e-6).astype(int), len(speech) - 1) - low
@@ -74,27 +120,16 @@ def silenced(log_probs: LogProbs, has_speech: NDArray[np.bool_]) -> LogProbs:
     return result
 
 
-def _powers(samples: Samples | Integers, sample_rate: int) -> NDArray[np.float64]:
-    """Return the mean square (n, 1 + bands) of windows: of all frequencies but the lowest, and of each band."""
-    step, size = max(1, round(STEP_SECONDS * sample_rate)), max(2, round(WINDOW_SECONDS * sample_rate))
-    window = np.hanning(size + 1)[:-1].astype(np.float32)
-    window /= np.sqrt(np.square(window).mean())
-    frequencies = np.fft.rfftfreq(size, 1 / sample_rate)
-    bands = [band for low, high in BANDS if (band := (frequencies >= low) & (frequencies < high)).any()]
-    num_steps = max(1, -(-len(samples) // step))
-    powers = np.empty((num_steps, 1 + len(bands)))
-    block, filled = BLOCK_STEPS * step, 0
-    for start in range(0, len(samples), block):
-        part = as_floats(samples[start : start + block + size - step])
-        if len(part) < size:
-            part = np.pad(part, (0, size - len(part))) if filled == 0 else part[:0]
-        windows = np.lib.stride_tricks.sliding_window_view(part, size)[::step] if len(part) else part.reshape(0, size)
-        power = np.square(np.abs(np.fft.rfft(windows * window))) * (2 / size**2)
-        rows = np.stack([power[:, 2:].sum(axis=1), *(power[:, band].sum(axis=1) for band in bands)], axis=1)
-        powers[filled : filled + len(rows)] = rows
-        filled += len(rows)
-    powers[filled:] = powers[filled - 1]  # what is too short for a window counts like the last one
-    return powers
+def _powers(samples: Samples | Integers, meter: PowerMeter) -> NDArray[np.float64]:
+    """Return the powers of all steps of a recording (N,), which are computed in blocks."""
+    step, size = meter.step, meter.size
+    num_steps, block = max(1, -(-len(samples) // step)), BLOCK_STEPS * step
+    if len(samples) < size:
+        return np.repeat(meter.powers(np.pad(as_floats(samples), (0, size - len(samples)))), num_steps, axis=0)
+    starts = range(0, len(samples), block)
+    rows = np.concatenate([meter.powers(as_floats(samples[start : start + block + size - step])) for start in starts])
+    # What is too short for a window counts like the last one.
+    return np.concatenate([rows, np.repeat(rows[-1:], num_steps - len(rows), axis=0)])
 
 
 def _background(levels: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,26 +144,18 @@ def _background(levels: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _smoothed(powers: NDArray[np.float64]) -> NDArray[np.float64]:
+def smoothed(powers: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average over three steps."""
     padded = np.pad(powers, ((1, 1), (0, 0)), mode="edge")
     averages: NDArray[np.float64] = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
     return averages
 
 
-def _without_short_runs(active: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
-    result: NDArray[np.bool_] = active.copy()
-    for begin, end in zip(edges[::2], edges[1::2], strict=True):
-        if end - begin < MIN_STEPS:
-            result[begin:end] = False
-    return result
-
-
-def _widened(active: NDArray[np.bool_], before: float, after: float) -> NDArray[np.bool_]:
-    """Return where an active step is at most `after` seconds ago or `before` seconds ahead."""
+def speech_around(active: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return for each step whether there may be speech, given which steps are loud: around every run of loud steps."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
     result = np.zeros(len(active), bool)
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
-        result[max(0, begin - round(before / STEP_SECONDS)) : end + round(after / STEP_SECONDS)] = True
+        if end - begin >= MIN_STEPS:
+            result[max(0, begin - BEFORE_STEPS) : end + AFTER_STEPS] = True
     return result

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_asr.datasets.recording import Integers, Samples
+from hw_asr.datasets.recording import Integers, Samples, as_floats
 from hw_asr.recognition.long_audio import BLOCK_SECONDS, OVERLAP_SECONDS, BlockFrontEnd, feature_blocks, stitched
 from hw_asr.types import TextEncoder
 
@@ -31,6 +31,10 @@ class WaveformModel(Protocol):
     seconds_per_frame: float
     """Time between two frames of the log-probabilities."""
     text_encoder: TextEncoder
+    is_causal: bool
+    """Whether it needs no later audio but a fixed look-ahead. Recordings are then recognised as live audio is."""
+    live_obstacle: str | None
+    """Why the model cannot recognise live audio, and what to do; None if it can."""
 
     def batch(self, recordings: Sequence[Samples]) -> list[LogProbs]:
         """Return the log-probabilities of each recording (N,); the batch a recording is in makes no difference."""
@@ -42,6 +46,22 @@ class WaveformModel(Protocol):
 
         The network gets at most `chunk_seconds` of audio at a time. `speech` is the result of `speech_steps`: features
         that are normalised over the recording are normalised over its speech.
+        """
+
+    def live(self) -> LiveModel:
+        """Return the model for a recording that arrives in pieces; only if there is no `live_obstacle`."""
+
+
+class LiveModel(Protocol):
+    """Computes the log-probabilities of one recording while it arrives."""
+
+    look_ahead_seconds: float
+    """How much audio after the beginning of a frame is needed to compute it."""
+
+    def push(self, samples: Samples, is_last: bool = False) -> LogProbs:
+        """Return the log-probabilities (t, V) of the frames that are known after these samples (N,).
+
+        With `is_last`, the recording ends after these samples. All frames together are those of the whole recording.
         """
 
 
@@ -80,8 +100,12 @@ class TorchWaveformModel:
     """A front end and a network of torch, on one device."""
 
     def __init__(self, network: Network, sample_rate: int, device: torch.device) -> None:
+        from hw_asr.streaming.network import obstacle
+
         network.model.eval()
         self._network, self._device = network, device
+        self.live_obstacle = obstacle(network.front_end, network.model)
+        self.is_causal = self.live_obstacle is None
         self.sample_rate = sample_rate
         self.text_encoder = network.text_encoder
         stride = frame_stride(network.model)
@@ -116,8 +140,20 @@ class TorchWaveformModel:
     def long(
         self, recording: Samples | Integers, chunk_seconds: float, speech: NDArray[np.bool_] | None
     ) -> Iterator[LogProbs]:
-        """Yield the log-probabilities of a long recording in blocks."""
-        return self._blocks.blocks(recording, chunk_seconds, speech)
+        """Yield the log-probabilities of a long recording in blocks; a causal network carries its state on."""
+        if not self.is_causal:
+            yield from self._blocks.blocks(recording, chunk_seconds, speech)
+            return
+        live, size = self.live(), BLOCK_SECONDS * self.sample_rate
+        for start in range(0, len(recording), size):
+            yield live.push(as_floats(recording[start : start + size]), start + size >= len(recording))
+
+    def live(self) -> LiveModel:
+        """Return the network for a recording that arrives in pieces."""
+        from hw_asr.streaming.network import NetworkStream, Streamable
+
+        network = Streamable.of(self._network.front_end, self._network.model)
+        return NetworkStream(network, self.sample_rate, self._device)
 
     def _block_features(self, samples: Samples) -> NDArray[np.float32]:
         import torch

@@ -40,12 +40,14 @@ ALLOWED = {
     "training": "checkpoints features metrics models.forward models.normalization runtime storage.runs writers.base",
     # From a config to objects, and what commands do with them.
     "experiment": "*",
+    # It imports `streaming` where a recording is to be recognised live or piece by piece.
     "recognition": (
         "alignment checkpoints config datasets decoders experiment exported features models.forward runtime "
-        "storage.runs"
+        "storage.runs streaming"
     ),
     "alignment": "datasets.recording decoders.alignment decoders.ctc_forward report.subtitles runtime",
     "exported": "config experiment features models recognition runtime spectrograms datasets.recording",
+    "streaming": "datasets.recording decoders features models recognition",
     "": "recognition",
     "commands": "*",
     # Options of the commands. A command itself is imported when it runs.

@@ -1,0 +1,216 @@
+"""One recording, recognised while it arrives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_asr.datasets.recording import Samples
+from hw_asr.errors import UserError
+from hw_asr.recognition.audio_input import checked_samples
+from hw_asr.recognition.causal_speech import CausalSpeechDetector
+from hw_asr.recognition.piece_decoder import DecodedPiece, PieceDecoder
+from hw_asr.recognition.results import Result, Segment
+from hw_asr.recognition.segments import PauseCutter, Piece, join_texts
+from hw_asr.recognition.speech_activity import STEP_SECONDS, frames_with_speech, silenced
+from hw_asr.recognition.waveform_model import LogProbs, WaveformModel
+from hw_asr.streaming.search import live_search
+
+
+class StreamError(UserError):
+    """Audio cannot be recognised live."""
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What is known of a recording so far."""
+
+    stable: str
+    """The beginning of the final text; it only grows."""
+    tail: str
+    """The best continuation so far; it may change with the next samples."""
+    segments: tuple[Segment, ...]
+    """Segments that have ended since the last call."""
+    duration: float
+    """Seconds of audio received."""
+
+    @property
+    def text(self) -> str:
+        """The best text so far."""
+        return self.stable + self.tail
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain data."""
+        segments = [segment.to_dict() for segment in self.segments]
+        return {"stable": self.stable, "tail": self.tail, "segments": segments, "duration": self.duration}
+
+
+def open_stream(
+    model: WaveformModel, pieces: PieceDecoder, skip_silence: bool, sample_rate: int | None = None
+) -> Stream:
+    """Return a stream for samples of a rate in Hz, by default the model's.
+
+    Raises StreamError for a model, UserError for a decoder, that needs whole recordings.
+    """
+    if model.live_obstacle is not None:
+        raise StreamError(f"this model cannot recognise live audio: {model.live_obstacle}")
+    if sample_rate is not None and sample_rate <= 0:
+        raise StreamError(f"sample_rate: expected a positive number of Hz, got {sample_rate}")
+    return Stream(model, pieces, skip_silence, sample_rate or model.sample_rate)
+
+
+class Stream:
+    """Recognises one recording whose samples arrive in pieces of any size; `Recogniser.stream` makes one.
+
+    The final result is that of the whole recording, however it is cut. What is held does not grow with the recording,
+    except for the text. A stream is used by one thread at a time.
+    """
+
+    def __init__(self, model: WaveformModel, pieces: PieceDecoder, skip_silence: bool, sample_rate: int) -> None:
+        self._network, self._pieces = model.live(), pieces
+        self.sample_rate = sample_rate
+        """Hz, of the samples to be given."""
+        self.look_ahead_seconds = self._network.look_ahead_seconds
+        """How much later than a sound the network can output its character; the tail of the text is this old."""
+        self._rate, self._num_samples, self._is_open = model.sample_rate, 0, True
+        self._detector = CausalSpeechDetector(model.sample_rate) if skip_silence else None
+        self._speech: NDArray[np.bool_] = np.empty(0, bool)  # decisions from step `_first_step` on
+        self._first_step = 0
+        num_classes = len(pieces.text_encoder.alphabet)
+        self._waiting: LogProbs = np.empty(
+            (0, num_classes), np.float32
+        )  # frames whose decision is not known, from frame `_frame` on
+        self._frame = 0
+        self._resampler = _resampler(sample_rate, model.sample_rate)
+        self._segments = _Segments(pieces)
+
+    def accept(self, samples: NDArray[Any]) -> Partial:
+        """Take the next mono samples (N,), floats in [-1, 1] or 16-bit integers, and return what is known.
+
+        Raises hw_asr.Error for samples of another kind.
+        """
+        return self._advance(self._checked(samples), is_last=False)
+
+    def finish(self) -> Result:
+        """End the recording and return its transcript, as `transcribe` does."""
+        self._advance(self._checked(np.empty(0, np.float32)), is_last=True)
+        self._is_open = False
+        return self._segments.result(self._num_samples / self._rate)
+
+    def _checked(self, samples: NDArray[Any]) -> Samples:
+        if not self._is_open:
+            raise StreamError("the stream is finished; open another one for another recording")
+        return checked_samples(samples, self.sample_rate) if np.size(samples) else np.empty(0, np.float32)
+
+    def _advance(self, samples: Samples, is_last: bool) -> Partial:
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples, last=is_last)
+        self._num_samples += len(samples)
+        log_probs = np.concatenate([self._waiting, self._network.push(samples, is_last)])
+        known = len(log_probs)
+        if self._detector is not None:
+            steps = [self._speech, self._detector.accept(samples), *([self._detector.finish()] if is_last else [])]
+            self._speech = np.concatenate(steps)
+            log_probs, known = self._without_silence(log_probs, is_last)
+        self._frame += known
+        self._waiting = log_probs[known:]
+        duration = self._num_samples / self._rate
+        segments = self._segments.accept(log_probs[:known])
+        if is_last:
+            segments += self._segments.finish()
+        stable = self._segments.stable()
+        text = self._segments.with_tail(self._waiting)
+        tail = text[len(stable) :] if text.startswith(stable) else ""
+        return Partial(stable, tail, tuple(segments), duration)
+
+    def _without_silence(self, log_probs: LogProbs, is_last: bool) -> tuple[LogProbs, int]:
+        """Silence the frames without speech; return all waiting frames and of how many it is known."""
+        frame, known = self._pieces.seconds_per_frame, len(log_probs)
+        if not is_last:
+            num_steps = self._first_step + len(self._speech)
+            known = min(known, math.floor((num_steps + 1e-6) * STEP_SECONDS / frame) - self._frame)
+        if known == 0:
+            return log_probs, 0
+        has_speech = frames_with_speech(self._speech, self._frame, known, frame, self._first_step)
+        done = max(0, math.floor((self._frame + known) * frame / STEP_SECONDS) - 1 - self._first_step)
+        self._speech, self._first_step = self._speech[done:], self._first_step + done
+        return np.concatenate([silenced(log_probs[:known], has_speech), log_probs[known:]]), known
+
+
+class _Segments:
+    """Cuts the frames of a recording into segments and decodes them, the last one as far as it is known."""
+
+    def __init__(self, pieces: PieceDecoder) -> None:
+        self._pieces = pieces
+        self._cutter = PauseCutter(pieces.seconds_per_frame, pieces.space, pieces.limits)
+        self._parts: list[DecodedPiece] = []
+        self._text = ""  # of the segments that have ended
+        self._start, self._held = 0, list[LogProbs]()
+        self._search = live_search(pieces.decoders[pieces.best], pieces.text_encoder)
+
+    def accept(self, log_probs: LogProbs) -> list[Segment]:
+        """Read the next frames (t, V); return the segments that end in them."""
+        segments, begin = list[Segment](), 0
+        for cut in self._cutter.cuts(log_probs):
+            self._read(log_probs[begin:cut])
+            segments += self._end()
+            begin = cut
+        self._read(log_probs[begin:])
+        return segments
+
+    def finish(self) -> list[Segment]:
+        """End the last segment."""
+        return self._end() if any(map(len, self._held)) or not self._parts else []
+
+    def result(self, duration: float) -> Result:
+        """Return the result of all segments."""
+        return self._pieces.joined(self._parts, duration)
+
+    def stable(self) -> str:
+        """Return the part of the text that does not change."""
+        return self._joined(self._search.stable()).rstrip()
+
+    def with_tail(self, log_probs: LogProbs) -> str:
+        """Return the best text if these frames follow."""
+        search = self._search
+        if len(log_probs):
+            search = search.copy()
+            search.accept(log_probs)
+        return self._joined(search.best())
+
+    def _joined(self, text: str) -> str:
+        has_spaces = self._pieces.space is not None
+        return join_texts([self._text, text.lstrip() if has_spaces else text], has_spaces)
+
+    def _read(self, log_probs: LogProbs) -> None:
+        if len(log_probs) or not self._held:
+            self._held.append(log_probs)
+            self._search.accept(log_probs)
+
+    def _end(self) -> list[Segment]:
+        piece = Piece(self._start, np.concatenate(self._held))
+        part = self._pieces.decoded(piece, {name: self._hypotheses(name, piece) for name in self._pieces.decoders})
+        self._parts.append(part)
+        best = part.by_decoder[self._pieces.best]
+        self._text = join_texts([self._text, best[0].text if best else ""], self._pieces.space is not None)
+        self._start, self._held = self._start + len(piece.log_probs), []
+        self._search = live_search(self._pieces.decoders[self._pieces.best], self._pieces.text_encoder)
+        segment = self._pieces.segment(part, math.inf)  # where the recording ends is not known
+        return [] if segment is None else [segment]
+
+    def _hypotheses(self, name: str, piece: Piece) -> Any:
+        if name == self._pieces.best:
+            return self._search.finish(piece.log_probs)
+        return self._pieces.decoders[name]([piece.log_probs])[0]
+
+
+def _resampler(own_rate: int, rate: int) -> Any:
+    if own_rate == rate:
+        return None
+    import soxr
+
+    return soxr.ResampleStream(own_rate, rate, 1, dtype="float32", quality="HQ")
