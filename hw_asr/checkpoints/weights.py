@@ -20,6 +20,13 @@ def load_weights(model: torch.nn.Module, state_dict: Mapping[str, object], sourc
     model.load_state_dict(check_weights(model, state_dict, source))
 
 
+def check_finite(weights: Mapping[str, Tensor], source: Path) -> None:
+    """Raise CheckpointError when a weight is NaN or infinite: recognition and training with it would be useless."""
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise CheckpointError(f"{source}: {name} is not finite: training has diverged; use an earlier checkpoint")
+
+
 def check_weights(model: torch.nn.Module, state_dict: Mapping[str, object], source: Path) -> dict[str, Tensor]:
     """Return the weights under the model's names (`module.` of DataParallel is removed). The model may be on `meta`.
 

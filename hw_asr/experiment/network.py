@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hw_asr.checkpoints.weights import check_weights, load_weights
+from hw_asr.checkpoints.weights import check_finite, check_weights, load_weights
 from hw_asr.config import ExperimentConfig
 from hw_asr.experiment import components
 from hw_asr.features import FeatureStatistics, FrontEnd
@@ -46,7 +46,7 @@ def load_network(
     with torch.device("meta"):
         model = components.build_model(config, front_end.n_feats, len(components.build_text_encoder(config).alphabet))
     _add_statistics(model, front_end.statistics)
-    check_weights(model, state_dict, source)
+    check_finite(check_weights(model, state_dict, source), source)
     network = make_network(config, device)
     load_weights(network.model, state_dict, source)
     return network

@@ -13,7 +13,7 @@ from torch import Tensor
 from hw_asr.checkpoints.errors import CheckpointError
 from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.checkpoints.tensors import check_tensors
-from hw_asr.checkpoints.weights import belongs_to, check_parts
+from hw_asr.checkpoints.weights import belongs_to, check_finite, check_parts
 from hw_asr.config import ConfigError, ExperimentConfig
 from hw_asr.experiment import components
 from hw_asr.experiment.network import Network
@@ -68,6 +68,7 @@ def load_initial_weights(config: ExperimentConfig, network: Network, weights: We
         differences.append("the alphabets differ, and no weight of the model depends on `n_class`")
     if differences:
         raise CheckpointError(_refusal(weights, classes, differences))
+    check_finite(values, weights.source)
     network.model.load_state_dict({**own, **values})
     parts = [f"{part} ({sum(belongs_to(name, [part]) for name in own)} tensors)" for part in allow]
     dropped = [name for name in saved if name not in own]

@@ -10,6 +10,10 @@ from typing import Any
 
 import torch
 
+from hw_asr.checkpoints.errors import CheckpointError
+from hw_asr.checkpoints.reading import load_checkpoint
+from hw_asr.config import parse, read_json
+from hw_asr.experiment.network import load_network
 from hw_asr.tests.training_case import TrainingCase, outcome, run_dir, wait_for_step
 from scripts.average_checkpoints import main as average_checkpoints
 
@@ -42,6 +46,20 @@ class TestFaults(FaultCase):
                 output = self.train(place, "-c", "config.json", code=1)
                 self.assertRegex(output, rf"error: 3 steps in a row were skipped .*{remedy}.*continue with -r")
                 self.assertTrue((run_dir(place) / "last.pth").is_file())
+
+    def test_a_diverged_run_is_called_diverged(self) -> None:
+        place = self.faulty({}, max_bad_steps=100, save_steps=1)
+        options = ["--set", 'optimizer={"type": "SGD", "args": {"lr": 3e38}}', "--set", "lr_scheduler=null"]
+        output = self.train(place, "-c", "config.json", *options, code=1)
+        self.assertRegex(output, "error: val: the model's outputs are not numbers .NaN.: training has diverged; lower")
+        self.assertNotIn("Traceback", output)
+        with self.assertRaisesRegex(CheckpointError, r"last.pth: .* is not finite: training has diverged; use an"):
+            load_network(
+                parse(read_json(place / "config.json")),
+                torch.device("cpu"),
+                load_checkpoint(run_dir(place) / "last.pth")["state_dict"],
+                run_dir(place) / "last.pth",
+            )
 
     def test_a_dead_worker_ends_the_run_saved(self) -> None:
         place = self.place(self.endless_config())
