@@ -155,6 +155,14 @@ babble = aug.RandomNoise(p=1.0, min_snr_in_db=6, max_snr_in_db=6, noise_dir=CORP
 show(augmented(babble))
 
 # %% [markdown]
+# ## Pauses
+#
+# Adds a pause before and after the utterance, with background noise and clicks. Here half a second each.
+
+# %%
+show(augmented(aug.Pauses(p=1.0, min_seconds=0.5, max_seconds=0.5, clicks_per_second=4, sample_rate=SAMPLE_RATE)))
+
+# %% [markdown]
 # ## RoomImpulseResponse
 #
 # Puts the speaker into a room. Here a made-up one that takes 0.5 s to fall silent; `ir_dir` takes recorded ones.

@@ -18,6 +18,7 @@ FIXED: dict[str, dict[str, Any]] = {
     "TimeStretching": {"min_rate": 1.2, "max_rate": 1.2},
     "SpeedPerturbation": {"factors": (1.1,)},
     "RandomNoise": {"amplitude": 0.2},
+    "Pauses": {"min_seconds": 0.1, "max_seconds": 0.1},
     "RoomImpulseResponse": {"min_rt60": 0.2, "max_rt60": 0.2, "min_drr_in_db": 3, "max_drr_in_db": 3},
 }
 """Arguments that leave nothing to chance but noise."""
@@ -118,7 +119,7 @@ class CommonTest(unittest.TestCase):
                 together, lengths = augment(*waves([900, 3000, 1300]), seeded())
                 alone, length = augment(*waves([900]), seeded())
                 self.assertEqual(int(lengths[0]), int(length))
-                if name not in ("RandomNoise", "RoomImpulseResponse"):  # their noise is a draw, too
+                if name not in ("RandomNoise", "Pauses", "RoomImpulseResponse"):  # their noise is a draw, too
                     torch.testing.assert_close(together[0, : int(length)], alone[0], rtol=0, atol=2e-5)
 
     def test_hard_inputs_stay_finite(self) -> None:
@@ -152,6 +153,9 @@ class CommonTest(unittest.TestCase):
             ("SpeedPerturbation", "factors", (0.9, -1)),
             ("RandomNoise", "amplitude", 0),
             ("RandomNoise", "min_snr_in_db", 31),
+            ("Pauses", "max_seconds", float("nan")),
+            ("Pauses", "max_noise_in_db", 3),
+            ("Pauses", "clicks_per_second", -1),
             ("RoomImpulseResponse", "min_rt60", 0),
             ("FrequencyMasking", "freq_mask_param", -1),
             ("TimeMasking", "time_mask_param", -1),

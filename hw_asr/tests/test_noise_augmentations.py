@@ -11,7 +11,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from hw_asr.augmentations import RandomNoise, RoomImpulseResponse
+from hw_asr.augmentations import Pauses, RandomNoise, RoomImpulseResponse
 from hw_asr.augmentations.recordings import RecordingsError
 from hw_asr.augmentations.reverberation import convolve, synthetic_response
 
@@ -55,6 +55,30 @@ class NoiseTest(unittest.TestCase):
         self.assertLess(abs(float((noise[0] * noise[1]).mean())), 0.05)
         bands = (torch.fft.rfft(noise[0]).abs() ** 2)[1:].reshape(4, -1).mean(dim=1)
         self.assertLess(float(bands.max() / bands.min()), 1.3)
+
+
+class PausesTest(unittest.TestCase):
+    def test_speech_lies_between_pauses_of_noise_and_clicks(self) -> None:
+        samples, lengths = speech_like(5, 8000), torch.tensor([8000, 8000, 4000, 100, 0])
+        samples *= torch.arange(8000) < lengths[:, None]
+        loudness = 20 * torch.log10(samples[:3].norm(dim=1) / lengths[:3].sqrt())
+        pauses = {"min_seconds": 0.25, "max_seconds": 0.25, "min_noise_in_db": -40, "max_noise_in_db": -40}
+        quiet, quiet_lengths = Pauses(1.0, clicks_per_second=0, **pauses)(samples, lengths, seeded())
+        clicking, clicking_lengths = Pauses(1.0, clicks_per_second=8, **pauses)(samples, lengths, seeded())
+        for changed_lengths in (quiet_lengths, clicking_lengths):
+            self.assertEqual(changed_lengths.tolist(), [16000, 16000, 12000, 8100, 0])
+        for row, length in enumerate(lengths[:3].tolist()):
+            noise = quiet[row, : length + 8000].clone()
+            noise[4000 : 4000 + length] -= samples[row, :length]
+            self.assertAlmostEqual(20 * float(torch.log10(noise.std())) - float(loudness[row]), -40, delta=0.3)
+            clicks = clicking[row] - quiet[row]
+            self.assertEqual(float(clicks[4000 : 4000 + length].abs().max()), 0)
+            for pause in (clicks[:4000], clicks[4000 + length : length + 8000]):
+                self.assertTrue(-10 < 20 * float(torch.log10(pause.abs().max())) - float(loudness[row]) < 24)
+
+    def test_lengths_lie_in_the_range_and_fill_it(self) -> None:
+        added = Pauses(1.0, 0.01, 0.03)(torch.ones(300, 10), torch.full((300,), 10), seeded())[1] - 10
+        self.assertTrue(320 <= int(added.min()) < 450 and 830 < int(added.max()) <= 960)
 
 
 class RecordedNoiseTest(unittest.TestCase):
