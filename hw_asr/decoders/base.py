@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -88,4 +89,9 @@ def check_frames(index: int, peaks: NDArray[np.floating]) -> None:
 def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise ValueError when an argument is not in [low, high]; NaN never is."""
     if not low <= value <= high:
-        raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {value}")
+        expected = f"between {low:g} and {high:g}"
+        if math.isinf(high):
+            expected = f"of at least {low:g}"
+        elif math.isinf(low):
+            expected = f"of at most {high:g}"
+        raise ValueError(f"{name}: expected a number {expected}, got {value}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING
 
 from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import check_range
@@ -18,18 +18,24 @@ if TYPE_CHECKING:
     from hw_asr.decoders.fusion import Fusion
 
 
-@dataclass(frozen=True)
-class SearchSettings:
-    """The arguments that all prefix beam searches have, see `BeamSearchDecoder`.
+@dataclass(eq=False)
+class PrefixSearch(ABC):
+    """A beam search that is compiled and loaded when it is first used, or by `prepare`.
 
-    Raises ValueError for values out of range.
+    The arguments are those that all prefix beam searches have, see `BeamSearchDecoder`. Raises ValueError for values
+    out of range.
     """
 
-    beam_size: int
-    n_best: int
-    symbol_floor: float | None
-    beam_threshold: float | None
-    num_threads: int | None
+    takes_arrays = True
+    text_encoder: TextEncoder
+    _: KW_ONLY
+    beam_size: int = 100
+    n_best: int = 10
+    symbol_floor: float | None = -8.0
+    beam_threshold: float | None = 12.0
+    num_threads: int | None = None
+    hotwords: dict[str, float] | list[str] | None = None
+    hotword_weight: float = 10.0
 
     def __post_init__(self) -> None:
         floor, threshold = self.symbol_floor, self.beam_threshold
@@ -39,17 +45,9 @@ class SearchSettings:
         check_range("beam_threshold", math.inf if threshold is None else threshold, 0, math.inf)
         if self.num_threads is not None and self.num_threads < 1:
             raise ValueError(f"num_threads: expected at least 1, or null for all cores, got {self.num_threads}")
-
-
-class PrefixSearch(ABC):
-    """A beam search that is compiled and loaded when it is first used, or by `prepare`."""
-
-    takes_arrays = True
-    text_encoder: TextEncoder
-    _settings: SearchSettings
-    # Not BatchSearch: class annotations are evaluated when a config is checked, which must not compile kernels.
-    _search: Callable[[TensorOrArray, TensorOrArray], list[list[Hypothesis]]] | None = None
-    _is_thread_safe = True
+        self._boosts = read_hotwords(self.hotwords, self.hotword_weight, self.text_encoder)
+        self._search: BatchSearch | None = None
+        self._is_thread_safe = True
 
     def prepare(self) -> None:
         """Compile the kernels and read the language model; raises UserError when that is not possible."""
@@ -66,7 +64,8 @@ class PrefixSearch(ABC):
     def search(self) -> BatchSearch:
         """The compiled search; see `prepare`."""
         self.prepare()
-        return cast("BatchSearch", self._search)
+        assert self._search is not None
+        return self._search
 
     def __call__(self, log_probs: TensorOrArray, lengths: TensorOrArray) -> list[list[Hypothesis]]:
         """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first.
@@ -83,10 +82,10 @@ class PrefixSearch(ABC):
         from hw_asr.decoders.batch_search import BatchSearch  # the first import compiles
         from hw_asr.decoders.prefix_search import Options
 
-        floor, threshold = self._settings.symbol_floor, self._settings.beam_threshold
+        floor, threshold = self.symbol_floor, self.beam_threshold
         options = Options(
-            beam_size=self._settings.beam_size,
-            n_best=self._settings.n_best,
+            beam_size=self.beam_size,
+            n_best=self.n_best,
             floor=0.0 if floor is None else math.exp(floor),
             threshold=0.0 if threshold is None else math.exp(-threshold),
             fused=fused,
@@ -106,21 +105,7 @@ class BeamSearchDecoder(PrefixSearch):
     search is exact.
     """
 
-    text_encoder: TextEncoder
-    beam_size: int = 100
-    n_best: int = 10
-    symbol_floor: float | None = -8.0
-    beam_threshold: float | None = 12.0
-    num_threads: int | None = None
-    hotwords: dict[str, float] | list[str] | None = None
-    hotword_weight: float = 10.0
     name: str = field(default="beam_search", init=False)
-
-    def __post_init__(self) -> None:
-        self._settings = SearchSettings(
-            self.beam_size, self.n_best, self.symbol_floor, self.beam_threshold, self.num_threads
-        )
-        self._boosts = read_hotwords(self.hotwords, self.hotword_weight, self.text_encoder)
 
     def _make_search(self) -> BatchSearch:
         from hw_asr.decoders.fusion_tables import without_language_model

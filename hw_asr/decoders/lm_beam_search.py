@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import check_range
-from hw_asr.decoders.beam_search import PrefixSearch, SearchSettings
-from hw_asr.decoders.hotwords import read_hotwords
+from hw_asr.decoders.beam_search import PrefixSearch
 from hw_asr.lm.arpa import LanguageModelError
 from hw_asr.lm.language_model import LanguageModel, LanguageModelSource
-from hw_asr.types import TextEncoder
 
 if TYPE_CHECKING:
     from hw_asr.decoders.batch_search import BatchSearch
@@ -29,27 +27,17 @@ class LanguageModelBeamSearchDecoder(PrefixSearch):
     The other arguments are those of beam_search. Making a decoder reads no file; `prepare` and the first batch do.
     """
 
-    text_encoder: TextEncoder
     language_model: Path | LanguageModelSource
     alpha: float = 0.8
     beta: float = 2.0
     unknown_word_offset: float = -10.0
-    beam_size: int = 100
-    n_best: int = 10
-    symbol_floor: float | None = -8.0
-    beam_threshold: float | None = 12.0
-    num_threads: int | None = None
-    hotwords: dict[str, float] | list[str] | None = None
-    hotword_weight: float = 10.0
     name: str = field(default="lm_beam_search", init=False)
 
     def __post_init__(self) -> None:
         check_range("alpha", self.alpha, 0, 1e6)
         check_range("beta", self.beta, -1e6, 1e6)
         check_range("unknown_word_offset", self.unknown_word_offset, -1e6, 1e6)
-        self._settings = SearchSettings(
-            self.beam_size, self.n_best, self.symbol_floor, self.beam_threshold, self.num_threads
-        )
+        super().__post_init__()
         if " " not in self.text_encoder.alphabet:
             raise LanguageModelError(
                 "a word language model needs words: the alphabet has no space character to separate words; "
@@ -57,7 +45,6 @@ class LanguageModelBeamSearchDecoder(PrefixSearch):
             )
         if not isinstance(self.language_model, (str, Path)) and not hasattr(self.language_model, "load"):
             raise ValueError(f"language_model: expected the path of an ARPA file, got {self.language_model!r}")
-        self._boosts = read_hotwords(self.hotwords, self.hotword_weight, self.text_encoder)
 
     def _make_search(self) -> BatchSearch:
         from hw_asr.decoders.fusion_tables import Weights, with_language_model

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_asr.datasets.recording import Integers, Samples, as_floats
-from hw_asr.recognition.waveform_model import LogProbs
 
 STEP_SECONDS, WINDOW_SECONDS = 0.02, 0.032
 BLOCK_STEPS = 4096
@@ -110,11 +109,11 @@ def frames_with_speech(
     return result
 
 
-def silenced(log_probs: LogProbs, has_speech: NDArray[np.bool_]) -> LogProbs:
+def silenced(log_probs: NDArray[np.float32], has_speech: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return log-probabilities (T, V) whose frames without speech are the blank, with certainty."""
     if has_speech.all():
         return log_probs
-    result: LogProbs = log_probs.copy()
+    result: NDArray[np.float32] = log_probs.copy()
     result[~has_speech] = CERTAIN
     result[~has_speech, 0] = 0.0
     return result

@@ -43,7 +43,12 @@ def random_log_probs(shape: tuple[int, ...], seed: int, scale: float = 2.0, zero
 
 def exact(alphabet: str, **arguments: int) -> BeamSearchDecoder:
     return BeamSearchDecoder(
-        CTCCharTextEncoder(alphabet), 4000, n_best=4000, symbol_floor=None, beam_threshold=None, **arguments
+        CTCCharTextEncoder(alphabet),
+        beam_size=4000,
+        n_best=4000,
+        symbol_floor=None,
+        beam_threshold=None,
+        **arguments,
     )
 
 
@@ -63,7 +68,7 @@ class EnumerationTest(unittest.TestCase):
 
     def test_texts_that_alignments_kept_apart_would_lose(self) -> None:
         log_probs = torch.tensor([[[0.3, 0.2, 0.5], [0.6, 0.4, 0.0]]]).log()
-        decoder = BeamSearchDecoder(CTCCharTextEncoder("ab"), 4, symbol_floor=None, beam_threshold=None)
+        decoder = BeamSearchDecoder(CTCCharTextEncoder("ab"), beam_size=4, symbol_floor=None, beam_threshold=None)
         found = decoder(log_probs, torch.tensor([2]))[0]
         self.assertEqual([each.text for each in found], ["a", "b", "ba", ""])
         for each, probability in zip(found, (0.32, 0.30, 0.20, 0.18), strict=True):
@@ -78,7 +83,7 @@ class LongTest(unittest.TestCase):
         self.lengths = torch.tensor([180, 150, 0, 1, 37, 180])
 
     def test_probability_is_that_of_ctc_loss(self) -> None:
-        for decoder in (ArgmaxDecoder(self.encoder), BeamSearchDecoder(self.encoder, 20)):
+        for decoder in (ArgmaxDecoder(self.encoder), BeamSearchDecoder(self.encoder, beam_size=20)):
             for index, found in enumerate(decoder(self.log_probs, self.lengths)):
                 for each in found if self.lengths[index] else []:
                     loss = torch.nn.functional.ctc_loss(
@@ -135,8 +140,8 @@ class LongTest(unittest.TestCase):
             self.assertAlmostEqual(scale + log_prob, -loss.item(), delta=1e-8 * abs(loss.item()))
 
     def test_results_depend_on_nothing_but_the_utterance(self) -> None:
-        reference = BeamSearchDecoder(self.encoder, 30, num_threads=1)(self.log_probs, self.lengths)
-        threaded = BeamSearchDecoder(self.encoder, 30, num_threads=4)
+        reference = BeamSearchDecoder(self.encoder, beam_size=30, num_threads=1)(self.log_probs, self.lengths)
+        threaded = BeamSearchDecoder(self.encoder, beam_size=30, num_threads=4)
         self.assertEqual(threaded(self.log_probs, self.lengths), reference)
         order = torch.tensor([5, 2, 0, 4, 1, 3])
         self.assertEqual(threaded(self.log_probs[order], self.lengths[order]), [reference[index] for index in order])
@@ -148,7 +153,7 @@ class LongTest(unittest.TestCase):
     def test_small_trees_are_cleaned_up_without_a_trace(self) -> None:
         from hw_asr.decoders import prefix_search
 
-        reference = BeamSearchDecoder(self.encoder, 30)(self.log_probs, self.lengths)
+        reference = BeamSearchDecoder(self.encoder, beam_size=30)(self.log_probs, self.lengths)
         original = prefix_search.empty_tree
         sizes = []
 
@@ -158,14 +163,14 @@ class LongTest(unittest.TestCase):
 
         prefix_search.empty_tree = small_tree
         self.addCleanup(setattr, prefix_search, "empty_tree", original)
-        self.assertEqual(BeamSearchDecoder(self.encoder, 30)(self.log_probs, self.lengths), reference)
+        self.assertEqual(BeamSearchDecoder(self.encoder, beam_size=30)(self.log_probs, self.lengths), reference)
         self.assertTrue(sizes)
 
     def test_texts_have_no_outer_spaces_and_are_not_repeated(self) -> None:
         log_probs = self.log_probs.clone()
         log_probs[:, :4, 27] = log_probs[:, 170:, 27] = 8.0  # the space
         log_probs = log_probs.log_softmax(-1)
-        for found in BeamSearchDecoder(self.encoder, 100, n_best=100)(log_probs, torch.full((6,), 180)):
+        for found in BeamSearchDecoder(self.encoder, beam_size=100, n_best=100)(log_probs, torch.full((6,), 180)):
             texts = [hypothesis.text for hypothesis in found]
             self.assertEqual(texts, [text.strip() for text in texts])
             self.assertEqual(len(texts), len(set(texts)))
@@ -179,7 +184,7 @@ class LongTest(unittest.TestCase):
         self.assertEqual(found[0].text, "kaa ka")
 
     def test_other_types_and_layouts(self) -> None:
-        decoder = BeamSearchDecoder(self.encoder, 30)
+        decoder = BeamSearchDecoder(self.encoder, beam_size=30)
         reference = decoder(self.log_probs, self.lengths)
         transposed = self.log_probs.transpose(0, 1).contiguous().transpose(0, 1)
         self.assertEqual(decoder(transposed, self.lengths), reference)

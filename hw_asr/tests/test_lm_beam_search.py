@@ -106,7 +106,9 @@ class HotwordTest(unittest.TestCase):
     def test_scores_count_occurrences(self) -> None:
         encoder = CTCCharTextEncoder(ALPHABET)
         hotwords = {"a": 0.9, "aa": 2.0, "a b": 3.0, "b a": 1.1, "a b a": -1.0}
-        decoder = BeamSearchDecoder(encoder, 4000, 4000, None, None, hotwords=hotwords)
+        decoder = BeamSearchDecoder(
+            encoder, beam_size=4000, n_best=4000, symbol_floor=None, beam_threshold=None, hotwords=hotwords
+        )
         log_probs = random_log_probs((6, 4), 1)
         found = decoder(log_probs[None], torch.tensor([6]))[0]
         expected = without_outer_spaces(enumerate_texts(log_probs.numpy(), "^" + ALPHABET))
