@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("-r", "--resume", type=Path, required=True, metavar="CKPT",
-        help="checkpoint; uses the config.json beside it, or else the one inside it")  # fmt: skip
+        help="checkpoint; uses the config.json beside it, or the one inside it; or an exported model.onnx")  # fmt: skip
     add("-c", "--config", type=config_path, metavar="OVERLAY",
         help="JSON whose top-level sections replace those of the checkpoint's config")  # fmt: skip
     add("-t", "--test-data-folder", type=Path, metavar="PATH", dest="folder",

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -129,6 +130,18 @@ class WithoutTorchTest(ExportedModelCase):
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 self.assertEqual(main(["export", "-r", str(self.checkpoint), "-o", str(path)]), code, path)
         self.assertEqual(other.read_bytes(), b"mine")
+
+    def test_the_examples_of_the_page(self) -> None:
+        page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+        blocks = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+        self.assertEqual(len(blocks), 2)
+        shutil.copy(sorted(self.audio.iterdir())[0], self.folder / "talk.m4a")
+        self.addCleanup(os.chdir, Path.cwd())
+        os.chdir(self.folder)
+        for block in blocks:
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(compile(block, "docs/export.md", "exec"), {})
+            self.assertGreater(len(printed.getvalue()), 5)
 
     def test_the_extra_is_named_where_onnxruntime_is_missing(self) -> None:
         with missing("onnxruntime"), self.assertRaisesRegex(MissingPackageError, r"onnxruntime.*hw_asr\[onnx\]"):
