@@ -77,7 +77,7 @@ class CommandLineTest(unittest.TestCase):
         config["data"]["root_dir"] = str(ROOT)
         code, errors = self.run_train(config, "--set", "lr_scheduler.args.total_steps=100", "-d", "cpu")
         self.assertEqual(2, code)
-        self.assertIn("lr_scheduler.args.total_steps: 100, but the run takes 654 steps", errors)
+        self.assertIn("lr_scheduler.args.total_steps: 100, but the run takes 763 steps", errors)
 
     def test_exports_that_would_be_refused_end_the_run_before_anything_is_made(self) -> None:
         storage = {
@@ -113,7 +113,7 @@ class CommandLineTest(unittest.TestCase):
         config["data"]["root_dir"] = str(ROOT)
         code, errors = self.run_train(config, "--check", "--set", "lr_scheduler.args.total_steps=100", "-d", "cpu")
         self.assertEqual(2, code)
-        self.assertIn("lr_scheduler.args.total_steps: 100, but the run takes 654 steps", errors)
+        self.assertIn("lr_scheduler.args.total_steps: 100, but the run takes 763 steps", errors)
 
 
 if __name__ == "__main__":
