@@ -96,14 +96,16 @@ class Registry(Generic[T]):
         """
         name, module_name = spec["type"], spec.get("module")
         if module_name is not None:
+            if not isinstance(module_name, str) or not all(map(str.isidentifier, module_name.split("."))):
+                raise LookupError(f"module: expected the name of a Python module, got {module_name!r}")
             try:
                 module = importlib.import_module(module_name)
-            except ImportError as error:
+            except (ImportError, SyntaxError) as error:
                 raise LookupError(f"module: cannot import {module_name!r}: {error}") from error
-            if hasattr(module, name):
-                factory: Callable[..., T] = getattr(module, name)
-                return factory
-            raise LookupError(f"type: module {module_name!r} has no {name!r}")
+            factory: Callable[..., T] | None = getattr(module, name, None)
+            if not callable(factory):
+                raise LookupError(f"type: module {module_name!r} has no class or function {name!r}")
+            return factory
         self._import_parts()
         if name in self._factories:
             return self._factories[name]

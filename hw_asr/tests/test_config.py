@@ -234,7 +234,10 @@ class ValidationTest(unittest.TestCase):
 
     def test_modules(self) -> None:
         self.assert_fault(r"arch.module: cannot import 'no_such_module'", "arch.module=no_such_module")
-        self.assert_fault(r"arch.type: module 'math' has no 'DeepSpeech2'", "arch.module=math")
+        self.assert_fault(r"arch.type: module 'math' has no class or function 'DeepSpeech2'", "arch.module=math")
+        self.assert_fault(r"arch.type: module 'math' has no class or function 'pi'", "arch.module=math", "arch.type=pi")
+        for name in ("5", "math.", ".math"):
+            self.assert_fault(r"arch.module: expected the name of a Python module, got ", f"arch.module={name}")
 
     def test_training_needs_a_train_split_and_inference_does_not(self) -> None:
         raw = copy.deepcopy(GOOD)
