@@ -60,7 +60,7 @@ class CommandLineTest(unittest.TestCase):
         with contextlib.redirect_stdout(output):
             code, errors = self.run_train(config, "--check", "--bs", "26", "-d", "cpu")
         self.assertEqual(0, code, errors)
-        self.assertIn("6 epochs of 100 steps", output.getvalue())
+        self.assertIn("7 epochs of 100 steps", output.getvalue())
 
     def test_check_counts_what_is_here(self) -> None:
         output = io.StringIO()
@@ -70,7 +70,7 @@ class CommandLineTest(unittest.TestCase):
             code, errors = self.run_train(config, "--check", "-d", "cpu")
         self.assertEqual(0, code, errors)
         self.assertIn("2600 utterances, 1.22 h", output.getvalue())
-        self.assertIn("6 epochs of 109 steps", output.getvalue())
+        self.assertIn("7 epochs of 109 steps", output.getvalue())
 
     def test_a_schedule_that_is_too_short_is_a_fault_before_the_first_step(self) -> None:
         config = read_json(ROOT / "hw_asr" / "configs" / "demo.json")
