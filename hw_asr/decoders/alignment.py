@@ -110,7 +110,7 @@ def align_with_gaps(scores: Matrix, labels: list[int], skips: NDArray[np.float64
     from hw_asr.decoders.viterbi import Block, Graph, Pruning, advance
 
     graph = Graph(np.array(labels, np.int32), skips, float(opening))
-    cells = _scores(_start(len(labels)))
+    cells = _Saved(2, np.zeros(1)).scores(2 * len(labels) + 3)
     whole = Block(0, len(scores), 0, 2 * len(labels))
     row = advance(scores, graph, cells, np.empty((0, 0), np.int8), whole, Pruning(-math.inf, BEAM))
     _, bound = _end(cells[row], graph)
@@ -124,28 +124,27 @@ def _best_path(log_probs: Matrix, graph: Graph, floor: float = -math.inf) -> NDA
 
     Which way each state of each frame came from is a table that grows with the square of a recording: gigabytes for
     an hour. So only the scores before every block are kept. Going back, a block whose last state is known is done
-    again, and this time only the states that can lead there are. Without gaps these are few. With gaps a block has
-    about as many frames as there are blocks.
+    again, and this time only the states that can lead there are. Without gaps these are few. With gaps they are those
+    that pruning has left, and a block has about as many frames as there are blocks.
     """
     from hw_asr.decoders.viterbi import Block, Pruning, advance, trace
 
-    num_labels, has_gaps = len(graph.labels), bool(graph.skips[0] >= 0)
-    num_frames, high = len(log_probs), 2 * num_labels
+    num_frames, high, has_gaps = len(log_probs), 2 * len(graph.labels), bool(graph.skips[0] >= 0)
     size = min(BLOCK_FRAMES, math.isqrt(8 * num_frames) + 1) if has_gaps else BLOCK_FRAMES
     pruning, path = Pruning(floor, math.inf), np.zeros(num_frames, np.int32)
-    starts = range(0, num_frames, size)
-    rows = np.full((len(starts), high + 3), -np.inf)
-    rows[:1] = _start(num_labels)
-    for index, start in enumerate(starts[1:]):
-        scores = _scores(rows[index])
+    starts = range(0, max(1, num_frames), size)
+    saved = [_Saved(2, np.zeros(1))]
+    for start in starts[1:]:
+        scores = saved[-1].scores(high + 3)
         block = Block(start - size, start, 0, high)
         row = advance(log_probs, graph, scores, np.empty((0, 0), np.int8), block, pruning)
-        rows[index + 1] = scores[row]
-    for index, start in reversed(list(enumerate(starts))):
+        saved.append(_Saved.of(scores[row]))
+    for start, before in zip(reversed(starts), reversed(saved), strict=True):
         end = min(start + size, num_frames)
-        low = 0 if has_gaps else max(0, high - 2 * (end - start) - 1)
+        low = max(0, before.first - 2 if has_gaps else high - 2 * (end - start) - 1)
         block = Block(start, end, low, high)
-        scores, steps = _scores(rows[index]), np.empty((end - start, high - low + 1), np.int8)
+        scores = before.scores(2 * len(graph.labels) + 3)
+        steps = np.empty((end - start, high - low + 1), np.int8)
         row = advance(log_probs, graph, scores, steps, block, pruning)
         if end == num_frames:
             high, best = _end(scores[row], graph)
@@ -168,11 +167,20 @@ def _end(row: NDArray[np.float64], graph: Graph) -> tuple[int, float]:
     return int(states[best]), float(values[best])
 
 
-def _start(num_labels: int) -> NDArray[np.float64]:
-    row = np.full(2 * num_labels + 3, -np.inf)
-    row[2] = 0.0
-    return row
+class _Saved(NamedTuple):
+    """The cells of a row of scores that are not -inf, and the first of them."""
 
+    first: int
+    values: NDArray[np.float64]
 
-def _scores(row: NDArray[np.float64]) -> Matrix:
-    return np.stack([row, np.full_like(row, -np.inf)])
+    @classmethod
+    def of(cls, row: NDArray[np.float64]) -> _Saved:
+        cells = np.flatnonzero(row > -np.inf)
+        first, last = (int(cells[0]), int(cells[-1])) if len(cells) else (0, -1)
+        return cls(first, row[first : last + 1].copy())
+
+    def scores(self, num_cells: int) -> Matrix:
+        """Return the argument `scores` of `advance`."""
+        scores = np.full((2, num_cells), -np.inf)
+        scores[0, self.first : self.first + len(self.values)] = self.values
+        return scores

@@ -72,8 +72,8 @@ def advance(
 
     log_probs (T, V). scores (2, 2L + 3): row 0 holds those before the block, two empty cells before the states, row 1
     is -inf. steps (last - first, high - low + 1) takes how many states back each frame's best way came from; with no
-    rows it is left out. Of equally good ways the one that stays is taken. A graph with gaps needs `low` 0; `pruning`
-    is for such graphs only.
+    rows it is left out. Of equally good ways the one that stays is taken. In a graph with gaps, states below `low`
+    must have the score -inf before the block; `pruning` is for such graphs only.
     """
     labels, skips, opening = graph
     num_frames, num_states, gap = log_probs.shape[0], 2 * labels.size + 1, log_probs.shape[1] - 1
