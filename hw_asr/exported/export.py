@@ -32,6 +32,7 @@ from hw_asr.models.conformer import Conformer
 from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_asr.recognition.waveform_model import frame_stride
 from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.streaming.network import obstacle
 
 OPSET, IR_VERSION = 17, 8
 
@@ -113,5 +114,6 @@ def _metadata(network: Network, config: ExperimentConfig) -> Metadata:
         hop_length=front_end.hop_length,
         stride=frame_stride(network.model),
         normalizes=front_end.normalize == "utterance",
+        causal=obstacle(front_end, network.model) is None,
         config={**config.raw, "data": {}},
     )

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from hw_asr.exported.errors import ExportedModelError
 
 FORMAT = "1"
+MAX_SIZE = 1 << 20
+"""Of sample rates, windows and features."""
 WAVEFORM, LENGTHS, FEATURES = "waveform", "lengths", "features"
 """Inputs. `features` (B, F, T) is optional: frames that follow those of the waveform."""
 LOG_PROBS, LOG_PROB_LENGTHS, COMPUTED_FEATURES = "log_probs", "log_prob_lengths", "computed_features"
@@ -16,7 +18,7 @@ LOG_PROBS, LOG_PROB_LENGTHS, COMPUTED_FEATURES = "log_probs", "log_prob_lengths"
 
 
 def _is_size(value: object) -> bool:
-    return type(value) is int and 0 < value < 2**31
+    return type(value) is int and 0 < value <= MAX_SIZE
 
 
 def _is_alphabet(value: object) -> bool:
@@ -26,6 +28,7 @@ def _is_alphabet(value: object) -> bool:
 _FITS: dict[str, Callable[[object], bool]] = {
     "alphabet": _is_alphabet,
     "normalizes": lambda value: isinstance(value, bool),
+    "causal": lambda value: isinstance(value, bool),
     "config": lambda value: isinstance(value, dict),
 }
 """What the entries are; the others are sizes."""
@@ -47,6 +50,8 @@ class Metadata(NamedTuple):
     """Frames of features for one frame of log-probabilities."""
     normalizes: bool
     """Whether features are normalised over each utterance."""
+    causal: bool
+    """Whether log-probabilities need no later audio but a fixed look-ahead; see `WaveformModel.is_causal`."""
     config: dict[str, Any]
     """The config, without training sections and data."""
 

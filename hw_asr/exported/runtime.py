@@ -30,6 +30,8 @@ from hw_asr.runtime.optional import optional_import
 from hw_asr.types import TextEncoder
 
 Inputs = Mapping[str, NDArray[Any]]
+Shape = tuple[int | range | None, ...]
+"""Sizes that are allowed; None: any."""
 
 
 class Exported(NamedTuple):
@@ -63,7 +65,7 @@ class OnnxWaveformModel:
         metadata = self._metadata = exported.metadata
         self.sample_rate, self.seconds_per_frame = metadata.sample_rate, metadata.seconds_per_frame
         self.text_encoder = text_encoder
-        self.is_causal = _is_causal(metadata)
+        self.is_causal = metadata.causal
         self.live_obstacle: str | None = (
             "an exported model reads whole recordings; use the checkpoint from which it was exported"
         )
@@ -78,6 +80,11 @@ class OnnxWaveformModel:
             row[: len(samples)] = samples
         log_probs, counts = self._run([LOG_PROBS, LOG_PROB_LENGTHS], {WAVEFORM: waveform, LENGTHS: lengths})
         self._check(log_probs, (len(recordings), None, len(self._metadata.alphabet)))
+        self._check(counts, (len(recordings),), np.int64)
+        if not 0 <= counts.min(initial=0) <= counts.max(initial=0) <= log_probs.shape[1]:
+            raise ExportedModelError(
+                f"{self._path}: its graph returns {counts.tolist()} of {log_probs.shape[1]} frames"
+            )
         return [row[:count] for row, count in zip(log_probs, counts.tolist(), strict=True)]
 
     def long(
@@ -94,7 +101,9 @@ class OnnxWaveformModel:
         """Return the features (F, T) of samples (N,), at least one frame."""
         inputs: Inputs = {WAVEFORM: samples[None], LENGTHS: np.array([len(samples)], np.int64)}
         (features,) = self._run([COMPUTED_FEATURES], inputs)
-        self._check(features, (1, self._metadata.n_feats, None))
+        hop, fft = self._metadata.hop_length, self._metadata.n_fft
+        num_frames = range(max(0, (len(samples) - fft) // hop + 1), len(samples) // hop + 2)  # centred or not
+        self._check(features, (1, self._metadata.n_feats, num_frames))
         rows: NDArray[np.float32] = features[0]
         return rows if rows.shape[1] else np.zeros((len(rows), 1), np.float32)
 
@@ -105,7 +114,8 @@ class OnnxWaveformModel:
             FEATURES: np.ascontiguousarray(features)[None],
         }
         (log_probs,) = self._run([LOG_PROBS], inputs)
-        self._check(log_probs, (1, None, len(self._metadata.alphabet)))
+        num_frames = -(-features.shape[1] // self._metadata.stride)
+        self._check(log_probs, (1, num_frames, len(self._metadata.alphabet)))
         result: LogProbs = log_probs[0]
         return result
 
@@ -116,20 +126,14 @@ class OnnxWaveformModel:
             raise _explained(self._path, error) from error
         return results
 
-    def _check(self, values: NDArray[Any], shape: tuple[int | None, ...]) -> None:
+    def _check(self, values: NDArray[Any], shape: Shape, dtype: type[np.generic] = np.float32) -> None:
         """Raise ExportedModelError if a graph returns something else than its metadata promises."""
         fits = values.ndim == len(shape) and all(
-            expected in (None, size) for expected, size in zip(shape, values.shape, strict=True)
+            expected is None or (size in expected if isinstance(expected, range) else size == expected)
+            for expected, size in zip(shape, values.shape, strict=True)
         )
-        if not fits or values.dtype != np.float32:
+        if not fits or values.dtype != dtype:
             raise ExportedModelError(f"{self._path}: its graph returns {values.dtype} of shape {values.shape}")
-
-
-def _is_causal(metadata: Metadata) -> bool:
-    """Return whether the checkpoint's network needs no later audio but a fixed look-ahead."""
-    arch = metadata.config.get("arch", {})
-    recurrent = arch.get("args", {}).get("gru_config", {})
-    return arch.get("type") == "DeepSpeech2" and not recurrent.get("bidirectional") and not metadata.normalizes
 
 
 def _session(exported: Exported, num_threads: int | None) -> tuple[Any, Any]:

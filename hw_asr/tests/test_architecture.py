@@ -46,7 +46,7 @@ ALLOWED = {
         "storage.runs streaming"
     ),
     "alignment": "datasets.recording decoders.alignment decoders.ctc_forward report.subtitles runtime",
-    "exported": "config experiment features models recognition runtime spectrograms datasets.recording",
+    "exported": "config experiment features models recognition runtime spectrograms streaming datasets.recording",
     "streaming": "datasets.recording decoders features models recognition",
     "": "recognition",
     "commands": "*",
