@@ -76,7 +76,7 @@ VARIANTS = {
     "256 units": Variant(("arch.args.gru_config.hidden_dims=[256,256,256]",), 0.7),
     "intermediate CTC": Variant(INTERMEDIATE),
     "self-conditioned CTC": Variant((*INTERMEDIATE, "arch.args.self_conditioning=true")),
-    "Conformer": Variant(CONFORMER, 0.75),
+    "Conformer": Variant(CONFORMER, 0.4),
 }
 
 

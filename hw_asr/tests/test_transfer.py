@@ -214,6 +214,23 @@ class FineTuningTest(TrainingCase):
         self.assertIn("started anew: gru_block.rnn_layers.2 (8 tensors), gru_block.bn_layers.2 (5 tensors)", output)
         self.assertTrue(json.loads((run_dir(place) / "config.json").read_text())["trainer"]["transfer"]["allow"])
 
+    def test_feature_statistics_that_the_checkpoint_lacks_are_measured(self) -> None:
+        first = self.place(self.config(epochs=1, len_epoch=2))
+        self.train(first, "-c", "config.json")
+        raw = self.config(epochs=1, len_epoch=2)
+        raw["preprocessing"]["normalize"] = "global"
+        place = self.place(raw)
+        arguments = ["-c", "config.json", "-r", str(run_dir(first) / "last.pth")]
+        self.assertIn("the checkpoint lacks feature_statistics.mean", self.train(place, *arguments, code=1))
+        self.train(place, *arguments, "--set", 'trainer.transfer.allow=["feature_statistics"]')
+        self.train(place, "-c", "config.json", "--set", "trainer.wandb_run=scratch")
+        transferred, scratch = (
+            load_checkpoint(run_dir(place).with_name(name) / "last.pth")["state_dict"] for name in ("run", "scratch")
+        )
+        self.assertGreater(float(scratch["feature_statistics.mean"].abs().max()), 0.1)
+        for name in ("feature_statistics.mean", "feature_statistics.deviation"):
+            self.assertTrue(torch.equal(transferred[name], scratch[name]), name)
+
 
 class FreezingTest(TrainingCase):
     FROZEN = ("cnn_block", "gru_block.rnn_layers.0", "gru_block.bn_layers.0")
