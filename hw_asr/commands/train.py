@@ -28,7 +28,7 @@ from hw_asr.experiment.training_data import TrainingData
 from hw_asr.experiment.training_run import Experiment
 from hw_asr.experiment.transfer import Weights, read_weights
 from hw_asr.runtime.atomic_files import write_and_rename
-from hw_asr.runtime.console import set_up_logging
+from hw_asr.runtime.console import ERRORS_ONLY, set_up_logging
 from hw_asr.runtime.devices import check_precision, set_numerics, set_threads
 from hw_asr.runtime.memory import explain_out_of_memory
 from hw_asr.runtime.parent import end_with_torchrun
@@ -72,7 +72,7 @@ def train(request: Request) -> int:
             check_exports_writable(config, processes)
             run = _new_run(config, processes)
         elif not (is_writable(run.model_dir) and is_writable(run.log_dir)):
-            set_up_logging(config.trainer.verbosity if processes.is_main else 0)
+            set_up_logging(_verbosity(config, processes))
             start = read_start(request)
             run = _copy(run, config, request, start, processes)
         with ExitStack() as stack:
@@ -80,7 +80,7 @@ def train(request: Request) -> int:
                 stack.enter_context(_discarded_unless_started(run))
             if processes.is_main:
                 stack.enter_context(run.lock())
-            set_up_logging(config.trainer.verbosity if processes.is_main else 0, _log_path(run, processes))
+            set_up_logging(_verbosity(config, processes), _log_path(run, processes))
             logger.info("run %s:%s in %s", run.experiment, run.name, run.model_dir)
             _log_device(config, processes)
             _warn_of_test_selection(config)
@@ -140,6 +140,8 @@ def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes)
                 exports.at_end(snapshots.export_last)
                 if start.state is None:  # so that a run can be continued whenever it was killed
                     snapshots.write_last()
+            if not processes.is_main:
+                set_up_logging(0)  # warnings about this process's own batches
             code = trainer.fit()
             if exports is not None:
                 exports.finished = code == 0
@@ -201,6 +203,11 @@ def _keep_config(config: ExperimentConfig, run: Run) -> None:
         with write_and_rename(run.config_path, "w") as file:
             json.dump(config.raw, file, indent=2, ensure_ascii=False)
     remember(run.model_dir, effects(config.raw))
+
+
+def _verbosity(config: ExperimentConfig, processes: Processes) -> int:
+    """Return which messages a process prints while it starts: all processes would print the same warnings."""
+    return config.trainer.verbosity if processes.is_main else ERRORS_ONLY
 
 
 def _log_path(run: Run, processes: Processes) -> Path | None:

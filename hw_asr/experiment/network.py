@@ -13,6 +13,7 @@ from hw_asr.checkpoints.weights import check_finite, check_weights, load_weights
 from hw_asr.config import ExperimentConfig
 from hw_asr.experiment import components
 from hw_asr.features import FeatureStatistics, FrontEnd
+from hw_asr.runtime.memory import explain_out_of_memory
 from hw_asr.types import TextEncoder
 
 
@@ -26,11 +27,15 @@ class Network:
 
 
 def make_network(config: ExperimentConfig, device: torch.device) -> Network:
-    """Build front end, model (initialised from `trainer.seed`) and text encoder."""
+    """Build front end, model (initialised from `trainer.seed`) and text encoder.
+
+    Raises MemoryExhaustedError for a model that is too large for the device.
+    """
     text_encoder = components.build_text_encoder(config)
     front_end = components.build_features(config.preprocessing).to(device)
     torch.manual_seed(config.trainer.seed)
-    model = components.build_model(config, front_end.n_feats, len(text_encoder.alphabet)).to(device)
+    with explain_out_of_memory("the model is too large for this device; lower the sizes in arch.args"):
+        model = components.build_model(config, front_end.n_feats, len(text_encoder.alphabet)).to(device)
     _add_statistics(model, front_end.statistics)
     return Network(front_end, model, text_encoder)
 

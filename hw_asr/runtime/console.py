@@ -14,7 +14,8 @@ from tqdm import tqdm
 from hw_asr.runtime.atomic_files import open_regular
 from hw_asr.runtime.printable import printable, printable_line
 
-LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+ERRORS_ONLY = -1
+LEVELS = {ERRORS_ONLY: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
 
 class _BarFriendlyHandler(logging.Handler):

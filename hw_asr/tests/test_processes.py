@@ -84,10 +84,11 @@ class ProcessesCase(TrainingCase):
 class TestEquality(ProcessesCase):
     def assert_equal_runs(self, arch: dict[str, Any], *arguments: str, **trainer: Any) -> None:
         configs = [self.plain_config(arch, size, **trainer) for size in (6, 3)]
-        one, two = map(self.place, configs)
+        one, two = self.place(configs[0]), self.place({**configs[1], "n_gpu": 9})
         self.train(one, "-c", "config.json", *arguments)
         outputs = self.train_two(two, "-c", "config.json", *arguments)
         self.assertEqual(outputs[1], "")
+        self.assertEqual(outputs[0].count("warning: n_gpu is 9, but this machine has"), 1)
         (state_one, metrics_one), (state_two, metrics_two) = outcome(one), outcome(two)
         for name, weight in state_one["state_dict"].items():
             torch.testing.assert_close(state_two["state_dict"][name], weight, rtol=1e-5, atol=1e-5, msg=name)

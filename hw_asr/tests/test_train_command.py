@@ -42,6 +42,15 @@ class CommandLineTest(unittest.TestCase):
         self.assertNotIn("Traceback", errors)
         self.assertEqual(["config.json"], [path.name for path in self.folder.iterdir()])
 
+    def test_a_model_that_is_too_large_is_one_line(self) -> None:
+        huge = changed("arch.args.gru_config.hidden_dims=[10000000]")
+        for options in ([], ["--check"]):
+            with self.subTest(options=options), contextlib.redirect_stdout(io.StringIO()):
+                code, errors = self.run_train(huge, "--device", "cpu", *options)
+                self.assertEqual(2 if options else 1, code)
+                self.assertRegex(errors, "out of memory: .*; the model is too large for this device; lower the sizes")
+                self.assertNotIn("Traceback", errors)
+
     def test_missing_data_is_one_line(self) -> None:
         code, errors = self.run_train(GOOD, "--device", "cpu")
         self.assertEqual(1, code)
