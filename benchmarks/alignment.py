@@ -28,7 +28,7 @@ from hw_asr.alignment.audit import fit_of
 from hw_asr.alignment.search import align_text
 from hw_asr.alignment.transcript import read_transcript
 from hw_asr.datasets.audio import read_audio
-from hw_asr.datasets.recording import Recording
+from hw_asr.datasets.recording import Recording, as_floats
 from hw_asr.metrics import text_errors
 from hw_asr.types import TextEncoder
 
@@ -173,14 +173,21 @@ def long_recording(recogniser: hw_asr.Recogniser, speech: Speech, minutes: float
               f"{network:.1f} s, alignment {seconds:.1f} s of processor time, peak {peak / 1e6:.0f} MB")  # fmt: skip
 
 
-def audit(recogniser: hw_asr.Recogniser, manifest: Path) -> None:
-    """Print how many planted faults are among as many utterances with the worst scores; 5 % of each kind, 5 draws."""
+def audit(recogniser: hw_asr.Recogniser, manifest: Path, noisy: bool) -> None:
+    """Print how many planted faults are among as many utterances with the worst scores; 5 % of each kind, 5 draws.
+
+    With `noisy`, half of the recordings have white noise, at a signal-to-noise ratio of 0, 5, 10 or 15 dB.
+    """
+    generator = np.random.default_rng(0)
     rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
     encoder, texts = recogniser.text_encoder, [row["text"] for row in rows]
     log_probs = []
     for row in tqdm(rows, desc="audit", disable=None):
-        recording = recogniser.read(manifest.parent / row["path"])
-        log_probs += recogniser.log_probs([recording])
+        samples = as_floats(recogniser.read(manifest.parent / row["path"]).samples)
+        if noisy and generator.random() < 0.5:
+            level = np.sqrt(np.square(samples).mean()) * 10 ** (-generator.choice([0, 5, 10, 15]) / 20)
+            samples = samples + np.float32(level) * generator.standard_normal(len(samples), np.float32)
+        log_probs += recogniser.log_probs([Recording(samples)])
     found: dict[str, Counter[str]] = {name: Counter() for name in ("loss", "CER", "confidence")}
     for seed in range(5):
         faulty, kinds = planted(texts, seed)
@@ -195,7 +202,8 @@ def audit(recogniser: hw_asr.Recogniser, manifest: Path) -> None:
         for name, values in scores.items():
             worst = sorted(range(len(rows)), key=lambda index: -values[index])[: len(kinds)]
             found[name].update(kinds[index] for index in worst if index in kinds)
-    print(f"\naudit: {len(kinds)} faults among {len(rows)} utterances, share of each kind in the worst {len(kinds)}")
+    recordings = "half of the recordings are noisy" if noisy else "as recorded"
+    print(f"\naudit, {recordings}: {len(kinds)} faults among {len(rows)} utterances; share in the worst {len(kinds)}")
     print(f"{'ranked by':14}" + "".join(f"{kind:>10}" for kind in ("swapped", "cut", "foreign", "all")))
     for name, counts in found.items():
         shares = [counts[kind] / (5 * len(kinds) / 3) for kind in ("swapped", "cut", "foreign")]
@@ -237,7 +245,8 @@ def main() -> None:
     speech = Speech(options.speech, recogniser.sample_rate)
     borders(recogniser, speech, options.border_minutes)
     differences(recogniser, speech, options.border_minutes)
-    audit(recogniser, options.speech)
+    for noisy in (False, True):
+        audit(recogniser, options.speech, noisy)
     if options.minutes > 0:
         long_recording(recogniser, speech, options.minutes)
 

@@ -120,11 +120,12 @@ class CutTest(unittest.TestCase):
 
 class ManifestTest(TranscribeCase):
     def test_the_manifest_is_one_for_training(self) -> None:
-        names = sorted(path.name for path in self.audio.iterdir())[:6]
+        names = sorted(path.name for path in self.audio.iterdir())[:8]
         recordings = [read_audio(self.audio / name, 16000) for name in names]
         pauses = [np.concatenate([samples, np.zeros(8000, np.float32)]) for samples in recordings]
         talk = self.folder / "talk.wav"
         soundfile.write(talk, np.concatenate(pauses), 16000)
+        self.assertGreater(sum(map(len, pauses)), 12.5 * 16000)  # goes through the network in chunks
         text = " ".join((self.texts / name).with_suffix(".txt").read_text() for name in names)
         manifest = self.folder / "manifests" / "talk.jsonl"
         output = io.StringIO()
@@ -140,7 +141,7 @@ class ManifestTest(TranscribeCase):
                 "--segments",
                 str(manifest),
             ]
-            arguments += ["--forced", "--min-confidence", "0", "--max-seconds", "20"]
+            arguments += ["--forced", "--min-confidence", "0", "--max-seconds", "20", "--chunk-seconds", "12.5"]
             self.assertEqual(run("align", arguments), 0)
         self.assertIn("segments: ", output.getvalue())
         rows = [json.loads(line) for line in manifest.read_text().splitlines()]
