@@ -165,8 +165,8 @@ def _check_mapping(annotation: object, value: object, path: str) -> list[str]:
 def _check_plain(annotation: object, value: object, path: str) -> list[str]:
     accepted = _PLAIN[annotation].accepted if annotation in _PLAIN else (object,)
     truth = isinstance(value, bool) and bool not in accepted and object not in accepted
-    is_nan = value != value
-    return [_expected(annotation, value, path)] if truth or is_nan or not isinstance(value, accepted) else []
+    is_impossible = value != value or (annotation is Path and "\0" in str(value))  # NaN; a name that no file has
+    return [_expected(annotation, value, path)] if truth or is_impossible or not isinstance(value, accepted) else []
 
 
 def _check_section(annotation: object, value: object, path: str) -> list[str]:

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import IO, Any
 
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_MAX_NAME_BYTES = 230
+"""File names have at most 255 bytes on most systems."""
 OWNER_ONLY = 0o600
 """Permissions of files that hold secrets."""
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a hidden name beside `path` that nobody can guess: `.NAME.RANDOM.part`."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    """Return a hidden name beside `path` that nobody can guess: `.NAME.RANDOM.part`, a long NAME shortened."""
+    name = os.fsdecode(os.fsencode(path.name)[:_MAX_NAME_BYTES])
+    return path.with_name(f".{name}.{secrets.token_hex(8)}.part")
 
 
 @contextmanager

@@ -173,6 +173,10 @@ class ValidationTest(unittest.TestCase):
                           "preprocessing.spectrogram.type=Identity", "preprocessing.spectrogram.module=torch.nn",
                           "preprocessing.spectrogram.args={}", "arch.args.n_feats=40")  # fmt: skip
 
+    def test_values_that_are_impossible_everywhere(self) -> None:
+        self.assert_fault("optimizer.args.lr: expected a number, got nan", "optimizer.args.lr=NaN")
+        self.assert_fault("trainer.save_dir: expected a path", 'trainer.save_dir="a\\u0000b"')
+
     def test_arguments_of_decoders(self) -> None:
         for kind, args, fault in (
             ("beam_search", {"beam_size": 0}, "beam_size: expected a number of at least 1, got 0"),

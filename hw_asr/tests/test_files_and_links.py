@@ -46,6 +46,12 @@ class LinksTest(unittest.TestCase):
         self.assertEqual("precious\n", self.victim.read_text())
         self.assertFalse((self.folder / "planted").exists())
 
+    def test_the_longest_names(self) -> None:
+        for name in ("x" * 255, "\u0436" * 127):
+            with write_and_rename(self.folder / name, "w") as file:
+                file.write("content")
+            self.assertEqual((self.folder / name).read_text(), "content")
+
     def test_directories_and_devices_are_not_replaced(self) -> None:
         for path, error in (
             (self.folder, IsADirectoryError),
