@@ -31,6 +31,7 @@ COMMANDS = {
     "report": Command("hw_asr.cli.report", "write an HTML page of a run, of results, or of a comparison"),
     "lm-build": Command("hw_asr.cli.lm_build", "estimate an n-gram language model from text"),
     "lm-tune": Command("hw_asr.cli.lm_tune", "choose the language model's weights on a dev split"),
+    "listen": Command("hw_asr.cli.listen", "recognise a microphone, a pipe or a file live"),
     "align": Command("hw_asr.cli.align", "find the words of a text in a recording"),
     "export": Command("hw_asr.cli.export", "export a checkpoint to ONNX, for recognition without torch"),
     "audit": Command("hw_asr.cli.audit", "find transcripts that do not fit their recordings"),

@@ -25,6 +25,7 @@ from hw_asr.experiment.validation import examine
 from hw_asr.runtime.devices import check_precision, choose_device, set_numerics, set_threads, synchronize
 from hw_asr.runtime.processes import Processes
 from hw_asr.storage.runs import Run, RunError, Runs
+from hw_asr.streaming.network import look_ahead_seconds
 from hw_asr.training.snapshots import num_steps
 from hw_asr.training.step import OUT_OF_MEMORY, SCALE_LOWERED
 from hw_asr.training.stream import Placed
@@ -152,6 +153,7 @@ class _Check:
                 f"model       {config.arch['type']}, {num_parameters:,} parameters",
                 f"features    {config.preprocessing.spectrogram['type']}, {network.front_end.n_feats} values, "
                 f"{frame_rate:g} frames/s",
+                *_live_lines(network, config.preprocessing.sr),
                 f"text        {len(alphabet)} classes: blank and {''.join(alphabet[1:])!r}",
             ]
             return network
@@ -206,6 +208,12 @@ class _Check:
         freezing.begin_epoch(experiment.learner.progress.epoch)
         if freezing.describe():
             self._lines.append(f"not trained {freezing.describe()}")
+
+
+def _live_lines(network: Network, sample_rate: int) -> list[str]:
+    """Return the look-ahead of a network that can recognise live audio."""
+    seconds = look_ahead_seconds(network.front_end, network.model, sample_rate)
+    return [] if seconds is None else [f"live        yes, with a look-ahead of {seconds:.3f} s"]
 
 
 def _training_line(config: ExperimentConfig, train: BatchedSplit | None) -> str:

@@ -67,6 +67,13 @@ def obstacle(front_end: FrontEnd, model: nn.Module) -> str | None:
     return None
 
 
+def look_ahead_seconds(front_end: FrontEnd, model: nn.Module, sample_rate: int) -> float | None:
+    """Return how much audio after a sound a network needs for its character; None if it needs the whole recording."""
+    if obstacle(front_end, model) is not None:
+        return None
+    return Streamable.of(front_end, model).look_ahead / sample_rate
+
+
 class NetworkStream:
     """Maps samples to log-probabilities piece by piece; together they are those of the whole recording.
 

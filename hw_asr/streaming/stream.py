@@ -37,11 +37,18 @@ class Partial:
     """Segments that have ended since the last call."""
     duration: float
     """Seconds of audio received."""
+    num_ended: int = 0
+    """How many characters of `stable` belong to segments that have ended."""
 
     @property
     def text(self) -> str:
         """The best text so far."""
         return self.stable + self.tail
+
+    @property
+    def current(self) -> str:
+        """The best text of the segment that has not ended."""
+        return self.text[self.num_ended :].lstrip()
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data."""
@@ -125,7 +132,7 @@ class Stream:
         stable = self._segments.stable()
         text = self._segments.with_tail(self._waiting)
         tail = text[len(stable) :] if text.startswith(stable) else ""
-        return Partial(stable, tail, tuple(segments), duration)
+        return Partial(stable, tail, tuple(segments), duration, len(self._segments.text))
 
     def _without_silence(self, log_probs: LogProbs, is_last: bool) -> tuple[LogProbs, int]:
         """Silence the frames without speech; return all waiting frames and of how many it is known."""
@@ -148,7 +155,8 @@ class _Segments:
         self._pieces = pieces
         self._cutter = PauseCutter(pieces.seconds_per_frame, pieces.space, pieces.limits)
         self._parts: list[DecodedPiece] = []
-        self._text = ""  # of the segments that have ended
+        self.text = ""
+        """Of the segments that have ended."""
         self._start, self._held = 0, list[LogProbs]()
         self._search = live_search(pieces.decoders[pieces.best], pieces.text_encoder)
 
@@ -184,7 +192,7 @@ class _Segments:
 
     def _joined(self, text: str) -> str:
         has_spaces = self._pieces.space is not None
-        return join_texts([self._text, text.lstrip() if has_spaces else text], has_spaces)
+        return join_texts([self.text, text.lstrip() if has_spaces else text], has_spaces)
 
     def _read(self, log_probs: LogProbs) -> None:
         if len(log_probs) or not self._held:
@@ -196,7 +204,7 @@ class _Segments:
         part = self._pieces.decoded(piece, {name: self._hypotheses(name, piece) for name in self._pieces.decoders})
         self._parts.append(part)
         best = part.by_decoder[self._pieces.best]
-        self._text = join_texts([self._text, best[0].text if best else ""], self._pieces.space is not None)
+        self.text = join_texts([self.text, best[0].text if best else ""], self._pieces.space is not None)
         self._start, self._held = self._start + len(piece.log_probs), []
         self._search = live_search(self._pieces.decoders[self._pieces.best], self._pieces.text_encoder)
         segment = self._pieces.segment(part, math.inf)  # where the recording ends is not known

@@ -47,7 +47,7 @@ ALLOWED = {
     ),
     "alignment": "datasets.recording decoders.alignment decoders.ctc_forward report.subtitles runtime",
     "exported": "config experiment features models recognition runtime spectrograms streaming datasets.recording",
-    "streaming": "datasets.recording decoders features models recognition",
+    "streaming": "datasets.recording decoders features models recognition runtime",
     "": "recognition",
     "commands": "*",
     # Options of the commands. A command itself is imported when it runs.
