@@ -12,10 +12,14 @@ class UserError(Exception):
     """
 
 
+MAX_FAULT = 2000
+"""Characters of a fault that are shown; values of a config may be long."""
+
+
 class ConfigError(UserError):
     """A config that cannot run; the message lists every fault, one a line."""
 
     def __init__(self, faults: Iterable[str], source: str = "config") -> None:
-        self.faults = list(faults)
+        self.faults = [fault if len(fault) <= MAX_FAULT else f"{fault[:MAX_FAULT]}..." for fault in faults]
         count = f"{len(self.faults)} fault{'s' * (len(self.faults) != 1)}"
         super().__init__("\n  ".join([f"{source}: {count}", *self.faults]))

@@ -27,6 +27,15 @@ def restoring(source: Path) -> Iterator[None]:
         raise CheckpointError(f"{source}: its training state cannot be restored: {reason}") from error
 
 
+def check_format(state: Mapping[str, object], source: Path) -> None:
+    """Raise CheckpointError for a checkpoint that holds only weights, or the state of another program."""
+    if state.get("format") != 1:
+        raise CheckpointError(
+            f"{source}: written by another program and cannot be continued; to fine-tune from its weights: "
+            "train.py -c config.json -r CHECKPOINT"
+        )
+
+
 def matching(saved: object, own: Mapping[str, object], name: str, source: Path) -> dict[str, object]:
     """Return the entries of a saved state that `own`, the state of the object itself, has too.
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import distributed
 
+from hw_asr.checkpoints.restoring import check_format
 from hw_asr.checkpoints.weights import belongs_to
 from hw_asr.commands.auto_resume import Continuation, find_run
 from hw_asr.commands.exports import Exports
@@ -20,7 +21,7 @@ from hw_asr.config import ExperimentConfig, read_json
 from hw_asr.config.registry import STORAGES
 from hw_asr.experiment.config_effects import effects
 from hw_asr.experiment.feature_statistics import measure_statistics
-from hw_asr.experiment.network import make_network
+from hw_asr.experiment.network import check_fit, make_network
 from hw_asr.experiment.remembered_runs import remember
 from hw_asr.experiment.resume_rules import compare
 from hw_asr.experiment.run_copy import copy_run, is_writable, place_of_copy
@@ -112,6 +113,9 @@ def read_start(request: Request) -> Start:
 
 
 def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes) -> int:
+    if start.state is not None:
+        check_format(start.state, start.source)
+        check_fit(config, start.state["state_dict"], start.source)
     network = make_network(config, processes.device)
     if start == Start() and isinstance(network.model, PretrainedModel):
         network.model.load_pretrained()

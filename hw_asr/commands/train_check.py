@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 import torch
 
+from hw_asr.checkpoints.restoring import check_format
 from hw_asr.commands.train import Start, check_exports_writable, read_start
 from hw_asr.commands.train_request import Request, rate_assignments, read_request
 from hw_asr.config import ConfigError, ExperimentConfig, override, read_json
 from hw_asr.config.partial import is_sound
 from hw_asr.errors import UserError
 from hw_asr.experiment import components
-from hw_asr.experiment.network import Network, make_network
+from hw_asr.experiment.network import Network, check_fit, make_network
 from hw_asr.experiment.resume_rules import compare
 from hw_asr.experiment.run_copy import is_writable, place_of_copy
 from hw_asr.experiment.split_data import load_split
@@ -98,13 +99,13 @@ class _Check:
             with self._noted():
                 self._device = choose_device(self._request.device, config.n_gpu)
                 check_precision(self._device, config.trainer.precision)
+            with self._noted():
+                self._start = read_start(self._request)
             network = self._network(config)
             with self._noted():
-                if self._request.resume is not None:
-                    self._start = read_start(self._request)
-                    if network is not None and self._start.weights is not None:
-                        line = load_initial_weights(config, network, self._start.weights)
-                        self._lines.append(f"weights     {line}")
+                if network is not None and self._start.weights is not None:
+                    line = load_initial_weights(config, network, self._start.weights)
+                    self._lines.append(f"weights     {line}")
             train = self._data(config, network)
             self._places(config)
             if network is not None and train is not None and not self._faults:
@@ -143,7 +144,12 @@ class _Check:
     def _network(self, config: ExperimentConfig) -> Network | None:
         if not all(is_sound(path, self._faults) for path in ("arch", "text_encoder", "preprocessing")):
             return None
+        if self._request.config is None and self._start.state is None:  # the checkpoint cannot be read
+            return None
         with self._noted():
+            if self._start.state is not None:
+                check_format(self._start.state, self._start.source)
+                check_fit(config, self._start.state["state_dict"], self._start.source)
             network = make_network(config, self._device)
             num_parameters = sum(parameter.numel() for parameter in network.model.parameters())
             frame_rate = config.preprocessing.sr / network.front_end.hop_length

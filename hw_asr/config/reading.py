@@ -12,7 +12,7 @@ from zipfile import is_zipfile
 from hw_asr.config.arguments import nearest
 from hw_asr.errors import ConfigError
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 16 << 20
 MAX_DEPTH = 100
 """Levels of lists and objects in a config."""
 

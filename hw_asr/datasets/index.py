@@ -6,11 +6,13 @@ import gc
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from types import NoneType
 
 from tqdm import tqdm
 
@@ -162,9 +164,19 @@ def _load(index_path: Path, state: str, directory: Path) -> Selection | None:
             entries = json.loads(f"[{','.join(file)}]")
             root = f"{directory}/"
             utterances = [Utterance(e["id"], root + e["path"], e["text"], e["duration"], e["speaker"]) for e in entries]
-            return Selection(utterances, header["left_out"])
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+            left_out = header["left_out"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, StopIteration):
         return None
+    is_valid = isinstance(left_out, dict) and all(type(count) is int for count in left_out.values())
+    return Selection(utterances, left_out) if is_valid and all(map(_is_valid, utterances)) else None
+
+
+def _is_valid(utterance: Utterance) -> bool:
+    """Whether an utterance of an index, which may come with a stranger's recordings, is one that `indexed` writes."""
+    identifier, path, text, duration, speaker, _ = utterance
+    is_text = type(identifier) is str and isinstance(text, (str, NoneType)) and isinstance(speaker, (str, NoneType))
+    is_duration = type(duration) in (int, float) and 0 <= duration < math.inf
+    return is_text and is_duration and "/../" not in path
 
 
 @contextmanager

@@ -86,6 +86,10 @@ def check_frames(index: int, peaks: NDArray[np.floating]) -> None:
         )
 
 
+MAX_BEAM_SIZE = 10_000
+"""Hypotheses that a search may keep or return; the memory grows with it, the accuracy hardly beyond a few hundred."""
+
+
 def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise ValueError when an argument is not in [low, high]; NaN never is."""
     if not low <= value <= high:

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
 from hw_asr.config.registry import DECODERS
-from hw_asr.decoders.base import check_range
+from hw_asr.decoders.base import MAX_BEAM_SIZE, check_range
 from hw_asr.decoders.hotwords import read_hotwords
 from hw_asr.types import Hypothesis, TensorOrArray, TextEncoder
 
@@ -39,8 +39,8 @@ class PrefixSearch(ABC):
 
     def __post_init__(self) -> None:
         floor, threshold = self.symbol_floor, self.beam_threshold
-        check_range("beam_size", self.beam_size, 1, math.inf)
-        check_range("n_best", self.n_best, 1, math.inf)
+        check_range("beam_size", self.beam_size, 1, MAX_BEAM_SIZE)
+        check_range("n_best", self.n_best, 1, MAX_BEAM_SIZE)
         check_range("symbol_floor", -math.inf if floor is None else floor, -math.inf, 0)
         check_range("beam_threshold", math.inf if threshold is None else threshold, 0, math.inf)
         if self.num_threads is not None and self.num_threads < 1:

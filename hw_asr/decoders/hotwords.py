@@ -9,6 +9,11 @@ import numpy as np
 
 from hw_asr.types import TextEncoder
 
+MAX_CHARACTERS = 200_000
+"""Of all hotwords together."""
+MAX_TRANSITIONS = 1 << 26
+"""Characters of all hotwords times characters of the alphabet; each takes 12 bytes."""
+
 
 class Hotwords:
     """Adds a boost, in nats, for every occurrence of a phrase in the text, as whole words (Aho and Corasick 1975).
@@ -83,7 +88,7 @@ def read_hotwords(
 ) -> dict[str, float]:
     """Return the normalised phrases with their boosts: their own, or `weight` for listed phrases.
 
-    Raises ValueError naming a phrase without any character of the alphabet.
+    Raises ValueError naming a phrase without any character of the alphabet, and for more text than fits in memory.
     """
     given = hotwords if isinstance(hotwords, Mapping) else dict.fromkeys(hotwords or (), weight)
     boosts = {}
@@ -94,4 +99,8 @@ def read_hotwords(
         if not np.isfinite(boost):
             raise ValueError(f"hotwords: expected a finite boost for {phrase!r}, got {boost}")
         boosts[normalised] = float(boost)
+    size = sum(map(len, boosts))
+    if size > MAX_CHARACTERS or size * len(text_encoder.alphabet) > MAX_TRANSITIONS:
+        most = min(MAX_CHARACTERS, MAX_TRANSITIONS // len(text_encoder.alphabet))
+        raise ValueError(f"hotwords: {size} characters in all; expected at most {most}")
     return boosts

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from hw_asr.config.registry import DECODERS
-from hw_asr.decoders.base import Matrix, check_range, utterances
+from hw_asr.decoders.base import MAX_BEAM_SIZE, Matrix, check_range, utterances
 from hw_asr.decoders.hotwords import read_hotwords
 from hw_asr.lm.arpa import LanguageModelError
 from hw_asr.runtime.optional import MissingPackageError, optional_import
@@ -45,8 +44,8 @@ class PyctcdecodeDecoder:
     def __post_init__(self) -> None:
         check_range("alpha", self.alpha, 0, 1e6)
         check_range("beta", self.beta, -1e6, 1e6)
-        check_range("beam_size", self.beam_size, 1, math.inf)
-        check_range("n_best", self.n_best, 1, math.inf)
+        check_range("beam_size", self.beam_size, 1, MAX_BEAM_SIZE)
+        check_range("n_best", self.n_best, 1, MAX_BEAM_SIZE)
         self._arguments: dict[str, Any] = {
             "beam_width": self.beam_size,
             "token_min_logp": self.token_min_logp,

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hw_asr.config import ConfigError, ExperimentConfig, RawConfig, overlay, override, read_json
+from hw_asr.config.size import check_size
 from hw_asr.experiment import components
-from hw_asr.experiment.config_effects import FILES, MODULE, Effect, dotted, effects
+from hw_asr.experiment.config_effects import FILES, LIMIT, MODULE, Effect, dotted, effects
 from hw_asr.experiment.remembered_runs import is_remembered
 from hw_asr.experiment.validation import for_recognition, specs, validate, without_network
 from hw_asr.storage.runs import Run
@@ -122,6 +123,7 @@ def _read(checkpoint: Path, named: Named, state: Mapping[str, object] | None, on
     if named.overlay is not None:
         overlaid = read_json(named.overlay)
         raw, source = overlay(raw, overlaid), f"{source} with {named.overlay}"
+    check_size(raw, source)
     return _Read(override(raw, named.assignments), source, frozenset(overlaid))
 
 
@@ -152,7 +154,7 @@ def _not_allowed(read: _Read, checkpoint: Path, named: Named) -> list[Effect]:
         is_trusted = named.trust.config and effect.kind != MODULE
         if is_named or is_trusted or effect.canonical() in also_named or is_remembered(directory, effect):
             continue
-        if effect.kind == MODULE and effect.value in named.trust.modules:
+        if effect.kind == MODULE and isinstance(effect.value, str) and effect.value in named.trust.modules:
             _check_definition(read.raw, effect)
             continue
         refused.append(effect)
@@ -210,7 +212,9 @@ def _without_unread_data(raw: dict[str, object], reads_split: Callable[[str], bo
 
 
 def _is_dispensable(raw: RawConfig, effect: Effect) -> bool:
-    """Whether a checkpoint's model runs without what an effect names: language models, initial weights."""
+    """Whether a checkpoint's model runs without an effect: a language model, initial weights, a raised limit."""
+    if effect.kind == LIMIT:
+        return True
     if effect.kind != FILES:
         return False
     if effect.path.startswith("decoders["):
@@ -220,13 +224,16 @@ def _is_dispensable(raw: RawConfig, effect: Effect) -> bool:
 
 
 def _without(raw: dict[str, Any], refused: Sequence[Effect]) -> dict[str, object]:
-    """Remove dispensable effects: decoders with a language model, and arguments of the text encoder and the model."""
+    """Remove dispensable effects: decoders with a language model, and arguments of
+    the text encoder and the model, and limits."""
     result = copy.deepcopy(raw)
     dropped = set()
     for effect in refused:
         logger.warning("%s: from the checkpoint's config, not used; name it with -c, or add --trust-config", effect)
         section, name = dotted(effect.path).split(".")[0], effect.path.rpartition(".")[2]
-        if section == "decoders":
+        if effect.kind == LIMIT:
+            del result[section][name]
+        elif section == "decoders":
             dropped.add(int(dotted(effect.path).split(".")[1]))
         else:
             del result[section]["args"][name]

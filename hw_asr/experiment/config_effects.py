@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from hw_asr.config import RawConfig
+from hw_asr.config import Preprocessing, RawConfig
 from hw_asr.config.arguments import parameters
 from hw_asr.config.registry import Registry
 from hw_asr.experiment.validation import specs
 from hw_asr.lm.librispeech import KNOWN_NAMES
 
 MODULE, STORAGE, WRITER, FILES = "module", "external storage", "online writer", "path or address"
+LIMIT = "limit above the default"
 _ADDRESS_ARGUMENTS = {"url", "base_url", "endpoint"}
 _DEFAULT_ROOT_DIR = "data"
 _OUTSIDE = re.compile(r"[/\\]|^[$~]")
@@ -74,7 +75,11 @@ def _section_effects(raw: RawConfig) -> Iterator[Effect]:
 
     `trainer.save_dir` is not one: a run that is continued stays in its own directory.
     """
-    data, trainer = raw.get("data"), raw.get("trainer")
+    data, trainer, preprocessing = raw.get("data"), raw.get("trainer"), raw.get("preprocessing")
+    if isinstance(preprocessing, Mapping):
+        hours = preprocessing.get("max_audio_hours")
+        if isinstance(hours, (int, float)) and not hours <= Preprocessing.max_audio_hours:
+            yield Effect("preprocessing.max_audio_hours", LIMIT, hours)
     if isinstance(data, Mapping) and data.get("root_dir", _DEFAULT_ROOT_DIR) != _DEFAULT_ROOT_DIR:
         yield Effect("data.root_dir", FILES, data["root_dir"])
     if isinstance(trainer, Mapping):

@@ -91,7 +91,9 @@ def construction_faults(config: ExperimentConfig, known: Sequence[str], *, train
 
 def _make_features(attempts: _Attempts, config: ExperimentConfig) -> int | None:
     """Return the number of features; None if they cannot be made."""
-    features = attempts.make("preprocessing", lambda: components.build_features(config.preprocessing), part="")
+    from hw_asr.experiment.network_limits import checked_features
+
+    features = attempts.make("preprocessing", lambda: checked_features(config.preprocessing), part="")
     return None if features is None else features.n_feats
 
 
@@ -100,8 +102,10 @@ def _make_model(
 ) -> nn.Module | None:
     import torch
 
+    from hw_asr.experiment.network_limits import limited_modules
+
     attempts.faults += _size_faults(config, n_feats, alphabet)
-    with torch.device("meta"):
+    with torch.device("meta"), limited_modules():
         return attempts.make("arch", lambda: components.build_model(config, n_feats, len(alphabet)))
 
 

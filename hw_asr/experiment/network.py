@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from hw_asr.checkpoints.tensors import check_tensors
 from hw_asr.checkpoints.weights import check_finite, check_weights, load_weights
 from hw_asr.config import ExperimentConfig
 from hw_asr.experiment import components
@@ -47,14 +48,22 @@ def load_network(
 
     Raises CheckpointError naming `source` when the weights do not fit the config.
     """
+    check_finite(check_fit(config, state_dict, source), source)
+    network = make_network(config, device)
+    load_weights(network.model, state_dict, source)
+    return network
+
+
+def check_fit(config: ExperimentConfig, state_dict: object, source: Path) -> dict[str, Tensor]:
+    """Return the weights of a config's network, without building it.
+
+    Raises CheckpointError naming `source` when the weights do not fit the config.
+    """
     front_end = components.build_features(config.preprocessing)
     with torch.device("meta"):
         model = components.build_model(config, front_end.n_feats, len(components.build_text_encoder(config).alphabet))
     _add_statistics(model, front_end.statistics)
-    check_finite(check_weights(model, state_dict, source), source)
-    network = make_network(config, device)
-    load_weights(network.model, state_dict, source)
-    return network
+    return check_weights(model, check_tensors(state_dict, source), source)
 
 
 def _add_statistics(model: nn.Module, statistics: FeatureStatistics | None) -> None:

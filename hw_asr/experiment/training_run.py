@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from hw_asr.checkpoints.errors import CheckpointError
-from hw_asr.checkpoints.restoring import check_optimizer, matching, restoring
+from hw_asr.checkpoints.restoring import check_format, check_optimizer, matching, restoring
 from hw_asr.config import ExperimentConfig
 from hw_asr.config.registry import WRITERS
 from hw_asr.experiment import components
@@ -94,11 +93,7 @@ class Experiment:
 
     def restore(self, state: Mapping[str, object], source: Path) -> None:
         """Restore the whole state of a checkpoint; raises CheckpointError if it has only weights."""
-        if state.get("format") != 1:
-            raise CheckpointError(
-                f"{source}: written by another program and cannot be continued; to fine-tune from its weights: "
-                "train.py -c config.json -r CHECKPOINT"
-            )
+        check_format(state, source)
         new_schedule = schedule_changed(self._config, self.learner.schedule.state_dict(), state, self._processes.size)
         if new_schedule:
             state = {**state, "lr_scheduler": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ from hw_asr.config import ConfigError, ExperimentConfig, RawConfig, Split, parse
 from hw_asr.config.arguments import nearest
 from hw_asr.config.partial import is_sound, parse_sound_part
 from hw_asr.config.registry import Registry
+from hw_asr.config.size import MAX_FAULTS, check_size
+from hw_asr.datasets.audio_mono import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from hw_asr.experiment import components
 from hw_asr.experiment.construction import construction_faults
 from hw_asr.experiment.optimizer_groups import check_groups
@@ -73,6 +76,10 @@ def examine(raw: RawConfig, *, training: bool = True, network: bool = True) -> E
     unread = (*(() if training else ("optimizer",)), *(() if network else _NETWORK))
     faults: list[str] = []
     try:
+        check_size(raw, "config")
+    except ConfigError as error:
+        return Examination(None, error.faults)
+    try:
         config: ExperimentConfig | None = parse(raw)
     except ConfigError as error:
         faults += error.faults
@@ -83,6 +90,8 @@ def examine(raw: RawConfig, *, training: bool = True, network: bool = True) -> E
             continue
         found = kind.check(resolved(spec, 1) if path == "lr_scheduler" else spec, path, _provided(kind))
         faults += [fault for fault in found if fault not in faults]
+        if len(faults) > MAX_FAULTS:
+            return Examination(None, [*faults[:MAX_FAULTS], "config: more faults are not listed"])
     if config is not None:
         faults += [fault for fault in _value_faults(config) if fault not in faults]
         faults += _writer_faults(config) if training else []
@@ -158,6 +167,15 @@ def _value_faults(config: ExperimentConfig) -> list[str]:
         faults.append(f"trainer.transfer.unfreeze_after_epochs: expected a positive integer, got {epochs}")
     if not 0 <= config.trainer.seed < 2**63:
         faults.append(f"trainer.seed: expected 0 to 2**63 - 1, got {config.trainer.seed}")
+    if not MIN_SAMPLE_RATE <= config.preprocessing.sr <= MAX_SAMPLE_RATE:
+        rate = config.preprocessing.sr
+        faults.append(f"preprocessing.sr: expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz, got {rate}")
+    if not 0 < config.preprocessing.max_audio_hours < math.inf:
+        hours = config.preprocessing.max_audio_hours
+        faults.append(f"preprocessing.max_audio_hours: expected a positive number, got {hours}")
+    threads = config.trainer.num_threads
+    if threads is not None and not 1 <= threads <= MAX_WORKERS:
+        faults.append(f"trainer.num_threads: expected 1 to {MAX_WORKERS}, or null, got {threads}")
     decay = config.trainer.ema_decay
     if decay is not None and not 0 < decay < 1:
         faults.append(f"trainer.ema_decay: expected a number in (0, 1), such as 0.999, got {decay}")
@@ -166,11 +184,13 @@ def _value_faults(config: ExperimentConfig) -> list[str]:
 
 def _writer_faults(config: ExperimentConfig) -> list[str]:
     writers, known = config.trainer.visualize, registry.WRITERS.names()
-    return [
+    names = [writers] if isinstance(writers, str) else writers
+    faults = [
         f"trainer.visualize: unknown writer {name!r}{nearest(name, known)}"
-        for name in ([writers] if isinstance(writers, str) else writers)
+        for name in dict.fromkeys(names)
         if name not in known
     ]
+    return faults or ["trainer.visualize: names a writer more than once"] * (len(set(names)) < len(names))
 
 
 def _batching_faults(split: Split) -> Iterator[str]:

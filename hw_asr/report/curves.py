@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ def curves_data(records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     for record in records:
         for name, value in record.items():
             if name not in ("step", "time", "epoch") and (value is None or isinstance(value, (int, float))):
-                series.setdefault(name, []).append((record["step"], value))
+                is_number = value is not None and math.isfinite(value)
+                series.setdefault(name, []).append((record["step"], value if is_number else None))
     charts: dict[str, list[dict[str, object]]] = {}
     for name, points in series.items():
         chart, label = _place(name, splits)

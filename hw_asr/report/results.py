@@ -25,7 +25,7 @@ def read_results(path: Path) -> list[Result]:
         results = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ReportError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ReportError(f"{path}: is not JSON: {error}") from error
     if not isinstance(results, list) or not all(
         isinstance(result, dict) and "audio_path" in result for result in results

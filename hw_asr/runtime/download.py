@@ -18,7 +18,7 @@ from typing import BinaryIO
 from hw_asr.runtime.atomic_files import sync_directory, write_and_rename
 from hw_asr.runtime.file_lock import hold
 from hw_asr.runtime.receiving import CHUNK_BYTES, SLOW_BYTES, AttemptError, DownloadError, Source, receive
-from hw_asr.runtime.web import RedirectError, open_url
+from hw_asr.runtime.web import INVALID, RedirectError, open_url, whole_number
 
 __all__ = ["DownloadError", "download", "waiting_lock"]
 logger = logging.getLogger(__name__)
@@ -57,6 +57,8 @@ def download(
     source = Source(url, size, limit, bool(md5 or sha256), description or path.name)
     if not url.startswith(("http://", "https://")):
         raise DownloadError(f"{source.shown}: only http and https addresses can be downloaded")
+    if source.shown == INVALID:
+        raise DownloadError(f"download of {source.description}: {INVALID}")
     with waiting_lock(path):
         if path.is_file() and (size is None or path.stat().st_size == size):
             return path
@@ -146,18 +148,19 @@ def _attempt(source: Source, part: Path) -> None:
         raise DownloadError(f"{source.shown}: {error.reason}") from error
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{start}":
+        if start and error.code == 416 and error.headers.get("Content-Range") == f"bytes */{start}":
             return  # complete, but not renamed yet
         raise _refusal(source.shown, error, part) from error
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
-        raise AttemptError(f"no connection: {getattr(error, 'reason', error) or type(error).__name__}") from error
+        reason = _short(getattr(error, "reason", error)) or type(error).__name__
+        raise AttemptError(f"no connection: {reason}") from error
     with response:
         if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            part.unlink()
+            part.unlink(missing_ok=True)
             raise AttemptError("the server sent another range than the one asked for")
         start = start if response.status == 206 else 0
-        length = response.headers.get("Content-Length", "")
-        total = start + int(length) if length.isdigit() else size
+        length = whole_number(response.headers.get("Content-Length", ""))
+        total = start + length if length is not None else size
         if size is not None and total != size:
             raise AttemptError(f"the server announces {total} bytes, expected {size}")
         if total is not None and total > (source.limit or MAX_BYTES):
@@ -182,12 +185,16 @@ def _remember_version(part: Path, headers: http.client.HTTPMessage) -> None:
 
 def _refusal(url: str, error: urllib.error.HTTPError, part: Path) -> Exception:
     if error.code not in _WORTH_A_RETRY:
-        return DownloadError(f"{url}: the server answers {error.code} {error.reason}; check the address")
+        return DownloadError(f"{url}: the server answers {error.code} {_short(error.reason)}; check the address")
     if error.code == 416:  # the partial file is longer than the whole one
         part.unlink(missing_ok=True)
-    asked = error.headers.get("Retry-After", "")
-    wait = min(float(asked), 60.0) if asked.isdigit() else 0.0
-    return AttemptError(f"the server answers {error.code} {error.reason}", wait)
+    wait = min(float(whole_number(error.headers.get("Retry-After", "")) or 0), 60.0)
+    return AttemptError(f"the server answers {error.code} {_short(error.reason)}", wait)
+
+
+def _short(reason: object) -> str:
+    """Return what a server or the system states as a reason, in one short line."""
+    return " ".join(str(reason).split())[:200]
 
 
 def _fault(part: Path, checks: dict[str, str | None], size: int | None) -> str | None:

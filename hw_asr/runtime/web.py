@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import urllib.error
 import urllib.request
 from http.client import HTTPMessage, HTTPResponse
 from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
+INVALID = "not a valid address"
+"""Stands in messages for an address that cannot be parsed."""
+
 
 class RedirectError(urllib.error.URLError):
-    """A server redirects to an address that is not followed."""
+    """An address that is not valid, or to which a server may not redirect."""
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -39,8 +43,16 @@ def open_url(url: str | urllib.request.Request, timeout: float) -> HTTPResponse:
         _SafeRedirects,
     ):  # fmt: skip
         opener.add_handler(handler())
-    response: HTTPResponse = opener.open(url, timeout=timeout)
+    try:
+        response: HTTPResponse = opener.open(url, timeout=timeout)
+    except ValueError as error:  # of the address, or of one that the server redirects to
+        raise RedirectError(INVALID) from error
     return response
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that a header states, None for anything but 1 to 18 digits."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def redacted(url: str) -> str:
@@ -52,4 +64,4 @@ def redacted(url: str) -> str:
         query = "..." if parts.query else ""
         return urlunsplit((parts.scheme, f"{host or ''}{port}", parts.path, query, ""))
     except ValueError:
-        return "an address that is not valid"
+        return INVALID

@@ -36,7 +36,7 @@ class Catalogue(NamedTuple):
             spec = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise StorageError(f"{path}: cannot read the storage config: {error.strerror}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StorageError(f"{path}: not JSON: {error}") from None
         if isinstance(spec, dict) and isinstance(spec.get("trainer"), dict):
             spec = spec["trainer"].get("external_storage")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from hw_asr.runtime.web import whole_number
 from hw_asr.storage.external import StorageError, StorageUnavailable
 
 if TYPE_CHECKING:  # imported only for Google Drive, without annotations
@@ -91,14 +92,13 @@ def _reason(content: bytes) -> str | None:
     """Return Google's name of an error, when it is one of those known here: replies may say anything."""
     try:
         reason = json.loads(content)["error"]["errors"][0]["reason"]
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return None
     return reason if isinstance(reason, str) and (reason in _ADVICE or reason in _TRANSIENT_REASONS) else None
 
 
 def _retry_after(reply: Response) -> float:
-    value = reply.get("retry-after", "")
-    return float(value) if value.isdigit() else 0.0
+    return float(whole_number(reply.get("retry-after", "")) or 0)
 
 
 def _login_error(status: int | None, reason: str) -> StorageError:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hw_asr.runtime.atomic_files import sync_directory
+from hw_asr.runtime.download import MAX_BYTES
 from hw_asr.runtime.optional import optional_import
+from hw_asr.runtime.receiving import MAX_UNDECLARED_BYTES
 from hw_asr.storage.external import (
     UNKNOWN_SIZE,
     Progress,
@@ -40,7 +44,10 @@ class PublicFolder:
         return [RemoteFile(name, UNKNOWN_SIZE, None, 0.0) for name in sorted(self._ids().get(run, {}))]
 
     def download(self, run: RunId, name: str, path: Path, progress: Progress | None) -> None:
-        """Fetch a file to `path`, where it appears when it has the announced length; a broken transfer is resumed."""
+        """Fetch a file to `path`, where it appears when it has the announced length; a broken transfer is resumed.
+
+        A file of more bytes than a checkpoint can have is not kept.
+        """
         with optional_import("reading a public Google Drive folder", "gdown", "gdrive"):
             import gdown
 
@@ -50,12 +57,16 @@ class PublicFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = path.with_name(f".{path.name}.public")  # gdown keeps what it has received in .NAME.publicXXXXXXXX.part
         whole.unlink(missing_ok=True)
+        _remove_links(whole)
 
         def show(done: int, total: int | None) -> None:
+            limit = MAX_UNDECLARED_BYTES if total is None else MAX_BYTES
+            if max(done, total or 0) > limit:
+                raise _TooLongError(f"more than {limit} bytes; nothing was kept")
             if progress is not None:
                 progress(done, total or done)
 
-        with self._errors(f"{run}/{name}"):
+        with self._errors(f"{run}/{name}"), _removed_if_too_long(whole):
             gdown.download(
                 id=file_id, output=str(whole), quiet=True, use_cookies=False, resume=True, timeout=self._timeout,
                 retries=self._attempts, progress=show,
@@ -91,6 +102,8 @@ class PublicFolder:
         place = f"Google Drive folder {self._folder}, read without an account: {what}"
         try:
             yield
+        except _TooLongError as error:
+            raise StorageError(f"{place}: {error}") from None
         except gdown.FileURLRetrievalError as error:
             if _QUOTA.search(str(error)):
                 raise StorageError(
@@ -108,6 +121,33 @@ class PublicFolder:
             raise StorageUnavailable(f"{place}: {type(error).__name__}") from None
         except OSError as error:
             raise StorageError(f"{place}: cannot be written: {error.strerror}") from error
+
+
+class _TooLongError(StorageError):
+    """A file is longer than any checkpoint; raised while it is received."""
+
+
+def _parts(whole: Path) -> Iterator[Path]:
+    """Yield the partial files that gdown would resume: `whole`, 8 random characters, `.part`."""
+    yield from whole.parent.glob(f"{glob.escape(whole.name)}{'?' * 8}.part")
+
+
+def _remove_links(whole: Path) -> None:
+    """Remove partial files that are links or have a second name: gdown would write into another file."""
+    for part in _parts(whole):
+        status = part.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            part.unlink()
+
+
+@contextmanager
+def _removed_if_too_long(whole: Path) -> Iterator[None]:
+    try:
+        yield
+    except _TooLongError:
+        for part in _parts(whole):
+            part.unlink()
+        raise
 
 
 def _first_line(error: Exception) -> str:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 from hw_asr.storage.external import ExternalStorage
-from hw_asr.storage.runs import RunId, is_safe_name
+from hw_asr.storage.runs import CHECKPOINT_SUFFIX, RunId, is_safe_name
 
 STATUS_NAME = "status.json"
+_MAX_BYTES = 10_000
 State = Literal["running", "stopped", "finished"]
 _STATES: tuple[State, ...] = ("running", "stopped", "finished")
 
@@ -60,19 +61,20 @@ def write_status(storage: ExternalStorage, run: RunId, status: RunStatus) -> Non
 
 def read_status(storage: ExternalStorage, run: RunId) -> RunStatus | None:
     """Return the status of a run; None when there is none, or the file is not a status. Raises StorageError."""
-    if not any(file.name == STATUS_NAME for file in storage.files(run, checksums=False)):
+    files = {file.name: file for file in storage.files(run, checksums=False)}
+    if STATUS_NAME not in files or files[STATUS_NAME].size > _MAX_BYTES:
         return None
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, STATUS_NAME)
         storage.download(run, STATUS_NAME, path)
-        return _parsed(path.read_bytes()[:10_000])
+        return _parsed(path.read_bytes()[:_MAX_BYTES])
 
 
 def _parsed(content: bytes) -> RunStatus | None:
     """Return what the file says; nothing in it is trusted beyond its types."""
     try:
         values = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict) or values.get("state") not in _STATES:
         return None
@@ -83,6 +85,7 @@ def _parsed(content: bytes) -> RunStatus | None:
     }  # fmt: skip
     if any(not isinstance(value, types[name]) for name, value in known.items()):
         return None
-    if known.get("checkpoint") and not is_safe_name(known["checkpoint"]):
+    name = known.get("checkpoint", "")
+    if name and not (is_safe_name(name) and name.endswith(CHECKPOINT_SUFFIX)):
         return None
     return RunStatus(**known)

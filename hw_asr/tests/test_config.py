@@ -179,10 +179,10 @@ class ValidationTest(unittest.TestCase):
 
     def test_arguments_of_decoders(self) -> None:
         for kind, args, fault in (
-            ("beam_search", {"beam_size": 0}, "beam_size: expected a number of at least 1, got 0"),
+            ("beam_search", {"beam_size": 0}, "beam_size: expected a number between 1 and 10000, got 0"),
             ("beam_search", {"hotwords": ["2024"]}, "hotwords: '2024' has no character of the alphabet"),
             ("lm_beam_search", {"language_model": __file__, "alpha": -1}, "alpha: expected a number between 0 and"),
-            ("pyctcdecode", {"n_best": 0}, "n_best: expected a number of at least 1"),
+            ("pyctcdecode", {"n_best": 0}, "n_best: expected a number between 1 and 10000"),
         ):
             specs = [{"type": "argmax"}, {"type": kind, "args": args}]
             self.assert_fault(rf"decoders\[1\].args: {fault}", "decoders=" + json.dumps(specs))

@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from hw_asr.cli.main import main
+from hw_asr.storage import gdrive_public
 from hw_asr.storage.external import StorageError, StorageUnavailable
 from hw_asr.storage.gdrive import GDriveStorage
 from hw_asr.storage.runs import RunId
@@ -81,6 +82,25 @@ class PublicFolderTest(unittest.TestCase):
         self.storage().download(RUN, path.name, path)
         self.assertEqual(path.read_bytes(), LARGE)
         self.assertEqual(list(self.directory.glob(".*")), [])
+
+    def test_a_file_of_any_length_is_not_taken(self) -> None:
+        path = self.directory / "model_best.pth"
+        with (
+            mock.patch.object(gdrive_public, "MAX_BYTES", len(LARGE) - 1),
+            self.assertRaisesRegex(StorageError, f"more than {len(LARGE) - 1} bytes; nothing was kept"),
+        ):
+            self.storage().download(RUN, path.name, path)
+        self.assertEqual(list(self.directory.iterdir()), [])
+
+    def test_partial_files_that_are_links_are_not_written(self) -> None:
+        path, victim = self.directory / "model_best.pth", self.directory / "victim"
+        victim.write_text("precious")
+        (self.directory / ".model_best.pth.public12345678.part").symlink_to(victim)
+        self.storage().download(RUN, path.name, path)
+        path.unlink()
+        (self.directory / ".model_best.pth.public12345678.part").hardlink_to(victim)
+        self.storage().download(RUN, path.name, path)
+        self.assertEqual((victim.read_text(), path.read_bytes()), ("precious", LARGE))
 
     def test_refusals_say_what_to_do(self) -> None:
         self.drive.faults = ["quota"]

@@ -41,6 +41,7 @@ class StatusTest(StatusCase):
         for content in (
             "", "[]", '"running"', '{"state": "asleep"}', '{"state": "running", "step": "7"}',
             '{"state": "running", "checkpoint": "../../x.pth"}', '{"state": "running", "interval": null}', "\udcff",
+            '{"state": "running", "checkpoint": "config.json"}', "[" * 9000, '{"state": "running"}' + " " * 10_000,
         ):  # fmt: skip
             self.path.write_text(content, encoding="utf-8", errors="surrogateescape")
             self.assertIsNone(read_status(self.storage, RUN), content)

@@ -140,6 +140,23 @@ class TestIndex(unittest.TestCase):
             self.assertEqual(self.scans, number)
             self.assertEqual(self.index_path.read_bytes(), whole)
 
+    def test_an_index_that_came_with_the_data_is_checked(self) -> None:
+        self.indexed()
+        header, *lines = self.index_path.read_text().splitlines()
+        faults: list[dict[str, object]] = [
+            {"path": "../../outside.wav"}, {"path": "a/../../b"}, {"id": 5}, {"text": ["x"]}, {"speaker": {}},
+            {"duration": "1"}, {"duration": float("nan")}, {"duration": -1}, {"duration": True}, {"duration": 1e999},
+        ]  # fmt: skip
+        changed = [json.dumps({**json.loads(lines[0]), **fault}) for fault in faults]
+        headers = [json.dumps({**json.loads(header), "left_out": value}) for value in (5, {"x": "y"})]
+        for scans, content in enumerate(
+            [*([header, line, *lines[1:]] for line in [*changed, "[" * 5000]), *([other, *lines] for other in headers)],
+            2,
+        ):
+            self.index_path.write_text("\n".join(content) + "\n")
+            self.assertEqual([utterance.audio_path.count("..") for utterance in self.indexed()], [0] * 5)
+            self.assertEqual(self.scans, scans, content[1][:200])
+
     def test_an_unwritable_index_is_rebuilt_each_time(self) -> None:
         refused = mock.patch.object(module, "write_and_rename", side_effect=PermissionError(13, "Permission denied"))
         with refused, mock.patch.object(module.os, "access", return_value=False):

@@ -17,6 +17,7 @@ from hw_asr.report.curves import MAX_POINTS, curves_data
 from hw_asr.report.evaluation import evaluation_data
 from hw_asr.report.results import ReportError, read_results
 from hw_asr.tests.report_case import result
+from hw_asr.writers.jsonl import read_metrics
 from scripts.report import main
 
 
@@ -130,6 +131,18 @@ class CurvesTest(unittest.TestCase):
         self.assertEqual((0.1, 100, 0.5), best["test_other_SER"], "a metric of any name")
         self.assertNotIn("exports missing", best)
 
+    def test_numbers_that_no_run_writes(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "metrics.jsonl")
+            huge = "9" * 400
+            lines = [f'{{"step": {huge}}}', f'{{"step": 1, "loss": {huge}, "time": {huge}, "epoch": 1}}', "[" * 9000,
+                     '{"step": 2, "loss": NaN, "time": 1.5}', '{"step": 3, "loss": 0.5, "time": 2}']  # fmt: skip
+            path.write_text("\n".join([*lines, ""]))
+            data = curves_data(read_metrics(path))
+        json.dumps(data, allow_nan=False)
+        (chart,) = data["charts"]
+        self.assertEqual([(1.0, None), (2.0, None), (3.0, 0.5)], chart["series"][0]["points"])
+
     def test_an_empty_record(self) -> None:
         self.assertEqual([], curves_data([])["charts"])
 
@@ -206,7 +219,11 @@ class ScriptTest(unittest.TestCase):
 
     def test_what_is_no_output_is_refused(self) -> None:
         path = self.folder / "a.json"
-        for text, message in (("{", "is not JSON"), ('{"a": 1}', "the output of test.py")):
+        for text, message in (
+            ("{", "is not JSON"),
+            ("[" * 10**5, "is not JSON"),
+            ('{"a": 1}', "the output of test.py"),
+        ):
             path.write_text(text)
             with self.assertRaisesRegex(ReportError, message):
                 read_results(path)

@@ -60,13 +60,18 @@ def _finite(value: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _number(digits: str) -> float:
+    """Return an int; a float for one of more digits than a count can have."""
+    return int(digits) if len(digits) < 19 else float(digits)
+
+
 def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, object] | None]]:
     """Yield every line and its object, None if the line is incomplete."""
     with path.open("rb") as file:
         for line in file:
             try:
-                record = json.loads(line)
-            except ValueError:
+                record = json.loads(line, parse_int=_number)
+            except (ValueError, RecursionError):
                 record = None
             whole = line.endswith(b"\n") and isinstance(record, dict) and isinstance(record.get("step"), int)
             yield line, record if whole else None
