@@ -8,6 +8,7 @@ computes, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,9 @@ _LIST = """
 OPERATORS = frozenset(_LIST.split())
 MAX_BYTES = 2**31 - 1
 """The limit of protobuf."""
-MAX_NODES = 20_000
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+MAX_FIELDS = 300_000
+"""Of all messages together. A network of a hundred layers has some ten thousand."""
+_VARINT, _BYTES, _FIXED32 = 0, 2, 5
 
 
 class _Message(NamedTuple):
@@ -45,7 +47,7 @@ _SCHEMA = {
         _Message("node", {1: _BYTES, 2: _BYTES, 3: _BYTES, 4: _BYTES, 7: _BYTES}, {5: "attribute"}),
         _Message(
             "attribute",
-            {1: _BYTES, 2: _FIXED32, 3: _VARINT, 4: _BYTES, 7: _BYTES, 8: _VARINT, 9: _BYTES, 20: _VARINT},
+            {1: _BYTES, 2: _FIXED32, 3: _VARINT, 4: _BYTES, 8: _VARINT, 20: _VARINT},
             {},
         ),
         _Message("tensor", {1: _VARINT, 2: _VARINT, 8: _BYTES, 9: _BYTES}, {}),
@@ -57,7 +59,7 @@ _SCHEMA = {
     )
 }
 _NODE_OPERATOR, _NODE_DOMAIN = 4, 7
-_PACKED = {("tensor", 1), ("attribute", 7), ("attribute", 8)}
+_PACKED = {("tensor", 1), ("attribute", 8)}
 """Repeated numbers, which may also come as one string of bytes."""
 
 
@@ -85,14 +87,16 @@ def read_checked(path: Path) -> Checked:
 
 def _check(content: bytes) -> dict[str, str]:
     """Return the metadata of a model; raises ExportedModelError for anything an export does not contain."""
-    view, props, num_nodes = memoryview(content), dict[str, str](), 0
-    waiting = [("model", view)]
+    props, left = dict[str, str](), MAX_FIELDS
+    waiting = [("model", memoryview(content))]
     while waiting:
         kind, message = waiting.pop()
-        fields = list(_fields(message, kind))
+        fields = list(islice(_fields(message, kind), left + 1))
+        left -= len(fields)
+        if left < 0:
+            raise ExportedModelError(f"it has more than {MAX_FIELDS} fields, which exported models do not")
         if kind == "node":
-            num_nodes += 1
-            _check_node(fields, num_nodes)
+            _check_node(fields)
         elif kind == "entry":
             texts = {number: _text(value) for number, value in fields}
             props[texts.get(1, "")] = texts.get(2, "")
@@ -103,9 +107,7 @@ def _check(content: bytes) -> dict[str, str]:
     return props
 
 
-def _check_node(fields: list[tuple[int, memoryview]], num_nodes: int) -> None:
-    if num_nodes > MAX_NODES:
-        raise ExportedModelError(f"it has more than {MAX_NODES} nodes")
+def _check_node(fields: list[tuple[int, memoryview]]) -> None:
     operators = [_text(value) for number, value in fields if number == _NODE_OPERATOR]
     if any(number == _NODE_DOMAIN and len(value) for number, value in fields) or not OPERATORS.issuperset(operators):
         shown = ", ".join(operators)[:60]
@@ -121,14 +123,14 @@ def _fields(message: memoryview, kind: str) -> Iterator[tuple[int, memoryview]]:
         expected = _BYTES if number in schema.messages else schema.plain.get(number)
         if (wire != expected and not (wire == _BYTES and (kind, number) in _PACKED)) or expected is None:
             raise ExportedModelError(
-                f"not an exported model of hw_asr: {kind} has a field {number} that none has"
+                f"not an exported model of hw_asr: {kind!r} has the field {number}, which exports do not have"
                 + (", data in another file" if (kind, number) in (("tensor", 13), ("tensor", 14)) else "")
             )
         if wire == _VARINT:
             _, position = _varint(message, position)
             yield number, message[:0]
             continue
-        size = 4
+        size = 4  # of a fixed number
         if wire == _BYTES:
             size, position = _varint(message, position)
         if position + size > len(message):

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-LARGE = 2**62
-"""The end of a slice that reaches to the end of an axis."""
 MIN_QUANTIZED = 4096
-"""Weights with fewer values stay float32: they take no room, and many are biases in disguise."""
+"""Weights with fewer values stay float32: they take little room."""
 
 
 class Graph:

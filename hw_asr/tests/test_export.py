@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hw_asr.config import ExperimentConfig
 from hw_asr.datasets.audio import read_audio
 from hw_asr.experiment.network import Network
+from hw_asr.exported.checks import OPERATORS
 from hw_asr.exported.errors import ExportError
 from hw_asr.exported.export import make_model, write_model
 from hw_asr.exported.metadata import COMPUTED_FEATURES, LOG_PROB_LENGTHS, LOG_PROBS
@@ -151,6 +152,16 @@ class GraphTest(ExportCase):
             network = random_network(make_config(deepspeech2(intermediate_layers=layers)))
             nodes.append(len(make_model(network, make_config(deepspeech2())).graph.node))
         self.assertEqual(nodes[0], nodes[1])
+
+    def test_the_operators_that_are_accepted_are_those_of_exports(self) -> None:
+        configs = [make_config(arch, normalize="utterance") for arch in MODELS.values()]
+        configs += [
+            make_config(BASELINE, spectrogram=spectrogram, log_spec=False) for spectrogram in SPECTROGRAMS.values()
+        ]
+        used: set[str] = set()
+        for config in configs:
+            used |= {node.op_type for node in make_model(random_network(config), config, int8=True).graph.node}
+        self.assertEqual(used, OPERATORS)
 
     def test_int8_is_small_close_and_independent_of_the_batch(self) -> None:
         config = make_config(deepspeech2(gru_config={"hidden_dims": [96, 96], "bidirectional": True}))

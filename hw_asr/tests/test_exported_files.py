@@ -60,12 +60,12 @@ class HostileFilesTest(unittest.TestCase):
         operators = self.changed()
         operators.opset_import.add(domain="ai.onnx.ml", version=3)
         for name, proto, pattern in (
-            ("external", external, "tensor has a field 1[34].*data in another file"),
+            ("external", external, "'tensor' has the field 1[34].*data in another file"),
             ("domain", own_domain, "uses the operator"),
             ("operator", other_operator, "uses the operator 'ConstantOfShape'"),
-            ("subgraph", nested, "attribute has a field 6"),
-            ("tensor attribute", in_attribute, "attribute has a field 5"),
-            ("function", function, "model has a field 25"),
+            ("subgraph", nested, "'attribute' has the field 6"),
+            ("tensor attribute", in_attribute, "'attribute' has the field 5"),
+            ("function", function, "'model' has the field 25"),
             ("operator set", operators, "outside of ONNX's standard set"),
         ):
             with self.subTest(name), self.assertRaisesRegex(ExportedModelError, f"model.onnx: .*{pattern}"):
@@ -77,6 +77,8 @@ class HostileFilesTest(unittest.TestCase):
         for content in contents:
             with self.assertRaisesRegex(ExportedModelError, "model.onnx: "):
                 self.read(content)
+        with self.assertRaisesRegex(ExportedModelError, "more than 300000 fields"):
+            self.read(b"\x12\x00" * 1_000_000)
 
     def test_damaged_files_give_one_line(self) -> None:
         content = self.proto.SerializeToString()
