@@ -57,7 +57,9 @@ class ExtendingTest(TrainingCase):
         spec = importlib.util.spec_from_file_location(Path(name).stem, place / name)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        with mock.patch.object(sys, "path", [str(place), *sys.path]), mock.patch.dict(sys.modules):
+        for other in self.pairs:  # they import each other
+            self.addCleanup(sys.modules.pop, Path(other).stem, None)
+        with mock.patch.object(sys, "path", [str(place), *sys.path]):
             spec.loader.exec_module(module)
         return module
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 import tempfile
 import unittest
 from pathlib import Path
-from unittest import mock
 
 import torch
 
@@ -16,6 +14,7 @@ from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
 from hw_asr.decoders.pyctcdecode import PyctcdecodeDecoder
 from hw_asr.errors import UserError
 from hw_asr.tests.arpa_example import ArpaExample, all_words
+from hw_asr.tests.missing_packages import missing
 from hw_asr.text.encoder import CTCCharTextEncoder
 
 
@@ -30,7 +29,7 @@ def spell(text: str, encoder: CTCCharTextEncoder, confidence: float) -> torch.Te
 class MissingTest(unittest.TestCase):
     def test_without_the_package_there_is_advice(self) -> None:
         with (
-            mock.patch.dict(sys.modules, {"pyctcdecode": None}),
+            missing("pyctcdecode"),
             self.assertRaisesRegex(UserError, "needs the package pyctcdecode.*or use 'beam_search'"),
         ):
             PyctcdecodeDecoder(CTCCharTextEncoder()).prepare()

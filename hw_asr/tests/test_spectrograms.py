@@ -13,13 +13,13 @@ import unittest
 import warnings
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 
 from hw_asr import spectrograms
 from hw_asr.config.registry import SPECTROGRAMS
+from hw_asr.tests.missing_packages import missing
 
 try:
     import torchaudio
@@ -123,7 +123,7 @@ class SpectrogramsTest(unittest.TestCase):
 
 class WithoutTorchaudioTest(unittest.TestCase):
     def test_only_other_types_need_it(self) -> None:
-        with mock.patch.dict(sys.modules, {"torchaudio": None, "torchaudio.transforms": None}):
+        with missing("torchaudio", "torchaudio.transforms"):
             for name in spectrograms.__all__:
                 self.assertEqual(SPECTROGRAMS.check({"type": name}, "x"), [])
             (fault,) = SPECTROGRAMS.check({"type": "LFCC"}, "x")
