@@ -22,7 +22,7 @@ BEAM = 1000.0
 
 
 class AlignmentError(UserError):
-    """A text that cannot be what these frames say."""
+    """A text that has no path through the frames."""
 
 
 class Span(NamedTuple):
