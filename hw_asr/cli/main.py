@@ -63,6 +63,11 @@ def run(name: str, arguments: Sequence[str] | None = None, program: str | None =
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return BAD_CONFIG if isinstance(error, ConfigError) else FAILED
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        print(f"error: {name} needs torch, which is not installed: pip install torch", file=sys.stderr)
+        return FAILED
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -54,7 +54,7 @@ def read_exported(path: Path) -> Exported:
 class OnnxWaveformModel:
     """An exported model on the CPU; see `recognition.waveform_model.WaveformModel`.
 
-    `num_threads` compute one call; None stands for OMP_NUM_THREADS, or all cores.
+    OMP_NUM_THREADS threads compute one call, or `num_threads` where that is not set; None stands for all cores.
 
     Raises ExportedModelError for a model that onnxruntime cannot load, MissingPackageError without onnxruntime.
     """
@@ -141,7 +141,7 @@ def _session(exported: Exported, num_threads: int | None) -> tuple[Any, Any]:
     with optional_import("an exported model", "onnxruntime", "onnx"):
         import onnxruntime
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads or _threads()
+    options.intra_op_num_threads = _num_threads(num_threads)
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong comes as an exception, too
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -157,9 +157,9 @@ def _session(exported: Exported, num_threads: int | None) -> tuple[Any, Any]:
     return session, run_options
 
 
-def _threads() -> int:
+def _num_threads(default: int | None) -> int:
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(given) if given.isdecimal() and int(given) > 0 else available_cores()
+    return int(given) if given.isdecimal() and int(given) > 0 else default or available_cores()
 
 
 def _explained(path: Path, error: Exception) -> ExportedModelError | MemoryExhaustedError:

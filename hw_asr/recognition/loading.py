@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hw_asr.checkpoints.errors import CheckpointError
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.config.arguments import nearest
 from hw_asr.experiment import components
@@ -14,6 +15,7 @@ from hw_asr.recognition.array_decoder import ArrayDecoder
 from hw_asr.recognition.piece_decoder import BEST_FIRST, Decode
 from hw_asr.recognition.recogniser import Recogniser, Settings
 from hw_asr.recognition.waveform_model import WaveformModel
+from hw_asr.runtime.optional import MissingPackageError
 from hw_asr.types import TextEncoder
 
 HOTWORD_DECODERS = ("beam_search", "lm_beam_search")
@@ -66,19 +68,27 @@ def read_checkpoint(path: Path) -> dict[str, object]:
     """Read a checkpoint, or an exported model (`.onnx`), for recognition.
 
     Of an exported model the result has `config`, `alphabet` and the model itself as `exported`. Raises CheckpointError
-    or ExportedModelError, which say what to give instead of something else.
+    or ExportedModelError, which say what to give instead of something else, and MissingPackageError for a checkpoint
+    where torch is not installed.
     """
-    if path.suffix.lower() == ".onnx" and path.is_file():
-        from hw_asr.exported.runtime import read_exported
-
-        exported = read_exported(path)
-        return {EXPORTED: exported, "config": exported.metadata.config, "alphabet": exported.metadata.alphabet}
-    from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
-
     if path.is_dir():
         found = sorted(path.rglob("*.pth"), key=lambda file: (file.name != "model_best.pth", file.name))
         advice = f"give one of its checkpoints, such as {found[0]}" if found else "it has no .pth file"
         raise CheckpointError(f"{path} is a directory; {advice}")
+    if path.suffix.lower() == ".onnx":
+        from hw_asr.exported.runtime import read_exported
+
+        exported = read_exported(path)
+        return {EXPORTED: exported, "config": exported.metadata.config, "alphabet": exported.metadata.alphabet}
+    try:
+        from hw_asr.checkpoints.reading import load_checkpoint
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingPackageError(
+            f"{path}: checkpoints need torch, which is not installed; install it, or give a model that "
+            "scripts/export.py has exported"
+        ) from error
     return load_checkpoint(path)
 
 

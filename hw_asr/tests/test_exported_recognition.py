@@ -41,6 +41,11 @@ from hw_asr.config import parse
 model, recording, folder, output = sys.argv[1:]
 recogniser = hw_asr.load(model)
 print(json.dumps([recogniser.transcribe(recording).text, recogniser.best_decoder]))
+try:
+    hw_asr.load("model.pth")
+except hw_asr.Error as error:
+    print(error)
+assert main(["train", "-c", "demo.json"]) == 1
 code = main(["test", "-r", model, "-t", folder, "-o", output, "--srt", output + ".srt", "--report", output + ".html"])
 loaded = [name for name, module in sys.modules.items() if name.startswith("torch") and module is not None]
 sys.exit(code or bool(loaded))
@@ -145,6 +150,8 @@ class WithoutTorchTest(ExportedModelCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         expected = hw_asr.load(self.checkpoint, device="cpu").transcribe(recording)
         self.assertEqual(json.loads(done.stdout.splitlines()[0]), [expected.text, "beam_search"])
+        self.assertIn("model.pth: checkpoints need torch, which is not installed", done.stdout.splitlines()[1])
+        self.assertIn("error: train needs torch, which is not installed: pip install torch", done.stderr)
         entries = json.loads(output.read_text())
         self.assertEqual(len(entries), 33)
         self.assertEqual(entries[0]["pred_text_beam_search"][0][0], expected.text)
