@@ -27,6 +27,8 @@ METRICS_NAME = "metrics.jsonl"
 CHECKPOINT_SUFFIX = ".pth"
 LOG_NAME = "train.log"
 _FILES_OF_A_START = {LOCK_NAME, CONFIG_NAME, LOG_NAME, ".allowed"}
+MAX_NAME_BYTES = 200
+"""Of a directory or file; systems allow 255, and hidden files beside them have longer names."""
 _UNSAFE = re.compile(r"[/\\:]")
 
 
@@ -165,7 +167,7 @@ class Runs:
             if name is not None and not is_safe_name(name):
                 raise RunError(
                     f"{kind} name {name!r}: it names a directory, so it must not be empty, start with a dot, end with "
-                    "a dot or space, or contain / \\ : or control characters"
+                    f"a dot or space, have more than {MAX_NAME_BYTES} bytes, or contain / \\ : or control characters"
                 )
         if run_name is None:
             return
@@ -208,7 +210,12 @@ def checkpoint_file(name: str) -> str:
 
 def is_safe_name(name: str) -> bool:
     """Whether a name can be that of a directory or file on every system, and of one only."""
-    if not name or _UNSAFE.search(name) or has_control_characters(name):
+    if (
+        not name
+        or _UNSAFE.search(name)
+        or has_control_characters(name)
+        or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
+    ):
         return False
     return not name.startswith(".") and name == name.rstrip(". ")
 

@@ -45,6 +45,7 @@ class PrintableTest(unittest.TestCase):
     def test_run_names(self) -> None:
         for character in [*CONTROL, "\n", "\t"]:
             self.assertFalse(is_safe_name(f"a{character}b"), repr(character))
+        self.assertEqual([is_safe_name("\u0436" * number) for number in (100, 101)], [True, False])
         with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(RunError, "control characters") as caught:
             Runs(Path(folder)).create("experiment", HOSTILE)
         self.assertFalse(has_control_characters(str(caught.exception)))
