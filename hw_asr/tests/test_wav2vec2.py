@@ -35,6 +35,17 @@ MODES = {"group_norm": False, "layer_norm": True}
 """How the convolutions normalise, and whether such models normalise the waveform and put layer norms first."""
 
 
+def small_bundles() -> dict[str, Any]:
+    """Return a small model for each mode, by its name in `torchaudio.pipelines`."""
+    from torchaudio.pipelines import Wav2Vec2Bundle
+
+    params = {mode: {**SMALL, "extractor_mode": mode, "encoder_layer_norm_first": MODES[mode]} for mode in MODES}
+    return {
+        mode.upper(): Wav2Vec2Bundle(f"{mode}.pth", params[mode], 16000, large, "Wav2Vec2")
+        for mode, large in MODES.items()
+    }
+
+
 @unittest.skipUnless(importlib.util.find_spec("torchaudio"), "torchaudio is not installed")
 class Wav2Vec2Case(unittest.TestCase):
     """Adds two small models to `torchaudio.pipelines`."""
@@ -43,10 +54,8 @@ class Wav2Vec2Case(unittest.TestCase):
         import torchaudio
 
         self.pipelines = torchaudio.pipelines
-        for mode, large in MODES.items():
-            params = {**SMALL, "extractor_mode": mode, "encoder_layer_norm_first": large}
-            bundle = self.pipelines.Wav2Vec2Bundle(f"{mode}.pth", params, 16000, large, "Wav2Vec2")
-            patch = mock.patch.object(self.pipelines, mode.upper(), bundle, create=True)
+        for name, bundle in small_bundles().items():
+            patch = mock.patch.object(self.pipelines, name, bundle, create=True)
             patch.start()
             self.addCleanup(patch.stop)
 

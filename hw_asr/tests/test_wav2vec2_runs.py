@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import multiprocessing
-import os
 import shutil
 import sys
 import tempfile
 import unittest
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import numpy as np
 import soundfile
 import torch
 
 import test as test_command
-import train as train_command
 from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.experiment.network import Network
 from hw_asr.pretrained.waveform import Waveform
@@ -29,8 +27,10 @@ from hw_asr.tests.arpa_example import ArpaExample
 from hw_asr.tests.fault_server import FaultServer, fault_server
 from hw_asr.tests.test_wav2vec2 import Wav2Vec2Case
 from hw_asr.tests.training_case import LETTERS, differences, make_config, make_corpus, outcome, run_dir
+from hw_asr.tests.training_server import training_server
 from hw_asr.text.encoder import CTCCharTextEncoder
 
+MODULE = "hw_asr.tests.small_wav2vec2"
 NUM_RECORDINGS = 33
 CHUNK_SECONDS, LONG_SECONDS = 13, 30.0
 
@@ -42,7 +42,7 @@ def config_of(directory: Path, server: FaultServer) -> dict[str, Any]:
     raw = make_config(directory, **trainer)
     raw["preprocessing"] = {"sr": 16000, "spectrogram": {"type": "Waveform"}}
     model = {"bundle": "GROUP_NORM", "mask_prob": 0.3, "mask_length": 2, "weights_dir": "weights"}
-    raw["arch"] = {"type": "Wav2Vec2", "args": {**model, "base_url": server.url}}
+    raw["arch"] = {"type": "Wav2Vec2", "module": MODULE, "args": {**model, "base_url": server.url}}
     raw["data"]["train"]["num_workers"] = 0
     raw["augmentations"]["spectrogram"] = []
     raw["text_encoder"]["args"]["alphabet"] = f"{LETTERS} "
@@ -51,28 +51,6 @@ def config_of(directory: Path, server: FaultServer) -> dict[str, Any]:
         {"match": "encoder", "lr_scale": 0.3},
     ]
     return raw
-
-
-def run(main: Callable[[], int], place: Path, *arguments: str) -> str:
-    """Run a command in a fork of this process, which has the small models; return its output."""
-    process = multiprocessing.get_context("fork").Process(target=_child, args=(main, place, arguments))
-    process.start()
-    process.join()
-    output = (place / "output.txt").read_text(encoding="utf-8")
-    assert process.exitcode == 0, output
-    return output
-
-
-def _child(main: Callable[[], int], place: Path, arguments: tuple[str, ...]) -> None:
-    os.chdir(place)
-    output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    torch.set_num_threads(1)
-    sys.argv = ["command", *arguments, "-d", "cpu"]
-    code = main()
-    sys.stdout.flush()
-    os._exit(code)
 
 
 class RunsTest(Wav2Vec2Case):
@@ -89,6 +67,11 @@ class RunsTest(Wav2Vec2Case):
         for seed, (name, number) in enumerate((("train", 12), ("val", 4), ("other", 4))):
             make_corpus(cls.directory, name, number, seed)
 
+    def train(self, place: Path, *arguments: str) -> None:
+        """Run train.py in a process that a server forks, which has no threads; this one may have some."""
+        code, output = training_server().run([*arguments, "-d", "cpu"], place)
+        self.assertEqual(code, 0, output)
+
     def make_place(self, name: str) -> Path:
         place = self.directory / name
         place.mkdir()
@@ -103,7 +86,7 @@ class RunsTest(Wav2Vec2Case):
         torch.save(published, file)
         self.server.files["/group_norm.pth"] = file.getvalue()
         place = self.make_place("whole")
-        run(train_command.main, place, "-c", "config.json")
+        self.train(place, "-c", "config.json")
         with self.subTest("the encoder is the published one while it is frozen, then it is trained"):
             one, two = (load_checkpoint(run_dir(place) / f"checkpoint-epoch{n}.pth")["state_dict"] for n in (1, 2))
             for name, value in published.items():
@@ -119,7 +102,8 @@ class RunsTest(Wav2Vec2Case):
             for path in run_dir(again).glob("*.pth"):
                 if path.name != "checkpoint-epoch1.pth":
                     path.unlink()
-            run(train_command.main, again, "-r", str(run_dir(again) / "checkpoint-epoch1.pth"), "--trust-config")
+            checkpoint = str(run_dir(again) / "checkpoint-epoch1.pth")
+            self.train(again, "-r", checkpoint, "--trust-config", "--allow-module", MODULE)
             self.assertEqual(differences(outcome(place), outcome(again)), [])
         with self.subTest("test.py with every decoder, in any batch, also for a long recording"):
             self.assert_transcripts(place)
@@ -135,14 +119,22 @@ class RunsTest(Wav2Vec2Case):
         ArpaExample(["ab", "cd", "a"], 2, 0).write(place / "lm.arpa")
         names = ("argmax", "beam_search", "lm_beam_search")
         decoders = [{"type": name} for name in names]
-        decoders[2]["args"] = {"language_model": "lm.arpa"}
+        decoders[2]["args"] = {"language_model": str(place / "lm.arpa")}
         (place / "overlay.json").write_text(json.dumps({"decoders": decoders}), encoding="utf-8")
         checkpoint = str(run_dir(place) / "last.pth")
         results = []
         for size in ("1", "32"):
-            arguments = ["-t", str(folder), "-b", size, "--chunk-seconds", str(CHUNK_SECONDS), "--overwrite"]
-            run(test_command.main, place, "-r", checkpoint, "-c", "overlay.json", *arguments)
-            entries = json.loads((place / "output.json").read_text(encoding="utf-8"))
+            output = place / f"output-{size}.json"
+            command = [
+                "test.py", "-r", checkpoint, "-c", str(place / "overlay.json"), "-t", str(folder), "-d", "cpu",
+                "-b", size, "--chunk-seconds", str(CHUNK_SECONDS), "-o", str(output), "--allow-module", MODULE,
+            ]  # fmt: skip
+            printed = io.StringIO()
+            streams = contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed)
+            with mock.patch.object(sys, "argv", command), streams[0], streams[1]:
+                code = test_command.main()
+            self.assertEqual(code, 0, printed.getvalue())
+            entries = json.loads(output.read_text(encoding="utf-8"))
             results.append({Path(entry["audio_path"]).name: entry for entry in entries})
         self.assertEqual(len(results[0]), NUM_RECORDINGS + 1)
         for name, entry in results[0].items():
