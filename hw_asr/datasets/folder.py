@@ -14,6 +14,10 @@ from hw_asr.types import Selection, Utterance
 logger = logging.getLogger(__name__)
 
 
+MAX_TRANSCRIPT_BYTES = 16_000_000
+"""A day of speech has less than one."""
+
+
 def find_recordings(path: Path) -> Selection:
     """List the recordings of a directory, or of one file, with their durations, and count the files left out.
 
@@ -65,6 +69,9 @@ def _transcript(directory: Path, recording: Path) -> str | None:
     for name in (recording.with_suffix(".txt"), Path(f"{recording.stem}.txt")):
         path = directory / name
         if path.is_file():
+            if path.stat().st_size > MAX_TRANSCRIPT_BYTES:
+                logger.warning("%s: not a transcript: larger than %d MB", path, MAX_TRANSCRIPT_BYTES // 10**6)
+                return None
             try:
                 return path.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:

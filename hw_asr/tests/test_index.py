@@ -103,6 +103,17 @@ class TestIndex(unittest.TestCase):
         expected = ["sub/a/z.wav", "sub/a.wav", "sub/b.WAV", "sub0.wav", "two/é 1.wav", "two/é 3.wav"]
         self.assertEqual(found, expected)
 
+    def test_transcripts_have_a_limit(self) -> None:
+        texts = self.data.parent / "texts"
+        texts.mkdir()
+        (recording,) = files_under(self.data)[:1]
+        (texts / f"{recording.stem}.txt").write_text("spoken")
+        known = {utterance.audio_path: utterance.text for utterance in list_folder(self.data, texts).utterances}
+        self.assertEqual("spoken", known[str(recording)])
+        with mock.patch("hw_asr.datasets.folder.MAX_TRANSCRIPT_BYTES", 5):
+            known = {utterance.audio_path: utterance.text for utterance in list_folder(self.data, texts).utterances}
+        self.assertIsNone(known[str(recording)])
+
     def test_a_directory_that_cannot_be_opened_is_skipped(self) -> None:
         closed, opened = self.data / "sub0", os.open
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import random
 import tempfile
@@ -227,6 +228,22 @@ class ScriptTest(unittest.TestCase):
             path.write_text(text)
             with self.assertRaisesRegex(ReportError, message):
                 read_results(path)
+        whole = {"audio_path": "a.wav", "duration": 1.5, "ground_truth": "a b", "pred_text_argmax": "a c",
+                 "pred_text_beam_search": [["a b", 0.5]], "speaker": "s", "loss": 1, "error": None, "warning": "w",
+                 "words": [{"word": "a", "start": 0, "end": 0.2, "confidence": 0.9}],
+                 "segments": [{"text": "a b", "start": 0, "end": 1}]}  # fmt: skip
+        values = [5, "x", [], {}, [5], {"a": 1}, 10**400, float("nan"), True, [[]], [{"text": 5}], None]
+        num_refused = 0
+        for name, value in itertools.product(whole, values):
+            path.write_text(json.dumps([whole, {**whole, name: value}]))
+            try:
+                results = read_results(path)
+            except ReportError as error:
+                num_refused += 1
+                self.assertIn(f"entry 2: '{name}' is not what test.py writes", str(error))
+            else:
+                json.dumps(evaluation_data(results), allow_nan=False)
+        self.assertGreater(num_refused, 70)
         self.assertEqual(
             (1, f"error: {path}x.json: cannot be read: No such file or directory\n"), self.run_script(f"{path}x.json")
         )
