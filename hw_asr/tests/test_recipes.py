@@ -25,7 +25,7 @@ PUBLISHED = "1+6/kaggle_deepspeech2_1+6_bidir_gru"
 T4 = "1+6/t4"
 FINETUNING = "1+6/kaggle_deepspeech2_1+6_other_finetuning"
 OVERLAYS = {
-    "demo_test": ["demo"],
+    "demo_test": ["demo", "demo_streaming"],
     "eval_metrics_configs/test-clean": [PUBLISHED, FINETUNING, T4],
     "eval_metrics_configs/test-other": [PUBLISHED, FINETUNING, T4],
     "librispeech_test": [
@@ -94,15 +94,19 @@ class EveryConfigTest(unittest.TestCase):
                         self.assertRegex(fault, r"^  data\.\w+: \S+jsonl: cannot read the manifest: No such file")
                 self.assertEqual(list(directory.iterdir()), [], "a check leaves nothing behind")
 
-    def test_the_demo_finds_its_corpus(self) -> None:
+    def test_the_demos_find_their_corpus(self) -> None:
         before = Path.cwd()
         os.chdir(CONFIGS.parents[1])
         try:
-            code, printed = check("demo")
+            checks = {name: check(name) for name in ("demo", "demo_streaming")}
         finally:
             os.chdir(before)
-        self.assertEqual(code, 0)
-        self.assertNotIn("missing", printed)
+        for code, printed in checks.values():
+            self.assertEqual(code, 0)
+            self.assertNotIn("missing", printed)
+        # Hops of 10 ms: 7 * 4 of the look-ahead layer, 2 * 2 and 5 of the convolutions; and half a window of 25 ms.
+        self.assertIn("live        yes, with a look-ahead of 0.383 s", checks["demo_streaming"][1])
+        self.assertNotIn("live", checks["demo"][1])
 
     def test_overlays_fit_the_configs_they_are_for(self) -> None:
         for name, bases in OVERLAYS.items():
