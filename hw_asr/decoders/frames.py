@@ -47,13 +47,13 @@ def batch_frames(log_probs: TensorOrArray, lengths: TensorOrArray, num_classes: 
     if values.shape[1] == 0:
         empty = np.zeros(values.shape[:2])
         return BatchFrames(np.zeros(values.shape), empty, empty, num_frames)
-    peaks = np.ascontiguousarray(values.max(axis=2), np.float64)
-    # A new array, which is changed in place: fresh memory costs more than the arithmetic.
-    probs = values.astype(np.float64, order="C")
+    # NumPy takes the maximum along a short last axis three times as slowly, and a product is faster than a sum.
+    columns = np.ascontiguousarray(values.reshape(-1, num_classes).T)
+    peaks = columns.max(axis=0).astype(np.float64).reshape(values.shape[:2])
     with np.errstate(invalid="ignore"):  # infinite frames are reported below
-        probs -= peaks[:, :, None]
-    np.exp(probs, out=probs)
-    result = BatchFrames(probs, peaks, probs.sum(axis=2), num_frames)
+        probs = np.subtract(values, peaks[:, :, None], order="C")
+    np.exp(probs, out=probs)  # in place: fresh memory costs more than the arithmetic
+    result = BatchFrames(probs, peaks, probs @ np.ones(num_classes), num_frames)
     inside = np.arange(values.shape[1]) < num_frames[:, None]
     for index in np.flatnonzero((inside & ~valid_peaks(result.peaks)).any(axis=1)):
         check_frames(int(index), result.peaks[index, : num_frames[index]])
