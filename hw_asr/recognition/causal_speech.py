@@ -24,7 +24,7 @@ from hw_asr.recognition.speech_activity import (
 
 HALF, CONTEXT, LEAST = (round(seconds / STEP_SECONDS) for seconds in (0.5, CONTEXT_SECONDS, LEAST_CONTEXT_SECONDS))
 DELAY_SECONDS = (BEFORE_STEPS + MIN_STEPS) * STEP_SECONDS + WINDOW_SECONDS
-"""How much later than its end the decision about a step is known, after the first `LEAST_CONTEXT_SECONDS`."""
+"""Time from the end of a step to its decision, after the first `LEAST_CONTEXT_SECONDS`."""
 
 Steps = NDArray[np.bool_]
 """(n,) whether there may be speech in each 20 ms."""

@@ -15,7 +15,7 @@ class Display(Protocol):
     """Shows the results of one recording."""
 
     def show(self, partial: Partial) -> None:
-        """Show what is known so far."""
+        """Show the transcript so far."""
 
     def finish(self, result: Result) -> None:
         """Show the final result."""

@@ -77,7 +77,7 @@ def look_ahead_seconds(front_end: FrontEnd, model: nn.Module, sample_rate: int) 
 class NetworkStream:
     """Maps samples to log-probabilities piece by piece; together they are those of the whole recording.
 
-    What it holds does not grow with the recording.
+    Its memory does not grow with the recording.
     """
 
     def __init__(self, network: Streamable, sample_rate: int, device: torch.device) -> None:

@@ -27,7 +27,7 @@ class StreamError(UserError):
 
 @dataclass(frozen=True)
 class Partial:
-    """What is known of a recording so far."""
+    """The transcript of the part of a recording that was received."""
 
     stable: str
     """The beginning of the final text; it only grows."""
@@ -73,7 +73,7 @@ def open_stream(
 class Stream:
     """Recognises one recording whose samples arrive in pieces of any size; `Recogniser.stream` makes one.
 
-    The final result is that of the whole recording, however it is cut. What is held does not grow with the recording,
+    The final result is that of the whole recording, however it is cut. Its memory does not grow with the recording,
     except for the text. A stream is used by one thread at a time.
     """
 
@@ -96,7 +96,7 @@ class Stream:
         self._segments = _Segments(pieces)
 
     def accept(self, samples: NDArray[Any]) -> Partial:
-        """Take the next mono samples (N,), floats in [-1, 1] or 16-bit integers, and return what is known.
+        """Take the next mono samples (N,), floats in [-1, 1] or 16-bit integers, and return the transcript so far.
 
         Raises hw_asr.Error for samples of another kind.
         """
@@ -135,7 +135,7 @@ class Stream:
         return Partial(stable, tail, tuple(segments), duration, len(self._segments.text))
 
     def _without_silence(self, log_probs: LogProbs, is_last: bool) -> tuple[LogProbs, int]:
-        """Silence the frames without speech; return all waiting frames and of how many it is known."""
+        """Silence frames without speech; return all waiting frames and the number of those that are decided."""
         frame, known = self._pieces.seconds_per_frame, len(log_probs)
         if not is_last:
             num_steps = self._first_step + len(self._speech)
@@ -149,7 +149,7 @@ class Stream:
 
 
 class _Segments:
-    """Cuts the frames of a recording into segments and decodes them, the last one as far as it is known."""
+    """Cuts the frames of a recording into segments and decodes them while they arrive."""
 
     def __init__(self, pieces: PieceDecoder) -> None:
         self._pieces = pieces
