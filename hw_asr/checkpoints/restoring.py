@@ -14,6 +14,23 @@ from torch import Tensor
 
 from hw_asr.checkpoints.errors import CheckpointError
 
+_OF_PARAMETER_SHAPE = frozenset(
+    [
+        "exp_avg",
+        "exp_avg_sq",
+        "max_exp_avg_sq",
+        "exp_inf",
+        "square_avg",
+        "acc_delta",
+        "grad_avg",
+        "momentum_buffer",
+        "sum",
+        "ax",
+        "prev",
+        "step_size",
+    ]
+)
+"""Names by which the optimizers of torch keep a number for each element of a parameter."""
 _REFUSALS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
@@ -79,14 +96,19 @@ def check_optimizer(saved: object, optimizer: torch.optim.Optimizer, source: Pat
         if type(key) is not int or not 0 <= key < len(parameters) or not isinstance(state, Mapping):
             raise CheckpointError(f"{source}: optimizer.state has an unknown entry {key!r:.60}")
         for name, value in state.items():
-            if not isinstance(name, str) or not _is_state_of(value, parameters[key]):
+            if not isinstance(name, str) or not _is_state_of(name, value, parameters[key]):
                 raise CheckpointError(f"{source}: optimizer.state.{key}.{name!r:.60} does not fit its parameter")
 
 
-def _is_state_of(value: object, parameter: Tensor) -> bool:
+def _is_state_of(name: str, value: object, parameter: Tensor) -> bool:
+    """Whether an optimizer may hold a value for a parameter; another shape or type would stop the first step."""
+    if name == "step":
+        return isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.dim() == 0)
+    if name in _OF_PARAMETER_SHAPE and value is not None:
+        return isinstance(value, Tensor) and value.is_floating_point() and value.shape == parameter.shape
     if isinstance(value, Tensor):
         return value.numel() <= max(1, parameter.numel()) and not value.is_complex()
-    return isinstance(value, (bool, int, float, str, type(None)))
+    return isinstance(value, (bool, int, float, type(None)))
 
 
 def _fits(saved: object, own: object) -> bool:

@@ -42,17 +42,38 @@ class MatchingTest(unittest.TestCase):
 
     def test_optimizers(self) -> None:
         parameter = torch.nn.Parameter(torch.ones(3))
-        for make in (torch.optim.Adam, torch.optim.SGD, torch.optim.Adafactor, torch.optim.RMSprop):
-            optimizer = make([parameter], lr=0.1)
-            parameter.grad = torch.ones(3)
+        matrix = torch.nn.Parameter(torch.ones(3, 4))
+        names = [
+            "ASGD",
+            "Adadelta",
+            "Adafactor",
+            "Adagrad",
+            "Adam",
+            "AdamW",
+            "Adamax",
+            "NAdam",
+            "RAdam",
+            "RMSprop",
+            "Rprop",
+            "SGD",
+        ]
+        options = {"SGD": {"momentum": 0.9}, "RMSprop": {"momentum": 0.9, "centered": True}, "Adam": {"amsgrad": True}}
+        for name in names:
+            optimizer = getattr(torch.optim, name)([parameter, matrix], lr=0.1, **options.get(name, {}))
+            parameter.grad, matrix.grad = torch.ones(3), torch.ones(3, 4)
             optimizer.step()
-            check_optimizer(optimizer.state_dict(), optimizer, SOURCE)
+            with self.subTest(name):
+                check_optimizer(optimizer.state_dict(), optimizer, SOURCE)
         good = torch.optim.Adam([parameter]).state_dict()
         adam = torch.optim.Adam([parameter])
         for wrong in (
             None, {}, {**good, "param_groups": []}, {**good, "param_groups": [5]}, {**good, "state": []},
             {**good, "state": {1: {}}}, {**good, "state": {"0": {}}}, {**good, "state": {0: []}},
             {**good, "state": {0: {"exp_avg": torch.ones(4)}}}, {**good, "state": {0: {"exp_avg": [1]}}},
+            *({**good, "state": {0: {"exp_avg": value}}} for value in (torch.ones(1), torch.ones(3, 1), "x", 5,
+                                                                       torch.ones(3, dtype=torch.int8))),
+            *({**good, "state": {0: {"step": value}}} for value in (torch.ones(3), "x", None)),
+            {**good, "state": {0: {"other": "x"}}},
             {**good, "param_groups": [{**good["param_groups"][0], "lr": "x"}]},
             {**good, "param_groups": [{**good["param_groups"][0], "betas": 0.5}]},
         ):  # fmt: skip
