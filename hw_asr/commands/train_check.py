@@ -111,7 +111,8 @@ class _Check:
             if network is not None and train is not None and not self._faults:
                 with self._noted():
                     self._assemble(config, network, train)
-            self._lines.append(_training_line(config, train))
+            if not self._faults:
+                self._lines.append(_training_line(config, train))
         if self._faults:
             raise ConfigError(dict.fromkeys(self._faults), self._source)
         return self._lines

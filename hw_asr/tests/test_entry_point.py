@@ -51,7 +51,7 @@ class ClosedOutputTest(unittest.TestCase):
         scripts = [*ROOT.glob("*.py"), *(ROOT / "scripts").rglob("*.py")]
         starts = [path.read_text(encoding="utf-8").partition('if __name__ == "__main__":\n')[2] for path in scripts]
         self.assertEqual({"    run_command(main)\n"}, {start for start in starts if start})
-        self.assertEqual(12, sum(map(bool, starts)))
+        self.assertGreaterEqual(sum(map(bool, starts)), 12)
 
     def test_a_page_is_written_before_its_summary_is_printed(self) -> None:
         with tempfile.TemporaryDirectory() as folder:

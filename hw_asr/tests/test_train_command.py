@@ -42,6 +42,11 @@ class CommandLineTest(unittest.TestCase):
         self.assertNotIn("Traceback", errors)
         self.assertEqual(["config.json"], [path.name for path in self.folder.iterdir()])
 
+    def test_check_of_a_number_that_others_are_divided_by(self) -> None:
+        code, errors = self.run_train(changed("trainer.accumulate_grad_steps=0"), "--check", "-d", "cpu")
+        self.assertEqual(2, code)
+        self.assertIn("trainer.accumulate_grad_steps: expected a positive integer, got 0", errors)
+
     def test_a_model_that_is_too_large_is_one_line(self) -> None:
         huge = changed("arch.args.gru_config.hidden_dims=[10000000]")
         for options in ([], ["--check"]):
