@@ -97,7 +97,7 @@ def _argument_test(registry: Registry[object], spec: Mapping[str, object]) -> Ca
             factory = None
         if factory is not None:
             return lambda name, value: _is_outside(factory, name, value)
-    return lambda name, value: any(_OUTSIDE.search(text) for text in _strings(value))
+    return lambda _, value: _looks_outside(value)
 
 
 def _is_outside(factory: Callable[..., object], name: str, value: object) -> bool:
@@ -110,7 +110,14 @@ def _is_outside(factory: Callable[..., object], name: str, value: object) -> boo
     if name == "model":  # of LibrispeechKenLMCTCCharTextEncoder
         return isinstance(value, str) and value not in KNOWN_NAMES
     annotation = known[name][0]
+    if annotation is Any:
+        return _looks_outside(value)
     return Path in (annotation, *get_args(annotation)) or name in _ADDRESS_ARGUMENTS
+
+
+def _looks_outside(value: object) -> bool:
+    """Whether a string in a JSON value looks like a path, an address or a `$NAME`."""
+    return any(_OUTSIDE.search(text) for text in _strings(value))
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -129,6 +129,12 @@ class EffectsTest(ReceivedCase):
             found,
         )  # fmt: skip
 
+    def test_arguments_of_unknown_type_are_effects_when_they_look_like_paths(self) -> None:
+        for value, expected in (("/etc/passwd", ["lr_scheduler.args.mode"]), (["$HOME"], ["lr_scheduler.args.mode"]),
+                                ("triangular", [])):  # fmt: skip
+            raw = changed(lr_scheduler={"type": "CyclicLR", "args": {"base_lr": 0.1, "max_lr": 1, "mode": value}})
+            self.assertEqual(expected, [effect.path for effect in effects(raw)])
+
     def test_training_refuses_all_of_them_at_once_and_accepts_named_or_trusted_ones(self) -> None:
         storage = {"type": "DirectoryStorage", "args": {"path": str(self.folder)}}
         raw = changed(trainer={"epochs": 1, "monitor": "off", "external_storage": storage})
