@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import math
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -166,7 +167,11 @@ def _check_plain(annotation: object, value: object, path: str) -> list[str]:
     accepted = _PLAIN[annotation].accepted if annotation in _PLAIN else (object,)
     truth = isinstance(value, bool) and bool not in accepted and object not in accepted
     is_impossible = value != value or (annotation is Path and "\0" in str(value))  # NaN; a name that no file has
-    return [_expected(annotation, value, path)] if truth or is_impossible or not isinstance(value, accepted) else []
+    if truth or is_impossible or not isinstance(value, accepted):
+        return [_expected(annotation, value, path)]
+    if annotation is float and isinstance(value, (int, float)) and _LARGEST < abs(value) < math.inf:
+        return [f"{path}: expected at most {_LARGEST:g}, got {value:g}"]
+    return []
 
 
 def _check_section(annotation: object, value: object, path: str) -> list[str]:
@@ -194,6 +199,8 @@ _PLAIN: dict[object, _Plain] = {
     type(None): _Plain("null", (type(None),)),
     Path: _Plain("a path", (str, Path)),
 }
+_LARGEST = 3.4e38
+"""Tensors hold 32-bit floats."""
 _SEQUENCES, _MAPPINGS = (list, Sequence, tuple), (dict, Mapping)
 _KINDS = (
     _Kind(

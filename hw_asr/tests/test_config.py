@@ -175,6 +175,8 @@ class ValidationTest(unittest.TestCase):
 
     def test_values_that_are_impossible_everywhere(self) -> None:
         self.assert_fault("optimizer.args.lr: expected a number, got nan", "optimizer.args.lr=NaN")
+        self.assert_fault(r"optimizer.args.lr: expected a number, got 1e\+300", "optimizer.args.lr=1e300")
+        self.assert_fault(r"trainer.grad_norm_clip: expected .*, got 1e\+300", "trainer.grad_norm_clip=1e300")
         self.assert_fault("trainer.save_dir: expected a path", 'trainer.save_dir="a\\u0000b"')
 
     def test_arguments_of_decoders(self) -> None:
