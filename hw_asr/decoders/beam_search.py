@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hw_asr.config.registry import DECODERS
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hw_asr.decoders.fusion import Fusion
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class PrefixSearch(ABC):
     """A beam search that is compiled and loaded when it is first used, or by `prepare`.
 
@@ -27,8 +27,7 @@ class PrefixSearch(ABC):
     """
 
     takes_arrays = True
-    text_encoder: TextEncoder
-    _: KW_ONLY
+    text_encoder: TextEncoder = field(kw_only=False)
     beam_size: int = 100
     n_best: int = 10
     symbol_floor: float | None = -8.0

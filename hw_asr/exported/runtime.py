@@ -163,7 +163,7 @@ def _num_threads(default: int | None) -> int:
 
 
 def _explained(path: Path, error: Exception) -> ExportedModelError | MemoryExhaustedError:
-    reason = " ".join(str(error).split())[:200]
+    reason = " ".join(str(error)[:200].split()) or type(error).__name__
     if isinstance(error, MemoryError) or "alloc" in reason:
         return MemoryExhaustedError(f"out of memory: {reason}; use a smaller batch or shorter pieces")
     return ExportedModelError(f"{path}: onnxruntime cannot run it: {reason}")
