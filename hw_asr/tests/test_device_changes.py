@@ -20,6 +20,7 @@ from hw_asr.experiment.training_run import Experiment
 from hw_asr.recognition import torch_loading
 from hw_asr.runtime.memory import MemoryExhaustedError
 from hw_asr.runtime.processes import Processes
+from hw_asr.tests.test_devices import ACCELERATOR_ERROR
 from hw_asr.tests.training_case import make_config
 from hw_asr.training.step import SCALE_LOWERED
 from hw_asr.writers.null import NullWriter
@@ -111,7 +112,7 @@ class CheckBatchTest(unittest.TestCase):
 class OutOfMemoryTest(unittest.TestCase):
     def test_tuning_names_the_option(self) -> None:
         def fail(*_: Any) -> Any:
-            raise torch.AcceleratorError("CUDA error: out of memory")
+            raise ACCELERATOR_ERROR("CUDA error: out of memory")
 
         network = mock.Mock(**{"model.parameters": lambda: iter([torch.zeros(1)])})
         model = dev_emissions.Model(network, parse(make_config(Path())), "x")

@@ -20,6 +20,8 @@ from hw_asr.runtime.memory import MemoryExhaustedError, explain_out_of_memory, i
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ACCELERATOR_ERROR: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
+"""From torch 2.8 on; before, CUDA's errors are RuntimeErrors."""
 WHEEL = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 """What the wheel of torch 2.11 with CUDA 13.0 contains."""
 
@@ -111,7 +113,7 @@ class OutOfMemoryTest(unittest.TestCase):
             RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: not enough memory"),
             RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
             RuntimeError("GET was unable to find an engine to execute this computation"),
-            torch.AcceleratorError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in the manual"),
+            ACCELERATOR_ERROR("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in the manual"),
             torch.OutOfMemoryError("CUDA out of memory."),
             MemoryError(),
         ):
@@ -119,7 +121,7 @@ class OutOfMemoryTest(unittest.TestCase):
 
     def test_what_is_not(self) -> None:
         for error in (
-            torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+            ACCELERATOR_ERROR("CUDA error: an illegal memory access was encountered"),
             RuntimeError("CUDA error: no kernel image is available for execution on the device"),
             ValueError("out of memory"),
         ):
@@ -130,7 +132,7 @@ class OutOfMemoryTest(unittest.TestCase):
             self.assertRaisesRegex(MemoryExhaustedError, r"out of memory: CUDA error: out of memory; lower -b$"),
             explain_out_of_memory("lower -b"),
         ):
-            raise torch.AcceleratorError("CUDA error: out of memory\nSearch for more")
+            raise ACCELERATOR_ERROR("CUDA error: out of memory\nSearch for more")
         with self.assertRaisesRegex(RuntimeError, "shape"), explain_out_of_memory("lower -b"):
             raise RuntimeError("shape mismatch")
 
