@@ -30,9 +30,11 @@ def parse_sound_part(raw: RawConfig, faults: Iterable[str]) -> ExperimentConfig 
     for key, value in _PLACEHOLDERS.items():
         result.setdefault(key, copy.deepcopy(value))
     result["trainer"].setdefault("epochs", 1)
-    for name, split in result["data"].items():
-        if name != "root_dir":
+    for name, split in list(result["data"].items()):
+        if isinstance(split, dict):
             split["datasets"] = split.get("datasets") or [{"type": ""}]
+        elif name != "root_dir":  # a name that faults cut short or that looks like a path
+            del result["data"][name]
     try:
         return parse(result)
     except ConfigError:

@@ -245,6 +245,12 @@ class ValidationTest(unittest.TestCase):
         for name in ("5", "math.", ".math"):
             self.assert_fault(r"arch.module: expected the name of a Python module, got ", f"arch.module={name}")
 
+    def test_splits_that_are_not_objects_under_any_name(self) -> None:
+        for name in ("other", "a.b", "a[0]", "a: b", "x" * 5000):
+            raw = copy.deepcopy(GOOD)
+            raw["data"][name] = 1
+            self.assertTrue(any(fault.startswith(f"data.{name}"[:100]) for fault in self.faults(raw)), name[:10])
+
     def test_training_needs_a_train_split_and_inference_does_not(self) -> None:
         raw = copy.deepcopy(GOOD)
         del raw["data"]["train"]
