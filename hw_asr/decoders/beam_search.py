@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from hw_asr.config.registry import DECODERS
 from hw_asr.decoders.base import MAX_BEAM_SIZE, check_range
 from hw_asr.decoders.hotwords import read_hotwords
+from hw_asr.runtime.optional import MissingPackageError
 from hw_asr.types import Hypothesis, TensorOrArray, TextEncoder
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class PrefixSearch(ABC):
     def prepare(self) -> None:
         """Compile the kernels and read the language model; raises UserError when that is not possible."""
         if self._search is None:
+            if importlib.util.find_spec("numba") is None:
+                raise MissingPackageError("the beam searches need the package numba: pip install numba, or use argmax")
             self._search = self._make_search()
 
     @property

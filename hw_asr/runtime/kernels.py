@@ -40,8 +40,8 @@ def kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
 
     Annotations: int (64 bits), float (64 bits), bool, the array types of this module, named tuples whose fields are
     annotated so, and tuples of them. Kernels neither allocate arrays nor count references to them, which would cost
-    more than the work on a few numbers. Modules that use this decorator import numba (0.3 s): import them inside the
-    constructor that needs them.
+    more than the work on a few numbers. Without numba they run as Python code. Modules that use this decorator import
+    numba (0.3 s): import them inside the constructor that needs them.
     """
     return _compiled(function, inner=False)
 
@@ -52,7 +52,10 @@ def inner_kernel(function: Callable[Parameters, Result]) -> Callable[Parameters,
 
 
 def _compiled(function: Callable[Parameters, Result], inner: bool) -> Callable[Parameters, Result]:
-    numba = importlib.import_module("numba")
+    try:
+        numba = importlib.import_module("numba")
+    except ModuleNotFoundError:  # enough for argmax and its word times; the beam searches ask for numba
+        return function
     if not numba.config.CACHE_DIR:
         numba.config.CACHE_DIR = str(_cache_dir() or "")
     types = {name: numba_type(hint) for name, hint in get_type_hints(function, include_extras=True).items()}

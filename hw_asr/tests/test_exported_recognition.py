@@ -52,6 +52,21 @@ sys.exit(code or bool(loaded))
 """
 
 
+WITHOUT_NUMBA = """
+import sys
+for name in ("torch", "onnx", "numba", "llvmlite", "av"):
+    sys.modules[name] = None
+import json
+import hw_asr
+model, recording = sys.argv[1:]
+print(json.dumps(hw_asr.load(model, decoder="argmax").transcribe(recording).to_dict()))
+try:
+    hw_asr.load(model, decoder="beam_search")
+except hw_asr.Error as error:
+    print(error)
+"""
+
+
 class ExportedModelCase(TranscribeCase):
     model: Path
 
@@ -62,6 +77,22 @@ class ExportedModelCase(TranscribeCase):
         with contextlib.redirect_stdout(io.StringIO()):
             code = main(["export", "-r", str(cls.checkpoint), "-o", str(cls.model)])
         assert code == 0
+
+    def assert_close(self, expected: Any, found: Any) -> None:
+        """Compare plain data; numbers may differ by the rounding of the network."""
+        self.assertIs(type(expected), type(found))
+        if isinstance(expected, dict):
+            self.assertEqual(expected.keys(), found.keys())
+            for name in expected:
+                self.assert_close(expected[name], found[name])
+        elif isinstance(expected, list):
+            self.assertEqual(len(expected), len(found))
+            for pair in zip(expected, found, strict=True):
+                self.assert_close(*pair)
+        elif isinstance(expected, float):
+            self.assertAlmostEqual(expected, found, delta=2e-3)
+        else:
+            self.assertEqual(expected, found)
 
 
 class SameResultsTest(ExportedModelCase):
@@ -123,22 +154,6 @@ class SameResultsTest(ExportedModelCase):
             [expected.transcribe(path).to_dict() for path in paths], [result.to_dict() for result in found]
         )
 
-    def assert_close(self, expected: Any, found: Any) -> None:
-        """Compare plain data; numbers may differ by the rounding of the network."""
-        self.assertIs(type(expected), type(found))
-        if isinstance(expected, dict):
-            self.assertEqual(expected.keys(), found.keys())
-            for name in expected:
-                self.assert_close(expected[name], found[name])
-        elif isinstance(expected, list):
-            self.assertEqual(len(expected), len(found))
-            for pair in zip(expected, found, strict=True):
-                self.assert_close(*pair)
-        elif isinstance(expected, float):
-            self.assertAlmostEqual(expected, found, delta=2e-3)
-        else:
-            self.assertEqual(expected, found)
-
 
 class WithoutTorchTest(ExportedModelCase):
     def test_neither_torch_nor_onnx_is_needed(self) -> None:
@@ -156,6 +171,18 @@ class WithoutTorchTest(ExportedModelCase):
         self.assertEqual(len(entries), 33)
         self.assertEqual(entries[0]["pred_text_beam_search"][0][0], expected.text)
         self.assertTrue(Path(f"{output}.html").is_file())
+
+    def test_argmax_needs_no_numba(self) -> None:
+        recording = sorted(self.audio.iterdir())[0]
+        command = [sys.executable, "-c", WITHOUT_NUMBA, str(self.model), str(recording)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr, "")
+        result, message = done.stdout.splitlines()
+        expected = hw_asr.load(self.model, decoder="argmax").transcribe(recording).to_dict()
+        self.assert_close(expected, json.loads(result))
+        self.assertEqual(message, "the beam searches need the package numba: pip install numba, or use argmax")
 
     def test_an_export_replaces_only_an_export(self) -> None:
         other = self.folder / "other.onnx"
