@@ -18,7 +18,7 @@ AHEAD = 2
 
 
 class ReadUtterance(NamedTuple):
-    """An utterance with its decoded recording, or with the reason why there is none, in one line."""
+    """An utterance with its decoded recording, or one line that says why it could not be decoded."""
 
     utterance: Utterance
     recording: Recording | None

@@ -63,7 +63,7 @@ def _count_ogg_pages(file: BinaryIO) -> _Count:
 
 
 def _read_page(file: BinaryIO) -> bytes | None:
-    """Return the page at the position of a file; None if there is none or its end is missing."""
+    """Return the page at the position of a file; None at the end of the file or if the page is cut off."""
     header = file.read(OGG_HEADER)
     if len(header) < OGG_HEADER or header[:4] != _MARK:
         return None
@@ -119,7 +119,7 @@ def _count_clusters(file: BinaryIO) -> _Count:
 
 
 def _read_number(file: BinaryIO) -> bytes | None:
-    """Return the bytes of an EBML number, 1 to 8 with the length in the first one; None if there is none."""
+    """Return the bytes of an EBML number, 1 to 8 with the length in the first one; None at the end of the file."""
     first = file.read(1)
     if not first or not first[0]:
         return None

@@ -185,7 +185,7 @@ class CorpusTest(unittest.TestCase):
         with mock.patch.object(Auditor, "entries", entries), self.assertRaises(KeyboardInterrupt):
             self.audit(*arguments)
         self.assertFalse(results.exists())
-        counts += [0]  # from here on nothing is interrupted
+        counts += [0]  # no further interruption
         with mock.patch.object(Auditor, "entries", entries):
             self.assertIn("continuing after", self.audit(*arguments))
         self.assertEqual(sum(counts[5:]), self.NUM - sum(counts[:3]))
