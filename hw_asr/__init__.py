@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Alternative", "Error", "Recogniser", "Result", "Segment", "Word", "load"]
 
 # Threads that wait for each other by spinning take the cores from whatever else runs (data workers, other processes of
-# a shared machine): a step then takes up to 30 times as long. Sleeping costs nothing measurable on a quiet machine. The
-# OpenMP runtime reads this when torch is first imported.
+# a shared machine): a step then takes up to 30 times as long. Sleeping costs more the smaller the operations are; small
+# networks train faster on one thread (docs/training.md). The OpenMP runtime reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _WHERE = {
