@@ -32,7 +32,7 @@ from hw_asr.config.registry import MODELS, TEXT_ENCODERS
 from hw_asr.datasets.audio import read_audio
 from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.datasets.loader import make_loader
-from hw_asr.datasets.samplers import GroupLengthBatchSampler, RandomBatchSampler
+from hw_asr.datasets.samplers import GroupLengthBatchSampler, RandomBatchSampler, Shard
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.features import FeatureExtractor
 from hw_asr.spectrograms import MelSpectrogram
@@ -79,7 +79,7 @@ def features_of_ours() -> FeatureExtractor:
 def ours(utterances: Sequence[Utterance], num_workers: int, device: torch.device | None) -> Iterator[int]:
     """Yield the size of each batch after its features are on `device`, or without one, after its samples are padded."""
     dataset = SpeechDataset(utterances, ENCODER, RATE)
-    sampler = GroupLengthBatchSampler(BATCH_SIZE, dataset.durations, seed=0)
+    sampler = GroupLengthBatchSampler(BATCH_SIZE, Shard(dataset.durations))
     features = features_of_ours().to(device)
     for batch in make_loader(dataset, sampler, num_workers, pin_memory=device is not None and device.type == "cuda"):
         if device is not None:
@@ -156,7 +156,7 @@ def waiting_share(utterances: Sequence[Utterance], num_workers: int, num_steps: 
     model: Any = MODELS.build({"type": "DeepSpeech2", "args": sizes})
     optimizer = torch.optim.Adam(model.parameters())
     dataset = SpeechDataset(utterances, ENCODER, RATE)
-    batches = iter(make_loader(dataset, RandomBatchSampler(BATCH_SIZE, dataset.durations, seed=0), num_workers))
+    batches = iter(make_loader(dataset, RandomBatchSampler(BATCH_SIZE, Shard(dataset.durations)), num_workers))
     waited, started, seconds = 0.0, 0.0, 0.0
     for step in range(num_steps + 1):
         before = time.perf_counter()
@@ -187,7 +187,7 @@ def memory_over_an_epoch(num_items: int, num_workers: int) -> None:
         soundfile.write(path, np.zeros(RATE // 4), RATE)
         utterances = [Utterance(f"utterance {index}", str(path), "some text", 0.25) for index in range(num_items)]
         dataset = SpeechDataset(utterances, ENCODER, RATE)
-        loader = make_loader(dataset, RandomBatchSampler(BATCH_SIZE, dataset.durations, seed=0), num_workers)
+        loader = make_loader(dataset, RandomBatchSampler(BATCH_SIZE, Shard(dataset.durations)), num_workers)
         print(f"\nmemory along an epoch of {num_items} items, {num_workers} workers, MB:", end="", flush=True)
         marks = {round(share * (len(loader) - 1)) for share in (0.05, 0.25, 0.5, 0.75, 1.0)}
         for number, _ in enumerate(loader):

@@ -129,6 +129,15 @@ class ErrorRateMetric:
         """Remove all utterances."""
         self.rate = ErrorRate()
 
+    @property
+    def totals(self) -> list[float]:
+        """The sums of `rate`."""
+        return self.rate.totals
+
+    @totals.setter
+    def totals(self, values: list[float]) -> None:
+        self.rate.totals = values
+
     def update(self, reference: str, hypotheses: Mapping[str, str]) -> None:
         """Add one utterance: its normalised reference and the best text of each decoder by its name."""
         self.rate.add(self._errors(reference, hypotheses[self.decoder]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -132,6 +132,19 @@ class Corpus(Protocol):
         """Download and index what is missing, then return the utterances, filtered, their texts normalised."""
 
 
+class EpochSampler(Protocol):
+    """Batches of one epoch, as lists of indices."""
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        """Choose what the next iteration yields: epoch `epoch`, from 0, without its first `start_batch` batches."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches of this process."""
+
+    def __len__(self) -> int:
+        """Return the number of batches in a whole epoch."""
+
+
 class AcousticModel(Protocol):
     """A network over spectrograms that does not see padding."""
 
@@ -173,6 +186,33 @@ class CTCDecoder(Protocol):
 
         Returns the hypotheses of each utterance, best first, in the order given.
         """
+
+
+class Metric(Protocol):
+    """A score of one decoder's texts, summed over utterances."""
+
+    name: str
+    decoder: str
+    """Name of the decoder whose texts are scored."""
+
+    @property
+    def totals(self) -> list[float]:
+        """All sums. Adding those of several processes gives the sums over all utterances."""
+
+    @totals.setter
+    def totals(self, values: list[float]) -> None: ...
+
+    def reset(self) -> None:
+        """Remove all utterances."""
+
+    def update(self, reference: str, hypotheses: Mapping[str, str]) -> None:
+        """Add one utterance: its normalised reference and the best text of each decoder by its name."""
+
+    def compute(self) -> dict[str, float]:
+        """Return the values by the names used in logs and in `monitor`."""
+
+    def names(self) -> list[str]:
+        """Return the keys of `compute`."""
 
 
 class WaveAugmentation(Protocol):

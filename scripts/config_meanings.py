@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-NOT_IN_CONFIGS = ("text_encoder", "durations", "seed", "rank", "world_size", "window_fn")
+NOT_IN_CONFIGS = ("text_encoder", "shard", "durations", "seed", "rank", "world_size", "window_fn")
 """Arguments of components that a config cannot give."""
 
 # Keys that the dataclasses do not describe.

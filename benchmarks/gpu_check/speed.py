@@ -16,7 +16,7 @@ from benchmarks.gpu_check.report import Options, Report, Row
 from benchmarks.training_steps import SAMPLE_RATE, make_sides
 from hw_asr.config import read_json
 from hw_asr.datasets.loader import make_loader
-from hw_asr.datasets.samplers import SequentialBatchSampler
+from hw_asr.datasets.samplers import SequentialBatchSampler, Shard
 from hw_asr.experiment import components
 from hw_asr.experiment.split_data import load_split
 from hw_asr.experiment.validation import validate
@@ -139,7 +139,7 @@ def _loader(options: Options, report: Report) -> None:
     """Report how fast the workers decode the demo's recordings, without a network."""
     config = validate(read_json(Path("hw_asr/configs/demo.json")), "demo.json")
     dataset = load_split(config, "dev", components.build_text_encoder(config))
-    sampler = SequentialBatchSampler(20, dataset.durations.tolist())
+    sampler = SequentialBatchSampler(20, Shard(dataset.durations))
     for num_workers in (0,) if options.quick else (0, 2, 4):
         start = time.perf_counter()
         for _ in make_loader(dataset, sampler, num_workers, pin_memory=options.on_gpu):

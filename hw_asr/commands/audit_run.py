@@ -12,7 +12,7 @@ from hw_asr.commands.entries import entry_of, failed_entry
 from hw_asr.commands.partial_results import PartialResults
 from hw_asr.commands.reading import read_batches, read_utterance
 from hw_asr.datasets.recording import Recording
-from hw_asr.datasets.samplers import SequentialBatchSampler
+from hw_asr.datasets.samplers import SequentialBatchSampler, Shard
 from hw_asr.decoders.alignment import words
 from hw_asr.recognition.piece_decoder import Decode
 from hw_asr.recognition.recogniser import Recogniser
@@ -74,7 +74,7 @@ def _new_entries(
     """Yield the utterances with their entries, in batches of similar durations."""
     if not utterances:
         return
-    sampler = SequentialBatchSampler(batch_size, [utterance.duration for utterance in utterances])
+    sampler = SequentialBatchSampler(batch_size, Shard([utterance.duration for utterance in utterances]))
     batches = [[utterances[index] for index in batch] for batch in sampler]
     for batch in read_batches(batches, auditor.read, num_threads):
         for utterance, recording, reason in batch:

@@ -13,7 +13,7 @@ from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.config import ConfigError, ExperimentConfig
 from hw_asr.config.arguments import nearest
 from hw_asr.datasets.loader import make_loader
-from hw_asr.datasets.samplers import SequentialBatchSampler
+from hw_asr.datasets.samplers import SequentialBatchSampler, Shard
 from hw_asr.errors import UserError
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.experiment.network import Network, load_network
@@ -73,7 +73,7 @@ def compute(model: Model, split: str, batch_size: int) -> CachedEmissions:
     device = next(network.model.parameters()).device
     set_threads(None, config.data[split].num_workers)
     dataset = load_split(config, split, network.text_encoder)
-    sampler = SequentialBatchSampler(batch_size, dataset.durations.tolist())
+    sampler = SequentialBatchSampler(batch_size, Shard(dataset.durations))
     loader = make_loader(dataset, sampler, config.data[split].num_workers)
     log_probs, references = [], []
     progress = tqdm(total=len(dataset), desc=f"log-probabilities of {split}", unit="utterance", disable=None)

@@ -18,7 +18,7 @@ from hw_asr.commands.reading import ReadUtterance, read_batches, read_utterance
 from hw_asr.commands.sources import Source, find_sources
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.datasets.recording import AudioError, Damage, Recording
-from hw_asr.datasets.samplers import SequentialBatchSampler
+from hw_asr.datasets.samplers import SequentialBatchSampler, Shard
 from hw_asr.errors import UserError
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.recognition import loading
@@ -157,7 +157,7 @@ class _Run:
         short = [utterance for utterance in utterances if utterance.duration <= limit or utterance.offset is not None]
         if not short:
             return
-        sampler = SequentialBatchSampler(source.batch_size, [utterance.duration for utterance in short])
+        sampler = SequentialBatchSampler(source.batch_size, Shard([utterance.duration for utterance in short]))
         batches = [[short[index] for index in batch] for batch in sampler]
         for batch in read_batches(batches, self._read, self._reading.num_threads):
             yield from self._batch_entries(batch, spent)

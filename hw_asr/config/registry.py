@@ -13,10 +13,16 @@ if TYPE_CHECKING:  # what the registries hold; at run time this module needs nei
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-    from hw_asr.datasets.samplers import BatchSampler
-    from hw_asr.metrics import ErrorRateMetric
     from hw_asr.storage.external import ExternalStorage
-    from hw_asr.types import Corpus, CTCDecoder, SpectrogramAugmentation, TextEncoder, WaveAugmentation
+    from hw_asr.types import (
+        Corpus,
+        CTCDecoder,
+        EpochSampler,
+        Metric,
+        SpectrogramAugmentation,
+        TextEncoder,
+        WaveAugmentation,
+    )
     from hw_asr.writers.base import Writer
 
 T = TypeVar("T")
@@ -141,7 +147,7 @@ class Registry(Generic[T]):
 MODELS: Registry[nn.Module] = Registry("arch", "models", "pretrained")
 """Modules that implement the protocol `types.AcousticModel`."""
 DATASETS: Registry[Corpus] = Registry("dataset", "datasets")
-SAMPLERS: Registry[BatchSampler] = Registry("batch sampler", "datasets")
+SAMPLERS: Registry[EpochSampler] = Registry("batch sampler", "datasets")
 WAVE_AUGMENTATIONS: Registry[WaveAugmentation] = Registry("wave augmentation", "augmentations")
 SPECTROGRAM_AUGMENTATIONS: Registry[SpectrogramAugmentation] = Registry("spectrogram augmentation", "augmentations")
 SPECTROGRAMS: Registry[nn.Module] = Registry(
@@ -150,7 +156,7 @@ SPECTROGRAMS: Registry[nn.Module] = Registry(
 TEXT_ENCODERS: Registry[TextEncoder] = Registry("text encoder", "text", "lm")
 DECODERS: Registry[CTCDecoder] = Registry("decoder", "decoders")
 LOSSES: Registry[nn.Module] = Registry("loss", "loss")
-METRICS: Registry[ErrorRateMetric] = Registry("metric", "metrics")
+METRICS: Registry[Metric] = Registry("metric", "metrics")
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", library="torch.optim")
 SCHEDULERS: Registry[LRScheduler] = Registry("lr scheduler", library="torch.optim.lr_scheduler")
 WRITERS: Registry[Writer] = Registry("writer", "writers")

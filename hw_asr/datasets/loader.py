@@ -24,16 +24,15 @@ from torch.utils.data import DataLoader
 
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.manifest import DataError
-from hw_asr.datasets.samplers import BatchSampler
 from hw_asr.datasets.speech import SpeechDataset
-from hw_asr.types import Batch, Example, Failure
+from hw_asr.types import Batch, EpochSampler, Example, Failure
 
 _HAS_SIGNAL_MASKS = hasattr(signal, "sigwaitinfo")
 """True on Linux, not on macOS and Windows."""
 
 
 def make_loader(
-    dataset: SpeechDataset, batch_sampler: BatchSampler, num_workers: int, pin_memory: bool = False
+    dataset: SpeechDataset, batch_sampler: EpochSampler, num_workers: int, pin_memory: bool = False
 ) -> SpeechLoader:
     """Return a loader of `Batch`es in the sampler's order.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,18 @@ from hw_asr.config.registry import SAMPLERS
 Indices = NDArray[np.int64]
 Durations = Sequence[float] | NDArray[np.float64]
 """Seconds of each utterance."""
+
+
+class Shard(NamedTuple):
+    """The utterances that a sampler divides into batches, and which of these batches it yields."""
+
+    durations: Durations
+    seed: int = 0
+    """Seed of the random order."""
+    rank: int = 0
+    """This process, from 0."""
+    world_size: int = 1
+    """Number of processes."""
 
 
 def padding_share(durations: Durations, batches: Sequence[Sequence[int]]) -> float:
@@ -86,16 +99,8 @@ class TrainingBatchSampler(BatchSampler):
 class RandomBatchSampler(TrainingBatchSampler):
     """Utterances in random order, or in the given one, `batch_size` at a time; the last batch may be smaller."""
 
-    def __init__(
-        self,
-        batch_size: int,
-        durations: Durations,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        shuffle: bool = True,
-    ) -> None:
-        super().__init__(durations, seed, rank, world_size)
+    def __init__(self, batch_size: int, shard: Shard, shuffle: bool = True) -> None:
+        super().__init__(*shard)
         self._batch_size = positive("batch_size", batch_size)
         self._shuffle = shuffle
 
@@ -116,17 +121,8 @@ class GroupLengthBatchSampler(TrainingBatchSampler):
     `short_first` gives the first epoch from short to long (SortaGrad, arXiv:1512.02595).
     """
 
-    def __init__(
-        self,
-        batch_size: int,
-        durations: Durations,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        batches_per_group: int = 20,
-        short_first: bool = False,
-    ) -> None:
-        super().__init__(durations, seed, rank, world_size)
+    def __init__(self, batch_size: int, shard: Shard, batches_per_group: int = 20, short_first: bool = False) -> None:
+        super().__init__(*shard)
         self._batch_size = positive("batch_size", batch_size)
         self._group_size = self._batch_size * positive("batches_per_group", batches_per_group)
         self._short_first = short_first
@@ -158,15 +154,12 @@ class DurationBatchSampler(TrainingBatchSampler):
     def __init__(
         self,
         max_seconds: float,
-        durations: Durations,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
+        shard: Shard,
         max_batch_size: int | None = None,
         num_buckets: int = 30,
         short_first: bool = False,
     ) -> None:
-        super().__init__(durations, seed, rank, world_size)
+        super().__init__(*shard)
         if not max_seconds > 0:
             raise ValueError(f"max_seconds: expected a positive number of seconds, got {max_seconds}")
         order = by_duration(np.arange(len(self.durations)), self.durations)
@@ -202,14 +195,11 @@ class SequentialBatchSampler(BatchSampler):
     The sorted utterances are distributed over the processes one by one, so their shares differ by at most one.
     """
 
-    def __init__(
-        self, batch_size: int, durations: Durations, seed: int = 0, rank: int = 0, world_size: int = 1
-    ) -> None:
-        super().__init__(durations, seed, rank, world_size)
+    def __init__(self, batch_size: int, shard: Shard) -> None:
+        super().__init__(*shard)
         self._batch_size = positive("batch_size", batch_size)
-
         order = by_duration(np.arange(len(self.durations)), self.durations)[::-1]
-        self._own_batches = cut(order[rank::world_size], batch_size)
+        self._own_batches = cut(order[self._rank :: self._world_size], batch_size)
 
     @property
     def num_batches(self) -> int:

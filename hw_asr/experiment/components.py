@@ -17,6 +17,7 @@ from hw_asr.config.registry import (
     METRICS,
     MODELS,
     OPTIMIZERS,
+    SAMPLERS,
     SCHEDULERS,
     SPECTROGRAM_AUGMENTATIONS,
     SPECTROGRAMS,
@@ -25,21 +26,30 @@ from hw_asr.config.registry import (
 )
 from hw_asr.experiment.optimizer_groups import parameter_groups
 from hw_asr.experiment.schedule_length import resolved
-from hw_asr.types import Corpus, CTCDecoder, SpectrogramAugmentation, TextEncoder, Utterance, WaveAugmentation
+from hw_asr.types import (
+    Corpus,
+    CTCDecoder,
+    EpochSampler,
+    Metric,
+    SpectrogramAugmentation,
+    TextEncoder,
+    Utterance,
+    WaveAugmentation,
+)
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from hw_asr.datasets.samplers import Shard
     from hw_asr.features import FrontEnd
-    from hw_asr.metrics import ErrorRateMetric
 
 # Arguments that the program adds for constructors that accept them.
 PROVIDED: dict[str, tuple[str, ...]] = {
     "arch": ("n_feats", "n_class"),
     "dataset": ("root_dir", "sample_rate"),
-    "batch sampler": ("durations", "seed", "rank", "world_size"),
+    "batch sampler": ("shard", "durations", "seed", "rank", "world_size"),
     "wave augmentation": ("sample_rate",),
     "spectrogram augmentation": ("n_feats",),
     "spectrogram": ("sample_rate",),
@@ -78,7 +88,7 @@ def build_loss(config: ExperimentConfig) -> nn.Module:
     return LOSSES.build(config.loss)
 
 
-def build_metrics(config: ExperimentConfig) -> list[ErrorRateMetric]:
+def build_metrics(config: ExperimentConfig) -> list[Metric]:
     """Return new metrics; an empty list if the config names none."""
     return [METRICS.build(spec) for spec in config.metrics]
 
@@ -98,6 +108,11 @@ def build_corpora(config: ExperimentConfig, split: str) -> list[Corpus]:
     rate = config.preprocessing.sr
     specs = config.data[split].datasets
     return [DATASETS.build(spec, root_dir=config.root_dir, sample_rate=rate) for spec in specs]
+
+
+def build_batch_sampler(spec: Spec, shard: Shard) -> EpochSampler:
+    """Return the batch sampler of a split; its constructor gets `shard`, or fields of it by their names."""
+    return SAMPLERS.build(spec, shard=shard, **shard._asdict())
 
 
 def select_utterances(

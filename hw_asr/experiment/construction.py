@@ -16,16 +16,15 @@ from hw_asr.config.registry import (
     DATASETS,
     DECODERS,
     METRICS,
-    SAMPLERS,
     SPECTROGRAM_AUGMENTATIONS,
     STORAGES,
     WAVE_AUGMENTATIONS,
 )
 from hw_asr.errors import UserError
 from hw_asr.experiment import components
-from hw_asr.metrics import ErrorRateMetric, SplitMetric
+from hw_asr.metrics import SplitMetric
 from hw_asr.training.monitor import Monitor, MonitorError
-from hw_asr.types import TextEncoder
+from hw_asr.types import Metric, TextEncoder
 
 if TYPE_CHECKING:  # torch is imported where a network or an optimizer is built
     from torch import nn
@@ -129,14 +128,15 @@ def _make_augmentations(attempts: _Attempts, config: ExperimentConfig, n_feats: 
 
 
 def _make_data(attempts: _Attempts, config: ExperimentConfig) -> None:
+    from hw_asr.datasets.samplers import Shard
+
     for name, split in config.data.items():
         for index, spec in enumerate(split.datasets):
             corpus = partial(DATASETS.build, spec, root_dir=config.root_dir, sample_rate=config.preprocessing.sr)
             needs = ["data.root_dir", "preprocessing.sr"]
             attempts.make(f"data.{name}.datasets[{index}]", corpus, needs)
         if split.batch_sampler is not None:
-            provided = {"durations": [1.0], "seed": 0, "rank": 0, "world_size": 1}
-            sampler = partial(SAMPLERS.build, split.batch_sampler, **provided)
+            sampler = partial(components.build_batch_sampler, split.batch_sampler, Shard([1.0]))
             attempts.make(f"data.{name}.batch_sampler", sampler)
 
 
@@ -208,7 +208,7 @@ def _monitor_faults(config: ExperimentConfig, metric_names: list[str]) -> list[s
     return []
 
 
-def _decoder_faults(config: ExperimentConfig, encoder: TextEncoder, metrics: list[ErrorRateMetric]) -> list[str]:
+def _decoder_faults(config: ExperimentConfig, encoder: TextEncoder, metrics: list[Metric]) -> list[str]:
     specs = components.decoder_specs(config, encoder, config.trainer.beam_size)
     faults = [
         f"metrics: {metric.name!r} scores decoder {metric.decoder!r}, not in `decoders`{nearest(metric.decoder, specs)}"

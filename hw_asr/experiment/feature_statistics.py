@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from hw_asr.datasets.loader import make_loader
 from hw_asr.datasets.manifest import DataError
-from hw_asr.datasets.samplers import SequentialBatchSampler
+from hw_asr.datasets.samplers import SequentialBatchSampler, Shard
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.features import LOG_OFFSET, FrontEnd, length_mask
 from hw_asr.runtime.processes import Processes
@@ -27,7 +27,8 @@ def measure_statistics(front_end: FrontEnd, dataset: SpeechDataset, num_workers:
     assert statistics is not None
     statistics.mean.zero_()  # with a deviation of 1 the front end returns plain features
     statistics.deviation.fill_(1.0)
-    sampler = SequentialBatchSampler(BATCH_SIZE, dataset.durations, rank=processes.rank, world_size=processes.size)
+    shard = Shard(dataset.durations, rank=processes.rank, world_size=processes.size)
+    sampler = SequentialBatchSampler(BATCH_SIZE, shard)
     loader = make_loader(dataset, sampler, num_workers, pin_memory=processes.device.type == "cuda")
     sums = torch.zeros(3, front_end.n_feats, dtype=torch.float64, device=processes.device)
     hidden = None if processes.is_main else True

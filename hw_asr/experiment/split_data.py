@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from hw_asr.config import ExperimentConfig, Split
-from hw_asr.config.registry import SAMPLERS
 from hw_asr.datasets.manifest import DataError, split_alignable
-from hw_asr.datasets.samplers import BatchSampler, RandomBatchSampler, SequentialBatchSampler
+from hw_asr.datasets.samplers import RandomBatchSampler, SequentialBatchSampler, Shard
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.experiment import components
 from hw_asr.runtime.processes import Processes
-from hw_asr.types import TextEncoder
+from hw_asr.types import EpochSampler, TextEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +39,10 @@ def load_split(
 
 def make_sampler(
     split: Split, dataset: SpeechDataset, *, training: bool, seed: int, processes: Processes
-) -> BatchSampler:
+) -> EpochSampler:
     """Return the sampler of a split: random batches for training, sorted ones for evaluation."""
-    provided: dict[str, Any] = {
-        "durations": dataset.durations, "seed": seed, "rank": processes.rank, "world_size": processes.size
-    }  # fmt: skip
+    shard = Shard(dataset.durations, seed, processes.rank, processes.size)
     if split.batch_sampler is not None:
-        sampler: BatchSampler = SAMPLERS.build(split.batch_sampler, **provided)
-        return sampler
+        return components.build_batch_sampler(split.batch_sampler, shard)
     kind = RandomBatchSampler if training else SequentialBatchSampler
-    return kind(split.batch_size or 1, **provided)
+    return kind(split.batch_size or 1, shard)

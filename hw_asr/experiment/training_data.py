@@ -12,12 +12,12 @@ import torch
 from hw_asr.config import ExperimentConfig
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.loader import SpeechLoader, make_loader
-from hw_asr.datasets.samplers import BatchSampler, padding_share
+from hw_asr.datasets.samplers import padding_share
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.experiment.network import Network
 from hw_asr.experiment.split_data import load_split, make_sampler
 from hw_asr.runtime.processes import Processes
-from hw_asr.types import Batch
+from hw_asr.types import Batch, EpochSampler
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class BatchedSplit(NamedTuple):
     """The utterances of a split and how they are batched."""
 
     dataset: SpeechDataset
-    sampler: BatchSampler
+    sampler: EpochSampler
 
     def loader(self, num_workers: int, device: torch.device) -> SpeechLoader:
         """Return the batches, in pinned memory where they go to a GPU."""

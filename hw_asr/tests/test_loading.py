@@ -16,7 +16,7 @@ import torch
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.loader import SharedFlag, make_loader
 from hw_asr.datasets.manifest import DataError
-from hw_asr.datasets.samplers import GroupLengthBatchSampler, RandomBatchSampler, SequentialBatchSampler
+from hw_asr.datasets.samplers import GroupLengthBatchSampler, RandomBatchSampler, SequentialBatchSampler, Shard
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.text.encoder import CTCCharTextEncoder
 from hw_asr.types import Batch, Example, Failure, Utterance
@@ -119,7 +119,7 @@ class TestLoader(LoadingCase):
         dataset = self.corpus(23, broken=(4, 5))
         runs = []
         for num_workers in (0, 1, 3):
-            sampler = GroupLengthBatchSampler(4, dataset.durations, seed=1, batches_per_group=2)
+            sampler = GroupLengthBatchSampler(4, Shard(dataset.durations, seed=1), batches_per_group=2)
             loader = make_loader(dataset, sampler, num_workers)
             state = torch.get_rng_state(), np.random.get_state()[1].tolist()
             batches = list(loader)
@@ -135,7 +135,7 @@ class TestLoader(LoadingCase):
 
     def test_an_epoch_can_be_abandoned(self) -> None:
         dataset = self.corpus(12)
-        sampler = RandomBatchSampler(2, dataset.durations, seed=0)
+        sampler = RandomBatchSampler(2, Shard(dataset.durations))
         loader = make_loader(dataset, sampler, 2)
         next(iter(loader))
         sampler.set_epoch(0)
@@ -143,7 +143,7 @@ class TestLoader(LoadingCase):
 
     def test_a_worker_that_dies_is_explained(self) -> None:
         dataset = self.corpus(40)
-        loader = make_loader(dataset, SequentialBatchSampler(1, dataset.durations), 1)
+        loader = make_loader(dataset, SequentialBatchSampler(1, Shard(dataset.durations)), 1)
         batches = iter(loader)
         next(batches)
         # An Event would stay locked when a worker is killed while it looks at it, one time in some dozens.

@@ -2,7 +2,7 @@
 
 import itertools
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,22 +13,42 @@ from hw_asr.datasets.samplers import (
     GroupLengthBatchSampler,
     RandomBatchSampler,
     SequentialBatchSampler,
+    Shard,
+    TrainingBatchSampler,
     padding_share,
 )
+from hw_asr.experiment.components import PROVIDED, build_batch_sampler
 
 DURATIONS = np.random.default_rng(1).gamma(4.0, 3.0, 997).clip(0.5, 35.0)
-TRAINING: dict[str, Callable[..., BatchSampler]] = {
-    "random": lambda **kw: RandomBatchSampler(20, **kw),
-    "group": lambda **kw: GroupLengthBatchSampler(20, **kw),
-    "seconds": lambda **kw: DurationBatchSampler(120.0, **kw),
-    "seconds, few": lambda **kw: DurationBatchSampler(120.0, max_batch_size=8, num_buckets=5, **kw),
+TRAINING: dict[str, Callable[[Shard], BatchSampler]] = {
+    "random": lambda shard: RandomBatchSampler(20, shard),
+    "group": lambda shard: GroupLengthBatchSampler(20, shard),
+    "seconds": lambda shard: DurationBatchSampler(120.0, shard),
+    "seconds, few": lambda shard: DurationBatchSampler(120.0, shard, max_batch_size=8, num_buckets=5),
 }
+
+
+class GroupsByFields(TrainingBatchSampler):
+    """A user's sampler whose constructor takes the four values of a shard by their names."""
+
+    def __init__(
+        self, batch_size: int, durations: Sequence[float], seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        super().__init__(durations, seed, rank, world_size)
+        self._inner = GroupLengthBatchSampler(batch_size, Shard(durations, seed), batches_per_group=5)
+
+    def _num_global_batches(self) -> int:
+        return len(self._inner)
+
+    def _global_batches(self, random: np.random.Generator, epoch: int) -> list[np.ndarray]:
+        self._inner.set_epoch(epoch)
+        return [np.array(batch) for batch in self._inner]
 
 
 def make(
     name: str, seed: int = 0, rank: int = 0, world_size: int = 1, durations: np.ndarray = DURATIONS
 ) -> BatchSampler:
-    return TRAINING[name](durations=durations, seed=seed, rank=rank, world_size=world_size)
+    return TRAINING[name](Shard(durations, seed, rank, world_size))
 
 
 def epoch_of(sampler: BatchSampler, epoch: int, start_batch: int = 0) -> list[list[int]]:
@@ -83,7 +103,7 @@ class TestTrainingSamplers(unittest.TestCase):
             for batch in epoch_of(make(name), 0):
                 self.assertLessEqual(len(batch) * DURATIONS[batch].max(), 120.0 + 1e-9)
                 self.assertLessEqual(len(batch), most)
-        long = DurationBatchSampler(10.0, np.array([4.0, 25.0, 4.0, 3.0]), seed=0)
+        long = DurationBatchSampler(10.0, Shard([4.0, 25.0, 4.0, 3.0]))
         self.assertIn([1], epoch_of(long, 0))
 
     def test_similar_durations_waste_little(self) -> None:
@@ -99,8 +119,8 @@ class TestTrainingSamplers(unittest.TestCase):
 
     def test_short_first_sorts_the_first_epoch_only(self) -> None:
         for sampler in (
-            GroupLengthBatchSampler(20, DURATIONS, 0, short_first=True),
-            DurationBatchSampler(120.0, DURATIONS, 0, num_buckets=10, short_first=True),
+            GroupLengthBatchSampler(20, Shard(DURATIONS), short_first=True),
+            DurationBatchSampler(120.0, Shard(DURATIONS), num_buckets=10, short_first=True),
         ):
             means = [DURATIONS[batch].mean() for batch in epoch_of(sampler, 0)]
             self.assertGreater(np.corrcoef(means, np.sort(means))[0, 1], 0.97)
@@ -108,7 +128,7 @@ class TestTrainingSamplers(unittest.TestCase):
             self.assertLess(np.corrcoef(means, np.sort(means))[0, 1], 0.5)
 
     def test_without_shuffling_the_order_is_kept(self) -> None:
-        self.assertEqual(list(RandomBatchSampler(2, [1.0] * 5, 0, shuffle=False)), [[0, 1], [2, 3], [4]])
+        self.assertEqual(list(RandomBatchSampler(2, Shard([1.0] * 5), shuffle=False)), [[0, 1], [2, 3], [4]])
 
     def test_unknown_durations(self) -> None:
         for name in TRAINING:
@@ -116,29 +136,37 @@ class TestTrainingSamplers(unittest.TestCase):
             self.assertEqual(sorted(itertools.chain(*batches)), list(range(50)))
 
     def test_wrong_arguments(self) -> None:
+        shard = Shard(DURATIONS)
         for key, build in (
-            ("batch_size", lambda: RandomBatchSampler(0, DURATIONS, 0)),
-            ("batches_per_group", lambda: GroupLengthBatchSampler(1, DURATIONS, 0, batches_per_group=0)),
-            ("max_seconds", lambda: DurationBatchSampler(0.0, DURATIONS, 0)),
-            ("max_batch_size", lambda: DurationBatchSampler(9.0, DURATIONS, 0, max_batch_size=0)),
-            ("num_buckets", lambda: DurationBatchSampler(9.0, DURATIONS, 0, num_buckets=0)),
-            ("rank", lambda: RandomBatchSampler(1, DURATIONS, 0, rank=2, world_size=2)),
+            ("batch_size", lambda: RandomBatchSampler(0, shard)),
+            ("batches_per_group", lambda: GroupLengthBatchSampler(1, shard, batches_per_group=0)),
+            ("max_seconds", lambda: DurationBatchSampler(0.0, shard)),
+            ("max_batch_size", lambda: DurationBatchSampler(9.0, shard, max_batch_size=0)),
+            ("num_buckets", lambda: DurationBatchSampler(9.0, shard, num_buckets=0)),
+            ("rank", lambda: RandomBatchSampler(1, Shard(DURATIONS, rank=2, world_size=2))),
         ):
             with self.assertRaisesRegex(ValueError, f"^{key}: "):
                 build()
 
-    def test_the_registry_builds_them(self) -> None:
-        provided = {"durations": DURATIONS, "seed": 0, "rank": 0, "world_size": 1}
-        spec = {"type": "GroupLengthBatchSampler", "args": {"batch_size": 20, "batches_per_group": 5}}
-        self.assertEqual(SAMPLERS.check(spec, "data.train.batch_sampler", provided), [])
-        self.assertEqual(len(SAMPLERS.build(spec, **provided)), 50)
+    def test_built_from_a_config(self) -> None:
+        shard = Shard(DURATIONS, seed=3, rank=1, world_size=2)
+        specs = (
+            {"type": "GroupLengthBatchSampler", "args": {"batch_size": 20, "batches_per_group": 5}},
+            {"type": "GroupsByFields", "module": __name__, "args": {"batch_size": 20}},
+        )
+        epochs = []
+        for spec in specs:
+            self.assertEqual(SAMPLERS.check(spec, "data.train.batch_sampler", PROVIDED["batch sampler"]), [])
+            epochs.append(epoch_of(build_batch_sampler(spec, shard), 1))
+        self.assertEqual(epochs[0], epoch_of(GroupLengthBatchSampler(20, shard, batches_per_group=5), 1))
+        self.assertEqual(epochs[1], epochs[0])
 
 
 class TestEvaluationSampler(unittest.TestCase):
     def test_nothing_is_lost_or_repeated(self) -> None:
         for size, world_size in itertools.product((1, 7, 64, 997), (1, 2, 3, 8)):
             shares = [
-                list(SequentialBatchSampler(7, DURATIONS[:size], rank=rank, world_size=world_size))
+                list(SequentialBatchSampler(7, Shard(DURATIONS[:size], rank=rank, world_size=world_size)))
                 for rank in range(world_size)
             ]
             seen = sorted(index for share in shares for batch in share for index in batch)
@@ -147,7 +175,7 @@ class TestEvaluationSampler(unittest.TestCase):
             self.assertLessEqual(max(counts) - min(counts), 1)
 
     def test_longest_first_and_little_padding(self) -> None:
-        batches = list(SequentialBatchSampler(7, DURATIONS))
+        batches = list(SequentialBatchSampler(7, Shard(DURATIONS)))
         in_order = DURATIONS[list(itertools.chain(*batches))]
         np.testing.assert_array_equal(in_order, np.sort(DURATIONS)[::-1])
         self.assertLess(padding_share(DURATIONS, batches), 0.02)

@@ -29,13 +29,13 @@ def main(method, folder):
     from hw_asr.datasets.folder import find_recordings
     from hw_asr.datasets.loader import make_loader
     from hw_asr.datasets.manifest import DataError
-    from hw_asr.datasets.samplers import SequentialBatchSampler
+    from hw_asr.datasets.samplers import SequentialBatchSampler, Shard
     from hw_asr.datasets.speech import SpeechDataset
     from hw_asr.text.encoder import CTCCharTextEncoder
 
     dataset = SpeechDataset(find_recordings(Path(folder)).utterances, CTCCharTextEncoder(), 8000)
     def loader(num_workers):
-        return make_loader(dataset, SequentialBatchSampler(2, dataset.durations), num_workers)
+        return make_loader(dataset, SequentialBatchSampler(2, Shard(dataset.durations)), num_workers)
 
     signals = []
     for number in (signal.SIGTERM, signal.SIGINT):

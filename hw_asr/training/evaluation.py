@@ -10,10 +10,9 @@ from tqdm import tqdm
 
 from hw_asr.errors import UserError
 from hw_asr.features import FrontEnd
-from hw_asr.metrics import ErrorRateMetric
 from hw_asr.models.forward import Emissions, emissions
 from hw_asr.runtime.processes import Processes
-from hw_asr.types import Batch, CTCDecoder, Failure, best_text
+from hw_asr.types import Batch, CTCDecoder, Failure, Metric, best_text
 
 
 class DivergedError(UserError):
@@ -33,7 +32,7 @@ class Scoring:
     """How outputs are scored. Of the decoders, by name, only those run that a metric asks for."""
 
     loss: nn.Module
-    metrics: Sequence[ErrorRateMetric]
+    metrics: Sequence[Metric]
     decoders: Mapping[str, CTCDecoder]
 
 
@@ -84,7 +83,7 @@ class Evaluator:
         loss_sum, total = self._processes.sum([loss_sum, count])
         result = {"loss": loss_sum / total if total else float("nan")}
         for metric in self._scoring.metrics:
-            metric.rate.totals = self._processes.sum(metric.rate.totals)
+            metric.totals = self._processes.sum(metric.totals)
             result.update(metric.compute())
         return SplitResult(result, failures)
 

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from hw_asr.errors import UserError
 from hw_asr.training.progress import Progress
-from hw_asr.types import Batch
+from hw_asr.types import Batch, EpochSampler
 
 
 class DataExhaustedError(UserError):
     """A whole pass over the training data yielded no utterance."""
-
-
-class EpochSampler(Protocol):
-    """A batch sampler that is a function of the pass."""
-
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        """Choose the pass and the first batch of it."""
-
-    def __len__(self) -> int:
-        """Return the number of batches in a pass."""
 
 
 class Placed(NamedTuple):
