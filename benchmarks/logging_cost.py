@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from hw_asr.writers.background import BackgroundWriter
-from hw_asr.writers.base import AudioClip, Writer
+from hw_asr.writers.base import AudioClip, LoggedRun, Writer
 from hw_asr.writers.jsonl import JsonlWriter
 from hw_asr.writers.tensorboard import TensorboardWriter
 from hw_asr.writers.wandb import WandbWriter
@@ -62,12 +62,14 @@ def training_step_seconds() -> float:
 def event_seconds(folder: Path, num_rows: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Return for each backend the medians of the seconds that scalars, and that a whole event, take."""
     os.environ["WANDB_DATA_DIR"] = str(folder)
+    run = LoggedRun("run", folder)
+    background_run = run._replace(log_dir=folder / "background")
     writers: dict[str, Writer] = {
         "jsonl": JsonlWriter(folder / "metrics.jsonl"),
-        "tensorboard": TensorboardWriter(folder),
-        "wandb": WandbWriter("benchmark", "run", folder, mode="offline"),
-        "tensorboard, in the background": BackgroundWriter(TensorboardWriter(folder / "background")),
-        "wandb, in the background": BackgroundWriter(WandbWriter("benchmark", "run", folder, mode="offline")),
+        "tensorboard": TensorboardWriter(run),
+        "wandb": WandbWriter("benchmark", run, mode="offline"),
+        "tensorboard, in the background": BackgroundWriter(TensorboardWriter(background_run)),
+        "wandb, in the background": BackgroundWriter(WandbWriter("benchmark", run, mode="offline")),
     }
     values = {f"train_{index}": index / 7 for index in range(12)}
     clip = AudioClip(0.1 * torch.randn(6 * SAMPLE_RATE), SAMPLE_RATE)

@@ -7,13 +7,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:  # results and errors are used without torch
+    import numpy as np
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
     TensorOrArray: TypeAlias = Tensor | NDArray[Any]
+    LogProbs: TypeAlias = NDArray[np.float32]
+    """(T, V), natural logarithms; class 0 is the blank."""
 else:
     TensorOrArray: TypeAlias = Any  # annotations of constructors are evaluated, without torch too
+    LogProbs: TypeAlias = Any
 
 
 class Utterance(NamedTuple):

@@ -37,6 +37,7 @@ class CommonVoiceDataset(FilteredCorpus):
         data_dir: Path | None = None,
         index_dir: Path | None = None,
         language: str | None = None,
+        *,
         limit: int | None = None,
         max_audio_length: float | None = None,
         max_text_length: int | None = None,

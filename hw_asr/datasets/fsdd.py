@@ -38,6 +38,7 @@ class FSDDDataset(ArchiveCorpus):
         data_dir: Path | None = None,
         index_dir: Path | None = None,
         held_out_speaker: str | None = None,
+        *,
         limit: int | None = None,
         max_audio_length: float | None = None,
         max_text_length: int | None = None,

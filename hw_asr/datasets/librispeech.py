@@ -60,6 +60,7 @@ class LibrispeechDataset(FilteredCorpus):
         data_dir: Path | None = None,
         index_dir: Path | None = None,
         url: str | None = None,
+        *,
         limit: int | None = None,
         max_audio_length: float | None = None,
         max_text_length: int | None = None,

@@ -34,7 +34,7 @@ from hw_asr.training.stream import BatchStream
 from hw_asr.training.trainer import Output, Trainer, TrainerSettings
 from hw_asr.types import CTCDecoder
 from hw_asr.writers.background import BackgroundWriter
-from hw_asr.writers.base import Writer
+from hw_asr.writers.base import LoggedRun, Writer
 from hw_asr.writers.jsonl import JsonlWriter
 from hw_asr.writers.multi import MultiWriter
 from hw_asr.writers.null import NullWriter
@@ -157,12 +157,13 @@ class Experiment:
         trainer = self._config.trainer
         names = [trainer.visualize] if isinstance(trainer.visualize, str) else trainer.visualize
         record: Writer = JsonlWriter(run.metrics_path, self._writer_state)
-        provided = {
-            "run_name": run.name, "experiment": run.experiment, "log_dir": run.log_dir,
-            "project": trainer.wandb_project or self._config.name, "config": self._config.raw,
-            "state": dict(self._writer_state) or None, "mode": trainer.wandb_mode,
-        }  # fmt: skip
-        backends = [WRITERS.build({"type": name}, **provided) for name in names if name != "none"]
+        logged = LoggedRun(run.name, run.log_dir, run.experiment, self._config.raw, dict(self._writer_state) or None)
+        project = trainer.wandb_project or self._config.name
+        backends = [
+            WRITERS.build({"type": name}, run=logged, project=project, mode=trainer.wandb_mode)
+            for name in names
+            if name != "none"
+        ]
         return MultiWriter([record, *map(BackgroundWriter, backends)])
 
     def describe_best(self) -> str:

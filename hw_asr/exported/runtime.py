@@ -23,11 +23,11 @@ from hw_asr.exported.metadata import (
     Metadata,
 )
 from hw_asr.recognition.long_audio import BlockFrontEnd
-from hw_asr.recognition.waveform_model import BlockModel, LiveModel, LogProbs
+from hw_asr.recognition.waveform_model import BlockModel, LiveModel
 from hw_asr.runtime.cores import available_cores
 from hw_asr.runtime.memory import MemoryExhaustedError
 from hw_asr.runtime.optional import optional_import
-from hw_asr.types import TextEncoder
+from hw_asr.types import LogProbs, TextEncoder
 
 Inputs = Mapping[str, NDArray[Any]]
 Shape = tuple[int | range | None, ...]

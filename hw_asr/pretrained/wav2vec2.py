@@ -39,6 +39,7 @@ class Wav2Vec2(nn.Module):
         self,
         n_feats: int,
         n_class: int,
+        *,
         bundle: str = "WAV2VEC2_BASE",
         freeze_feature_extractor: bool = True,
         mask_prob: float = 0.65,

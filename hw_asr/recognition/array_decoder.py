@@ -9,8 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from hw_asr.recognition.waveform_model import LogProbs
-from hw_asr.types import CTCDecoder, Hypothesis, TensorOrArray
+from hw_asr.types import CTCDecoder, Hypothesis, LogProbs, TensorOrArray
 
 
 class ArrayDecoder:

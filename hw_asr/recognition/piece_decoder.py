@@ -12,8 +12,8 @@ from hw_asr.decoders.alignment import words
 from hw_asr.recognition.results import Alternative, Result, Segment, alternatives_of
 from hw_asr.recognition.segments import Limits, Piece, join_alternatives
 from hw_asr.recognition.timing import Seconds
-from hw_asr.recognition.waveform_model import LogProbs, WaveformModel
-from hw_asr.types import Hypothesis, Word
+from hw_asr.recognition.waveform_model import WaveformModel
+from hw_asr.types import Hypothesis, LogProbs, Word
 
 Decode = Callable[[Sequence[LogProbs]], list[list[Hypothesis]]]
 """Maps the log-probabilities (T, V) of several recordings to the hypotheses of each, best first."""

@@ -20,8 +20,8 @@ from hw_asr.recognition.results import Result
 from hw_asr.recognition.segments import Piece, cut_at_pauses, cut_causally
 from hw_asr.recognition.speech_activity import frames_with_speech, silenced, speech_steps
 from hw_asr.recognition.timing import Seconds, Timed
-from hw_asr.recognition.waveform_model import LogProbs, WaveformModel
-from hw_asr.types import TextEncoder
+from hw_asr.recognition.waveform_model import WaveformModel
+from hw_asr.types import LogProbs, TextEncoder
 
 if TYPE_CHECKING:
     from hw_asr.alignment.result import Alignment

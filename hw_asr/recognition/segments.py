@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hw_asr.recognition.results import Alternative
-from hw_asr.recognition.waveform_model import LogProbs
+from hw_asr.types import LogProbs
 
 BLANK = 0
 SHORTEST_SECONDS, LONGEST_SECONDS = 10.0, 30.0

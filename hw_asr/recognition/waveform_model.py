@@ -11,16 +11,13 @@ from numpy.typing import NDArray
 
 from hw_asr.datasets.recording import Integers, Samples, as_floats
 from hw_asr.recognition.long_audio import BLOCK_SECONDS, OVERLAP_SECONDS, BlockFrontEnd, feature_blocks, stitched
-from hw_asr.types import TextEncoder
+from hw_asr.types import LogProbs, TextEncoder
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from hw_asr.experiment.network import Network
-
-LogProbs = NDArray[np.float32]
-"""(T, V), natural logarithms; class 0 is the blank."""
 
 
 class WaveformModel(Protocol):

@@ -68,6 +68,7 @@ class MelSpectrogram(nn.Module):
         f_min: float = 0.0,
         f_max: float | None = None,
         pad: int = 0,
+        *,
         n_mels: int = 128,
         window_fn: Callable[..., Tensor] = torch.hann_window,
         power: float = 2.0,
@@ -82,8 +83,9 @@ class MelSpectrogram(nn.Module):
         super().__init__()
         self.n_mels = n_mels
         self.spectrogram = Spectrogram(
-            n_fft, win_length, hop_length, pad, window_fn, power, normalized, wkwargs, center, pad_mode
-        )
+            n_fft, win_length, hop_length, pad, window_fn, power, normalized,
+            wkwargs=wkwargs, center=center, pad_mode=pad_mode,
+        )  # fmt: skip
         f_max = float(sample_rate // 2) if f_max is None else f_max
         edges = band_edges(f_min, f_max, n_mels, mel_scale)
         filters = triangular_filters(torch.linspace(0, sample_rate // 2, n_fft // 2 + 1), edges)

@@ -44,6 +44,7 @@ class Spectrogram(nn.Module):
         window_fn: Callable[..., Tensor] = torch.hann_window,
         power: float | None = 2.0,
         normalized: Normalized = False,
+        *,
         wkwargs: Mapping[str, Any] | None = None,
         center: bool = True,
         pad_mode: PadMode = "reflect",

@@ -16,8 +16,7 @@ from hw_asr.decoders.frames import BatchFrames, batch_frames
 from hw_asr.decoders.prefix_search import FRAME, HALF, NOT_STARTED, NUM_BEAM, UTTERANCE
 from hw_asr.decoders.prefix_step import NODE
 from hw_asr.decoders.prefix_tree import PARENT, SYMBOL
-from hw_asr.recognition.waveform_model import LogProbs
-from hw_asr.types import Hypothesis, TextEncoder
+from hw_asr.types import Hypothesis, LogProbs, TextEncoder
 
 ONE = np.zeros(1, np.int64)
 """The group of a batch with one utterance."""

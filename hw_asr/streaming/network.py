@@ -14,8 +14,8 @@ from hw_asr.datasets.recording import Samples
 from hw_asr.features import FeatureExtractor, FrontEnd
 from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_asr.models.gru import FrameGRU
-from hw_asr.recognition.waveform_model import LogProbs
 from hw_asr.streaming.windows import Windows
+from hw_asr.types import LogProbs
 
 
 class Streamable(NamedTuple):

@@ -10,8 +10,7 @@ from hw_asr.decoders.beam_search import PrefixSearch
 from hw_asr.errors import UserError
 from hw_asr.recognition.array_decoder import ArrayDecoder
 from hw_asr.recognition.piece_decoder import Decode
-from hw_asr.recognition.waveform_model import LogProbs
-from hw_asr.types import Hypothesis, TextEncoder
+from hw_asr.types import Hypothesis, LogProbs, TextEncoder
 
 
 class LiveSearch(Protocol):

@@ -17,8 +17,9 @@ from hw_asr.recognition.piece_decoder import DecodedPiece, PieceDecoder
 from hw_asr.recognition.results import Result, Segment
 from hw_asr.recognition.segments import PauseCutter, Piece, join_texts
 from hw_asr.recognition.speech_activity import STEP_SECONDS, frames_with_speech, silenced
-from hw_asr.recognition.waveform_model import LogProbs, WaveformModel
+from hw_asr.recognition.waveform_model import WaveformModel
 from hw_asr.streaming.search import live_search
+from hw_asr.types import LogProbs
 
 
 class StreamError(UserError):

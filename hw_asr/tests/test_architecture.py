@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import unittest
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("hw_asr", "scripts", "benchmarks", "gdrive_storage")
-MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 60
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 300, 60, 7
 
 # What each part of hw_asr may import of hw_asr, besides itself, `errors` and `types`. A part is a package or a module
 # at the root ("" is hw_asr/__init__.py). A name with a dot is one module of a package; * is everything.
@@ -70,6 +70,10 @@ HEAVY = {
 AV_MODULES = {"datasets.audio_ffmpeg", "datasets.audio_damage"}  # imported where libsndfile cannot read a file
 
 
+Select = Callable[[ast.Module], Iterable[ast.AST]]
+"""Chooses the nodes of a module in which imports count."""
+
+
 @cache
 def modules() -> dict[str, ast.Module]:
     """Return every module of hw_asr except the tests, by its dotted name without `hw_asr.`."""
@@ -95,12 +99,16 @@ def nodes_of(tree: ast.AST) -> Iterator[ast.AST]:
             yield from nodes_of(node)
 
 
+def top_level(tree: ast.Module) -> list[ast.stmt]:
+    """Return the statements that run when a module is imported, apart from those inside others."""
+    return tree.body
+
+
 @cache
-def imports(module: str, *, top_level: bool = False) -> frozenset[str]:
-    """Return what a module of hw_asr imports at run time, or when it is imported: `a.b` for `from a import b`."""
-    tree = modules()[module]
+def imports(module: str, select: Select = nodes_of) -> frozenset[str]:
+    """Return what the selected nodes of a module of hw_asr import: `a.b` for `from a import b`."""
     names = set()
-    for node in tree.body if top_level else nodes_of(tree):
+    for node in select(modules()[module]):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -108,10 +116,10 @@ def imports(module: str, *, top_level: bool = False) -> frozenset[str]:
     return frozenset(names)
 
 
-def own_imports(module: str, *, top_level: bool = False) -> set[str]:
+def own_imports(module: str, select: Select = nodes_of) -> set[str]:
     """Return the modules of hw_asr that a module imports, without `hw_asr.`; a package where a name comes from it."""
     result = set()
-    for name in imports(module, top_level=top_level):
+    for name in imports(module, select):
         if name.split(".")[0] == "hw_asr":
             own = name.removeprefix("hw_asr").lstrip(".")
             result.add(own if own in modules() else own.rpartition(".")[0])
@@ -125,8 +133,13 @@ def reached_from(start: str) -> set[str]:
         module = waiting.pop()
         if module not in reached:
             reached.add(module)
-            waiting += own_imports(module, top_level=True)
+            waiting += own_imports(module, top_level)
     return reached
+
+
+def is_component(node: ast.AST) -> bool:
+    """Whether a node is a class that configs name: `@MODELS.register()`."""
+    return isinstance(node, ast.ClassDef) and any(".register(" in ast.unparse(part) for part in node.decorator_list)
 
 
 class ImportsTest(unittest.TestCase):
@@ -140,13 +153,13 @@ class ImportsTest(unittest.TestCase):
                 self.assertTrue(is_allowed, f"hw_asr.{module} imports hw_asr.{name}")
 
     def test_there_are_no_circles(self) -> None:
-        graph = {module: own_imports(module, top_level=True) for module in modules()}
+        """Imports inside functions, and those that only type checkers read, count too."""
+        graph = {module: own_imports(module, ast.walk) for module in modules()}
         # Remove, again and again, every module that imports none of the remaining ones.
         while leaves := [name for name, imported in graph.items() if not imported & set(graph)]:
             for name in leaves:
                 del graph[name]
-        packages = {module for module in graph if any(other.startswith(f"{module}.") for other in modules())}
-        self.assertEqual(set(graph) - packages, set(), "these import each other in a circle")
+        self.assertEqual(set(graph), set(), "these import each other in a circle, or one of the circle")
 
     def test_recognition_does_not_import_training(self) -> None:
         training = {module for module in reached_from("recognition.loading") if module.startswith("training.")}
@@ -159,12 +172,12 @@ class ImportsTest(unittest.TestCase):
     def test_recognition_with_exported_models_does_not_import_torch(self) -> None:
         for start in ("commands.transcribe", "commands.align", "recognition.loading", "exported.runtime"):
             for module in reached_from(start):
-                packages = {name.split(".")[0] for name in imports(module, top_level=True)}
+                packages = {name.split(".")[0] for name in imports(module, top_level)}
                 self.assertNotIn("torch", packages, f"hw_asr.{module}, which hw_asr.{start} imports")
 
     def test_heavy_packages_are_imported_where_they_are_needed(self) -> None:
         for module in modules():
-            packages = {name.split(".")[0] for name in imports(module, top_level=True)} & HEAVY
+            packages = {name.split(".")[0] for name in imports(module, top_level)} & HEAVY
             if module not in AV_MODULES:
                 self.assertEqual(packages, set(), f"hw_asr.{module} imports them at its top")
 
@@ -178,6 +191,19 @@ class SourceTest(unittest.TestCase):
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     length = (node.end_lineno or node.lineno) - node.lineno + 1
                     self.assertLessEqual(length, MAX_FUNCTION_LINES, f"{name}:{node.lineno}: {node.name}")
+
+    def test_functions_have_few_parameters(self) -> None:
+        """Keyword-only keys of a config, and options of `hw_asr.load`, do not count: calls name them."""
+        for path in self.sources():
+            tree, name = ast.parse(path.read_text(encoding="utf-8")), path.relative_to(ROOT).as_posix()
+            by_keys = [part for node in ast.walk(tree) if is_component(node) for part in ast.iter_child_nodes(node)]
+            for node in ast.walk(tree):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    place = f"{name}:{node.lineno}: {node.name}"
+                    is_exempt = node in by_keys or (name, node.name) == ("hw_asr/recognition/loading.py", "load")
+                    parameters = [*node.args.args, *([] if is_exempt else node.args.kwonlyargs)]
+                    counted = [parameter for parameter in parameters if parameter.arg not in ("self", "cls", "ctx")]
+                    self.assertLessEqual(len(counted), MAX_PARAMETERS, place)
 
     def test_no_path_of_one_machine(self) -> None:
         pattern = re.compile(r"(?<![\w.:/~}])/(?:" + "work|root|home|Users" + r")/\w")

@@ -20,6 +20,7 @@ from hw_asr.lm.tuning.heat_map import plot
 from hw_asr.runtime.optional import MissingPackageError, optional_import
 from hw_asr.storage.gdrive_auth import Login
 from hw_asr.tests.missing_packages import missing
+from hw_asr.writers.base import LoggedRun
 from hw_asr.writers.tensorboard import TensorboardWriter
 from hw_asr.writers.wandb import WandbWriter
 
@@ -105,8 +106,8 @@ class WheelTest(unittest.TestCase):
         key.write_text('{"type": "service_account"}', encoding="utf-8")
         with missing("wandb", "matplotlib.backends.backend_agg", "pydrive2.auth", "torch.utils.tensorboard"):
             for extra, make in {
-                "wandb": lambda: WandbWriter("project", "run", self.place),
-                "tensorboard": lambda: TensorboardWriter(self.place),
+                "wandb": lambda: WandbWriter("project", LoggedRun("run", self.place)),
+                "tensorboard": lambda: TensorboardWriter(LoggedRun("run", self.place)),
                 "plots": lambda: plot(mock.Mock(), self.place / "x.png", ""),
                 "gdrive": lambda: Login(None, str(key), 1.0).authorize(write=False),
             }.items():

@@ -11,7 +11,7 @@ import torch
 
 from hw_asr.config.registry import WRITERS
 from hw_asr.writers import tensorboard  # noqa: F401 (fills the registry)
-from hw_asr.writers.base import AudioClip
+from hw_asr.writers.base import AudioClip, LoggedRun
 
 
 class TensorboardTest(unittest.TestCase):
@@ -27,7 +27,8 @@ class TensorboardTest(unittest.TestCase):
         return reader.Reload()
 
     def writer(self, **options: Any) -> Any:
-        return WRITERS.build({"type": "tensorboard"}, log_dir=self.log_dir, config={"name": "<exp>"}, **options)
+        run = LoggedRun("first", self.log_dir, config={"name": "<exp>"}, **options)
+        return WRITERS.build({"type": "tensorboard"}, run=run)
 
     def test_what_was_logged_is_read_back(self) -> None:
         writer = self.writer()

@@ -24,7 +24,7 @@ import torch
 from hw_asr.config.registry import WRITERS
 from hw_asr.tests.waiting import DEADLINE
 from hw_asr.writers import wandb, wandb_file
-from hw_asr.writers.base import AudioClip
+from hw_asr.writers.base import AudioClip, LoggedRun
 from hw_asr.writers.wandb_account import is_reachable, key_is_known
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,11 +95,12 @@ class WandbOfflineTest(TemporaryHome):
         self.addCleanup(patch.stop)
         logging.getLogger("hw_asr.writers.wandb").setLevel(logging.WARNING)
 
-    def writer(self, **options: Any) -> Any:
+    def writer(self, state: dict[str, Any] | None = None, **options: Any) -> Any:
         spec = {"type": "wandb", "args": {"mode": "offline", "tags": ["demo"]}}
-        provided = {"project": "asr_project", "run_name": "first", "experiment": "exp", "log_dir": self.log_dir}
+        run = LoggedRun("first", self.log_dir, "exp", {"arch": {"type": "DeepSpeech2"}}, state)
+        provided = {"project": "asr_project", "run": run}
         self.assertEqual([], WRITERS.check(spec, "writer", provided))
-        return WRITERS.build(spec, **provided, config={"arch": {"type": "DeepSpeech2"}}, **options)
+        return WRITERS.build(spec, **provided, **options)
 
     def record_file(self) -> Path:
         return next(self.log_dir.glob("wandb/offline-run-*/run-*.wandb"))
@@ -174,7 +175,7 @@ class WandbOfflineTest(TemporaryHome):
 
     def test_disabled_writes_nothing_and_keeps_the_id(self) -> None:
         with mock.patch.dict(os.environ, {"WANDB_MODE": "disabled"}):
-            writer = wandb.WandbWriter("p", "r", self.log_dir, state={"wandb_id": "abc"})
+            writer = wandb.WandbWriter("p", LoggedRun("r", self.log_dir, state={"wandb_id": "abc"}))
         writer.scalars(0, {"loss": 1.0})
         writer.close()
         self.assertEqual({"wandb_id": "abc"}, writer.state_dict())
@@ -187,7 +188,7 @@ class WandbOfflineTest(TemporaryHome):
             mock.patch.object(wandb, "is_reachable", return_value=True),
             mock.patch.dict(os.environ, {"WANDB_API_KEY": "k" * 40}),
         ):
-            writer = wandb.WandbWriter("p", "r", self.log_dir, state={"wandb_id": "abc"})
+            writer = wandb.WandbWriter("p", LoggedRun("r", self.log_dir, state={"wandb_id": "abc"}))
         self.assertEqual(
             ("abc", "allow", "online"), tuple(init.call_args.kwargs[key] for key in ("id", "resume", "mode"))
         )
@@ -198,9 +199,9 @@ class WandbOfflineTest(TemporaryHome):
 
 class WandbAccountTest(TemporaryHome):
     PROGRAM = (
-        "import logging, sys, time; from pathlib import Path; from hw_asr.writers.wandb import WandbWriter\n"
+        "import logging, sys, time; from pathlib import Path; from hw_asr.writers.wandb import LoggedRun, WandbWriter\n"
         "logging.basicConfig(format='%(levelname)s %(message)s')\n"
-        "writer = WandbWriter('p', 'r', Path(sys.argv[1])); writer.scalars(0, {'loss': 2.0}); writer.close()"
+        "writer = WandbWriter('p', LoggedRun('r', Path(sys.argv[1]))); writer.scalars(0, {'loss': 2.0}); writer.close()"
     )
 
     def run_writer(self, stdin: int = subprocess.DEVNULL, **variables: str) -> str:

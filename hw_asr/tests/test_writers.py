@@ -18,7 +18,7 @@ import torch
 from hw_asr.config.registry import WRITERS
 from hw_asr.tests.waiting import DEADLINE
 from hw_asr.writers.background import BackgroundWriter
-from hw_asr.writers.base import AudioClip
+from hw_asr.writers.base import AudioClip, LoggedRun
 from hw_asr.writers.jsonl import JsonlWriter, read_metrics
 from hw_asr.writers.multi import MultiWriter
 from hw_asr.writers.null import NullWriter
@@ -146,7 +146,7 @@ class MultiWriterTest(unittest.TestCase):
         self.assertEqual({"recording_2": 1, f"recording_{10**9}": 2}, writer.state_dict())
 
     def test_everything_reaches_a_writer_that_keeps_nothing(self) -> None:
-        writer = MultiWriter([WRITERS.build({"type": "none"}, run_name="r", config={}, state=None)])
+        writer = MultiWriter([WRITERS.build({"type": "none"}, run=LoggedRun("r", Path()))])
         writer.scalars(0, {"loss": 1.0})
         writer.table(0, "predictions", ["text"], [["a"]])
         writer.image(0, "spectrogram", torch.zeros(2, 2, 3, dtype=torch.uint8))

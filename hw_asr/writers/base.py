@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # results are written and reported without torch
     from torch import Tensor
@@ -14,6 +15,19 @@ class AudioClip(NamedTuple):
 
     samples: Tensor
     sample_rate: int
+
+
+class LoggedRun(NamedTuple):
+    """The training run that a writer logs."""
+
+    name: str
+    log_dir: Path
+    """Directory for the writer's files."""
+    experiment: str | None = None
+    """Name of the group of runs that this one belongs to."""
+    config: dict[str, Any] | None = None
+    state: dict[str, Any] | None = None
+    """What `state_dict` of all writers returned for the checkpoint that the run is resumed from; None for a new run."""
 
 
 class Writer(Protocol):

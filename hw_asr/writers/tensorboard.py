@@ -5,12 +5,11 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hw_asr.config.registry import WRITERS
 from hw_asr.runtime.optional import optional_import
-from hw_asr.writers.base import AudioClip
+from hw_asr.writers.base import AudioClip, LoggedRun
 
 if TYPE_CHECKING:  # results are written and reported without torch
     from torch import Tensor
@@ -18,26 +17,24 @@ if TYPE_CHECKING:  # results are written and reported without torch
 
 @WRITERS.register("tensorboard")
 class TensorboardWriter:
-    """Writes event files under `log_dir/tensorboard`; view them with `tensorboard --logdir saved/log`.
+    """Writes event files to `tensorboard` in the run's log directory; `tensorboard --logdir saved/log` shows them.
 
-    A table becomes a Markdown text, its audio clips become NAME/ROW. With the `state` of an earlier run, TensorBoard
-    ignores the steps which that run logged later, because the resumed run logs them again.
+    A table becomes a Markdown text, its audio clips become NAME/ROW. Of a resumed run, TensorBoard ignores the
+    steps after the checkpoint that were logged before, because the run logs them again.
     """
 
-    def __init__(
-        self, log_dir: Path, config: dict[str, Any] | None = None, state: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, run: LoggedRun) -> None:
         with optional_import("TensorBoard logging", "tensorboard", "tensorboard"):
             import PIL.Image  # noqa: F401 -- two threads that import it at the same time get an incomplete module
             from torch.utils.tensorboard import SummaryWriter
 
-        last_step = (state or {}).get("tensorboard_step")
+        last_step = (run.state or {}).get("tensorboard_step")
         self._last_step: int = -1 if last_step is None else last_step
         self._writer = SummaryWriter(
-            str(log_dir / "tensorboard"), purge_step=None if last_step is None else last_step + 1, flush_secs=10
+            str(run.log_dir / "tensorboard"), purge_step=None if last_step is None else last_step + 1, flush_secs=10
         )
-        if config is not None and last_step is None:
-            indented = "".join(f"    {line}\n" for line in json.dumps(config, indent=2).splitlines())
+        if run.config is not None and last_step is None:
+            indented = "".join(f"    {line}\n" for line in json.dumps(run.config, indent=2).splitlines())
             self._writer.add_text("config", indented, 0)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -7,18 +7,16 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from hw_asr.config.registry import WRITERS
 from hw_asr.runtime.optional import optional_import
-from hw_asr.writers.base import AudioClip
+from hw_asr.writers.base import AudioClip, LoggedRun
 from hw_asr.writers.wandb_account import is_reachable, key_is_known
 from hw_asr.writers.wandb_file import wait_for_exit
 
-if TYPE_CHECKING:  # results are written and reported without torch
+if TYPE_CHECKING:  # results are written and reported without torch; wandb is imported by the first writer
     from torch import Tensor
-
-if TYPE_CHECKING:  # imported by the first writer
     from wandb import Run, Settings
 
 logger = logging.getLogger(__name__)
@@ -28,22 +26,18 @@ Mode = Literal["online", "offline", "disabled"]
 
 @WRITERS.register("wandb")
 class WandbWriter:
-    """Logs to the W&B project `project`; offline runs and table media are stored under `log_dir`.
+    """Logs to the W&B project `project`; offline runs and table media are stored under the run's `log_dir`.
 
     `mode` defaults to the variable WANDB_MODE, and then to online. A run without an API key, or without a connection to
     the server, is logged offline, with one warning. There is no prompt for a key. `close` waits at most
-    `finish_timeout` seconds for uploads, or for the offline file to be complete. `state` of an earlier run continues it
-    under its id; steps that W&B already has are not sent again.
+    `finish_timeout` seconds for uploads, or for the offline file to be complete. A resumed run continues under its id;
+    steps that W&B already has are not sent again.
     """
 
     def __init__(
         self,
         project: str,
-        run_name: str,
-        log_dir: Path,
-        config: dict[str, Any] | None = None,
-        experiment: str | None = None,
-        state: dict[str, Any] | None = None,
+        run: LoggedRun,
         mode: Mode | None = None,
         entity: str | None = None,
         tags: list[str] | None = None,
@@ -54,17 +48,17 @@ class WandbWriter:
             import wandb
 
         self._wandb: ModuleType = wandb
-        os.environ.setdefault("WANDB_DATA_DIR", str(log_dir.absolute()))  # the only setting for media of tables
-        log_dir.mkdir(parents=True, exist_ok=True)
-        earlier_id = (state or {}).get("wandb_id")
+        os.environ.setdefault("WANDB_DATA_DIR", str(run.log_dir.absolute()))  # the only setting for media of tables
+        run.log_dir.mkdir(parents=True, exist_ok=True)
+        earlier_id = (run.state or {}).get("wandb_id")
         arguments = {
             "project": project,
-            "name": run_name,
-            "group": experiment,
+            "name": run.name,
+            "group": run.experiment,
             "entity": entity,
             "tags": tags,
-            "config": config,
-            "dir": str(log_dir),
+            "config": run.config,
+            "dir": str(run.log_dir),
             "id": earlier_id,
             "reinit": "create_new",
         }
