@@ -100,6 +100,15 @@ def packet_duration(file: BinaryIO) -> float:
         return declared if is_padded else clock.position
 
 
+def can_open(file: BinaryIO) -> bool:
+    """Whether FFmpeg recognises the content of a file as audio or video; its tracks may be damaged or empty."""
+    try:
+        with _open(file):
+            return True
+    except DecodingError:
+        return False
+
+
 @contextmanager
 def _open(file: BinaryIO) -> Iterator[InputContainer]:
     av.logging.set_level(None)  # FFmpeg's messages would go to the terminal; its errors are raised all the same

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from hw_asr.datasets.audio import EXTENSIONS
+from hw_asr.datasets.audio_signatures import is_media
 from hw_asr.datasets.index import files_under, measure
 from hw_asr.datasets.manifest import DataError
 from hw_asr.types import Selection, Utterance
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 MAX_TRANSCRIPT_BYTES = 16_000_000
 """A day of speech has less than one."""
+MAX_NAMED = 3
+"""Up to so many files that are not audio in spite of their extension are named."""
 
 
 def find_recordings(path: Path) -> Selection:
@@ -23,7 +26,7 @@ def find_recordings(path: Path) -> Selection:
 
     A directory holds `audio/` and, optionally, `transcriptions/` with a .txt file of the same stem for each
     recording; or it holds recordings. Texts are as written. A broken recording is listed too, with duration 0;
-    decoding it gives the reason.
+    decoding it gives the reason. A file of a directory that is not audio or video at all is left out.
     Raises DataError when there is no such path or no recording.
     """
     if path.is_file():
@@ -33,28 +36,34 @@ def find_recordings(path: Path) -> Selection:
     audio_dir = path / "audio" if (path / "audio").is_dir() else path
     transcription_dir = path / "transcriptions"
     has_texts = audio_dir != path and transcription_dir.is_dir()
-    listed = list_folder(audio_dir, transcription_dir if has_texts else None)
+    listed = list_folder(audio_dir, transcription_dir if has_texts else None, checks_content=True)
     return listed._replace(utterances=measure(listed.utterances, str(path)))
 
 
-def list_folder(audio_dir: Path, transcription_dir: Path | None) -> Selection:
+def list_folder(audio_dir: Path, transcription_dir: Path | None, checks_content: bool = False) -> Selection:
     """List the recordings under `audio_dir` by name, their durations unknown, and count other files by extension.
 
     The text of `a/b.wav` is that of `a/b.txt` under `transcription_dir`, or of `b.txt`; None where there is neither.
+    With `checks_content`, a file whose content is neither audio nor video is no recording either.
     Raises DataError when there is no recording.
     """
     utterances = []
     left_out: Counter[str] = Counter()
+    not_media: list[str] = []
     for path in files_under(audio_dir):
         suffix = path.suffix.lower()
-        if suffix not in EXTENSIONS:
-            if suffix == ".txt" and transcription_dir is not None:
-                continue
-            left_out[f"not a recording ({suffix or 'no extension'})"] += 1
-            continue
         relative = path.relative_to(audio_dir)
-        text = _transcript(transcription_dir, relative) if transcription_dir is not None else None
-        utterances.append(Utterance(relative.as_posix(), str(path), text, 0.0))
+        if suffix in EXTENSIONS:
+            if checks_content and not is_media(path):
+                not_media.append(relative.as_posix())
+                continue
+            text = _transcript(transcription_dir, relative) if transcription_dir is not None else None
+            utterances.append(Utterance(relative.as_posix(), str(path), text, 0.0))
+        elif suffix != ".txt" or transcription_dir is None:
+            left_out[f"not a recording ({suffix or 'no extension'})"] += 1
+    if not_media:
+        names = ", ".join(not_media[:MAX_NAMED]) + ", ..." * (len(not_media) > MAX_NAMED)
+        left_out[f"neither audio nor video ({names})"] = len(not_media)
     counts = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
     if not utterances:
         known = " ".join(sorted(EXTENSIONS))

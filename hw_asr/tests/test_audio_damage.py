@@ -200,7 +200,7 @@ class TestFolder(DamageCase):
             "l.mka",
         ]
         for name in [*names, "x.txt", "y.TXT", "z.pdf", "README", ".hidden.wav"]:
-            self.written(name, b"no audio")
+            self.written(name, b"RIFF")
         (self.directory / os.fsdecode(b"m\xff.wav")).write_bytes(self.whole("wav"))
         (self.directory / "whole.wav").unlink()
         with self.assertLogs("hw_asr", "WARNING") as log:

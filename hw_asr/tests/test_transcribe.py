@@ -141,16 +141,40 @@ class TranscribeTest(TranscribeCase):
         folder.mkdir()
         shutil.copy(self.audio / "00.opus", folder / "good.opus")
         (folder / "empty.wav").write_bytes(b"")
-        (folder / "text.flac").write_text("not audio")
+        (folder / "zeros.ogg").write_bytes(bytes(100_000))
+        (folder / "header.flac").write_bytes(b"fLaC" + bytes(range(60)))
         soundfile.write(folder / "short.wav", np.zeros(1, dtype=np.float32), 16000)
         entries, printed = self.run_test("-t", str(folder), code=3)
         found = {Path(entry["audio_path"]).name: entry for entry in entries}
         self.assertIn("pred_text_argmax", found["good.opus"])
-        for name in ("empty.wav", "text.flac"):
+        for name in ("empty.wav", "zeros.ogg", "header.flac"):
             self.assertIn(name, found[name]["error"])
         self.assertEqual(
             2, printed.count("could not be read") + printed.count("recordings could not be read:"), printed
         )
+
+    def test_files_of_a_folder_that_are_not_audio_do_not_change_the_exit_status(self) -> None:
+        folder = self.folder / "named like audio"
+        folder.mkdir()
+        page = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body></body></html>" * 40
+        image = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + np.random.default_rng(0).bytes(5000)
+        contents = {"плохо.wav": b"no audio", "sub/page.mp3": page, "photo.m4a": image}
+        for name, content in contents.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+        _, printed = self.run_test("-t", str(folder), code=1)
+        self.assertIn("no recordings here or below; left out: 3 neither audio nor video (photo.m4a, sub/page.", printed)
+        shutil.copy(self.audio / "00.opus", folder / "zz.opus")
+        entries, printed = self.run_test("-t", str(folder))
+        self.assertEqual([str(folder / "zz.opus")], [entry["audio_path"] for entry in entries])
+        self.assertIn("files left out: 3 neither audio nor video (photo.m4a, sub/page.mp3, плохо.wav)", printed)
+        for name in contents:  # given by itself, or listed: a recording that cannot be read
+            with self.subTest(name):
+                self.assertIn("error", self.run_test("-t", str(folder / name), code=1)[0][0])
+        rows = [{"path": "zz.opus"}, {"path": "плохо.wav"}]
+        (folder / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        entries, _ = self.run_test("-t", str(folder / "list.jsonl"), code=3)
+        self.assertEqual([False, True], ["error" in entry for entry in entries])
 
     def test_nothing_but_broken_recordings_is_an_error(self) -> None:
         folder = self.folder / "broken"
