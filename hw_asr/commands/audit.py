@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hw_asr.commands.audit_run import Auditor, audit
-from hw_asr.commands.output_files import check_file, relative_path, write_entries, write_lines, writing
+from hw_asr.commands.output_files import check_file, relative_path, write_lines, writing
 from hw_asr.commands.partial_results import PartialResults, key_of
 from hw_asr.commands.sources import given_utterances
 from hw_asr.config import ConfigError, ExperimentConfig
@@ -80,7 +80,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> list[Entry]:
-    """Score all utterances, keeping results as they come; write and return the entries, the worst first."""
+    """Score all utterances, saving each result at once; write and return the entries, the worst first."""
     checkpoint = loading.read_checkpoint(options.resume)
     named = Named(
         options.config, options.assignments, trust=Trust(frozenset(options.allowed_modules), options.trust_config)
@@ -95,20 +95,13 @@ def _audit(options: argparse.Namespace) -> list[Entry]:
         {"command": "audit", "config": {name: part for name, part in config.raw.items() if name != "trainer"}},
         {"checkpoint": options.resume},
     )
-    partial = PartialResults(options.output, key, options.overwrite)
-    if len(partial):
-        logger.info("%s: continuing after %d results; --overwrite starts anew", partial.path, len(partial))
-    try:
-        with explain_out_of_memory("use a smaller batch (-b), or --device cpu"):
-            auditor = Auditor(recogniser, decoders["argmax"], config.preprocessing.max_audio_hours)
-            entries = sorted(audit(utterances, auditor, partial, options.batch_size, options.jobs), key=_rank)
-    except KeyboardInterrupt:
-        logger.warning("interrupted: %d results are kept; run the same command again to continue", len(partial))
-        raise
-    finally:
-        partial.close()
-    write_entries(entries, options.output, f"; the results are kept in {partial.path}, run the same command again")
-    partial.remove()
+    auditor = Auditor(recogniser, decoders["argmax"], config.preprocessing.max_audio_hours)
+    with (
+        PartialResults(options.output, key, options.overwrite) as partial,
+        explain_out_of_memory("use a smaller batch (-b), or --device cpu"),
+    ):
+        entries = sorted(audit(utterances, auditor, partial, options.batch_size, options.jobs), key=_rank)
+    partial.finish(entries)
     return list(entries)
 
 

@@ -1,4 +1,4 @@
-"""The loop of an audit: recordings to entries, each kept as it comes."""
+"""The loop of an audit: recordings to entries, each saved at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of an unfinished `test` run: kept as they come, so that the same command continues after an interruption."""
+"""Results of an unfinished command, saved one by one: the same command continues after an interruption."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hw_asr.commands.output_files import writing
+from hw_asr.commands.output_files import write_entries, writing
 from hw_asr.runtime.atomic_files import open_regular
 from hw_asr.types import Utterance
 
@@ -24,10 +24,12 @@ SYNC_SECONDS = 1.0
 class PartialResults:
     """Entries in an append-only file beside the output, one JSON line each, below a line with the run's key.
 
-    Entries that an earlier run has kept are known from the start, if its key was the same.
+    Entries that an earlier run with the same key has saved are read, unless `overwrite`. Used as a context manager,
+    which closes the file; `finish` writes the output.
     """
 
     def __init__(self, output: Path, key: str, overwrite: bool) -> None:
+        self._output = output
         self.path = output.with_name(f".{output.name}.partial")
         self._entries = {} if overwrite else self._read(key)
         self._last_sync = 0.0
@@ -36,6 +38,16 @@ class PartialResults:
             self._file = open_regular(self.path, "ab" if self._entries else "wb", buffering=0)
             if not self._entries:
                 self._append({"key": key})
+        if self._entries:
+            logger.info("%s: continuing after %d results; --overwrite starts anew", self.path, len(self))
+
+    def __enter__(self) -> PartialResults:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            logger.warning("interrupted: %d results are kept; run the same command again to continue", len(self))
+        self.close()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -56,8 +68,9 @@ class PartialResults:
         with writing(self.path, "--output"), self._file:
             os.fsync(self._file.fileno())
 
-    def remove(self) -> None:
-        """Delete the file, once the output is written."""
+    def finish(self, entries: Sequence[dict[str, object]]) -> None:
+        """Write all entries to the output and delete the partial results; raises OutputError if that fails."""
+        write_entries(entries, self._output, f"; the results are kept in {self.path}, run the same command again")
         self.path.unlink(missing_ok=True)
 
     def _append(self, line: Mapping[str, object]) -> None:

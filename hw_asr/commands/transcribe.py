@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
-
-from tqdm import tqdm
 
 from hw_asr.commands import score_table
-from hw_asr.commands.entries import entry_of, failed_entry
-from hw_asr.commands.output_files import check_directory, check_file, write_all_subtitles, write_entries, writing
+from hw_asr.commands.output_files import check_directory, check_file, write_all_subtitles, writing
 from hw_asr.commands.partial_results import PartialResults, key_of
-from hw_asr.commands.reading import ReadUtterance, read_batches, read_utterance
-from hw_asr.commands.sources import Source, find_sources
+from hw_asr.commands.sources import find_sources
+from hw_asr.commands.transcribe_run import Reading, Transcriber
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
-from hw_asr.datasets.recording import AudioError, Damage, Recording
-from hw_asr.datasets.samplers import SequentialBatchSampler, Shard
 from hw_asr.errors import UserError
 from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
 from hw_asr.recognition import loading
 from hw_asr.recognition.recogniser import Recogniser, Settings
-from hw_asr.recognition.timing import Seconds
-from hw_asr.recognition.waveform_model import WaveformModel
 from hw_asr.runtime.console import set_up_logging
 from hw_asr.runtime.cores import available_cores
 from hw_asr.runtime.memory import explain_out_of_memory
-from hw_asr.types import Utterance
-
-logger = logging.getLogger(__name__)
 
 SOME_FAILED = 3
 """Exit code when some recordings could not be read."""
@@ -59,25 +47,18 @@ def run(options: argparse.Namespace) -> int:
         options.chunk_seconds, not options.keep_silence, max_audio_hours=config.preprocessing.max_audio_hours
     )
     recogniser = Recogniser(model, loading.make_decoders(specs, model.text_encoder), settings)
-    partial = PartialResults(options.output, _key(options, config, specs), options.overwrite)
-    if len(partial):
-        logger.info("%s: continuing after %d results; --overwrite starts anew", partial.path, len(partial))
-    run_of = _Run(recogniser, model, settings, partial, _Reading(num_readers, options.strict))
     entries: list[dict[str, object]] = []
     tables = []
-    try:
+    with (
+        PartialResults(options.output, _key(options, config, specs), options.overwrite) as partial,
+        explain_out_of_memory("use a smaller batch (-b), shorter pieces (--chunk-seconds), or --device cpu"),
+    ):
+        transcriber = Transcriber(recogniser, model, settings, partial, Reading(num_readers, options.strict))
         for source in sources:
-            with explain_out_of_memory("use a smaller batch (-b), shorter pieces (--chunk-seconds), or --device cpu"):
-                found, seconds = run_of.transcribe(source)
-            tables.append(f"{source.name}: {len(found)} recordings\n{score_table.summary(found, seconds)}\n")
-            entries += [{**entry, "split": source.name} for entry in found] if len(sources) > 1 else found
-    except KeyboardInterrupt:
-        logger.warning("interrupted: %d results are kept; run the same command again to continue", len(partial))
-        raise
-    finally:
-        partial.close()
-    write_entries(entries, options.output, f"; the results are kept in {partial.path}, run the same command again")
-    partial.remove()
+            new, seconds = transcriber.transcribe(source)
+            tables.append(f"{source.name}: {len(new)} recordings\n{score_table.summary(new, seconds)}\n")
+            entries += [{**entry, "split": source.name} for entry in new] if len(sources) > 1 else new
+    partial.finish(entries)
     _finish(options, entries, tables)
     failed = sum("error" in entry for entry in entries)
     if failed == len(entries):
@@ -86,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _finish(options: argparse.Namespace, entries: list[dict[str, object]], tables: list[str]) -> None:
-    """Print the tables and write what was asked for besides output.json."""
+    """Print the tables; write the subtitles and the report, if requested."""
     print("\n".join(tables))
     print(f"transcripts: {options.output}")
     for directory, suffix in ((options.srt, ".srt"), (options.vtt, ".vtt")):
@@ -100,126 +81,6 @@ def _finish(options: argparse.Namespace, entries: list[dict[str, object]], table
         with writing(options.report, "--report"):
             write_report(entries, options.report, title=title, totals={})
         print(f"report: {options.report}")
-
-
-class _Reading(NamedTuple):
-    """How recordings are read: on so many threads; damaged ones are refused if `strict`."""
-
-    num_threads: int
-    strict: bool
-
-
-class _Run:
-    """Transcribes sources with one recogniser, keeping every result as it comes."""
-
-    def __init__(
-        self,
-        recogniser: Recogniser,
-        model: WaveformModel,
-        settings: Settings,
-        partial: PartialResults,
-        reading: _Reading,
-    ) -> None:
-        self._recogniser, self._model, self._settings = recogniser, model, settings
-        self._partial, self._reading = partial, reading
-
-    def transcribe(self, source: Source) -> tuple[list[dict[str, object]], Seconds]:
-        """Return one entry per utterance, in their order, and the time taken for those that are new."""
-        normalize = self._model.text_encoder.normalize
-        utterances = [
-            utterance._replace(text=None if utterance.text is None else normalize(utterance.text))
-            for utterance in source.utterances
-        ]
-        entries = [self._partial.find(source.name, utterance) for utterance in utterances]
-        spent = Seconds()
-        total = sum(utterance.duration for utterance in utterances)
-        with _Progress(source.name, total, len(utterances)) as progress:
-            for utterance, entry in zip(utterances, entries, strict=True):
-                if entry is not None:
-                    progress.finish(utterance)
-            missing = [index for index, entry in enumerate(entries) if entry is None]
-            numbered = [utterances[index]._replace(id=str(index)) for index in missing]
-            for numbered_utterance, entry in self._new_entries(numbered, source, spent, progress):
-                index = int(numbered_utterance.id)
-                self._partial.add(source.name, utterances[index], entry)
-                entries[index] = entry
-                progress.finish(utterances[index])
-        return [entry for entry in entries if entry is not None], spent
-
-    def _new_entries(
-        self, utterances: Sequence[Utterance], source: Source, spent: Seconds, progress: _Progress
-    ) -> Iterator[tuple[Utterance, dict[str, object]]]:
-        """Transcribe long recordings one at a time, then the others in batches of similar durations."""
-        limit = self._settings.chunk_seconds
-        for utterance in utterances:
-            if utterance.duration > limit and utterance.offset is None:
-                yield utterance, self._long_entry(utterance, spent, progress)
-        short = [utterance for utterance in utterances if utterance.duration <= limit or utterance.offset is not None]
-        if not short:
-            return
-        sampler = SequentialBatchSampler(source.batch_size, Shard([utterance.duration for utterance in short]))
-        batches = [[short[index] for index in batch] for batch in sampler]
-        for batch in read_batches(batches, self._read, self._reading.num_threads):
-            yield from self._batch_entries(batch, spent)
-
-    def _batch_entries(
-        self, batch: Sequence[ReadUtterance], spent: Seconds
-    ) -> Iterator[tuple[Utterance, dict[str, object]]]:
-        """Transcribe a batch; what is long although its header said otherwise goes through the network by itself."""
-        for utterance, recording, reason in batch:
-            if recording is None:
-                yield utterance, failed_entry(utterance, reason)
-        pairs = [(utterance, recording) for utterance, recording, _ in batch if recording is not None]
-        short = [pair for pair in pairs if not self._recogniser.is_long(pair[1])]
-        results = self._recogniser.recognise_batch([recording for _, recording in short], spent)
-        for (utterance, _), result in zip(short, results, strict=True):
-            yield utterance, entry_of(utterance, result)
-        for utterance, recording in pairs:
-            if self._recogniser.is_long(recording):
-                yield utterance, entry_of(utterance, self._recogniser.recognise(recording, spent))
-
-    def _read(self, utterance: Utterance) -> Recording:
-        recording = read_utterance(utterance, self._model.sample_rate, self._settings.max_audio_hours)
-        if self._reading.strict and recording.damage is not Damage.NONE:
-            raise AudioError(f"{utterance.audio_path}: {recording.warning}")
-        return recording
-
-    def _long_entry(self, utterance: Utterance, spent: Seconds, progress: _Progress) -> dict[str, object]:
-        try:
-            recording = self._recogniser.read(utterance.audio_path)
-        except UserError as error:
-            return failed_entry(utterance, " ".join(str(error).split()))
-        if self._reading.strict and recording.damage is not Damage.NONE:
-            return failed_entry(utterance, f"{utterance.audio_path}: {recording.warning}")
-        return entry_of(utterance, self._recogniser.recognise(recording, spent, progress.within))
-
-
-class _Progress:
-    """A bar over seconds of audio, with the number of recordings."""
-
-    def __init__(self, name: str, seconds: float, num_recordings: int) -> None:
-        layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}{postfix}]"
-        self._bar = tqdm(total=seconds, desc=name, bar_format=layout, disable=None)
-        self._finished, self._num_recordings, self._seconds = 0, num_recordings, 0.0
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def within(self, seconds: float) -> None:
-        """Show that so many seconds of the current recording are done."""
-        self._bar.n = self._seconds + seconds
-        self._bar.refresh()
-
-    def finish(self, utterance: Utterance) -> None:
-        """Count a recording as done."""
-        self._finished += 1
-        self._seconds += utterance.duration
-        self._bar.set_postfix_str(f"{self._finished}/{self._num_recordings} recordings", refresh=False)
-        self._bar.n = self._seconds
-        self._bar.update(0)
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -244,7 +105,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _key(options: argparse.Namespace, config: ExperimentConfig, specs: dict[str, Spec]) -> str:
-    """Return what must be the same for results of an earlier run to be used."""
+    """Return the key of the partial results: a digest of everything that the transcripts depend on."""
     files = {"checkpoint": options.resume}
     for name, spec in specs.items():
         for argument, value in spec.get("args", {}).items():
