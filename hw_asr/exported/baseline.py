@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from hw_asr.exported.deepspeech2 import array
 from hw_asr.exported.front_end import Features
 from hw_asr.exported.graph import Graph
+from hw_asr.exported.layers import Rows, linear
 from hw_asr.models.baseline import BaselineModel
 
 
@@ -14,8 +14,5 @@ def baseline(graph: Graph, model: BaselineModel, features: Features) -> Features
     """Add the network; return logits (B, T, V) and lengths."""
     rows = graph.op("Transpose", features.values, perm=[0, 2, 1])
     for layer in model.net:
-        if isinstance(layer, nn.Linear):
-            rows = graph.linear(rows, array(layer.weight), array(layer.bias))
-        else:
-            rows = graph.op("Relu", rows)
+        rows = linear(graph, layer, Rows(rows)) if isinstance(layer, nn.Linear) else graph.op("Relu", rows)
     return Features(rows, features.lengths)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from hw_asr.exported.deepspeech2 import affine, array
 from hw_asr.exported.front_end import Features
 from hw_asr.exported.graph import Graph
+from hw_asr.exported.layers import Rows, affine, array, linear, self_conditioned
 from hw_asr.models.conformer import Conformer, Subsampling
 from hw_asr.models.conformer_layer import ConformerLayer, ConvolutionModule, FeedForward, SelfAttention
 
@@ -32,7 +32,8 @@ def conformer(graph: Graph, model: Conformer, features: Features) -> Features:
     frames = _frames(graph, model, lengths, graph.size(rows, 1))
     for number, layer in enumerate(model.layers, start=1):
         assert isinstance(layer, ConformerLayer)
-        rows = _self_conditioned(graph, model, number, _layer(graph, layer, rows, frames))
+        rows = _layer(graph, layer, rows, frames)
+        rows = self_conditioned(graph, model.intermediate, number, Rows(rows)).values
     return Features(graph.op("Mul", _linear(graph, model.linear, rows), frames.mask), lengths)
 
 
@@ -135,17 +136,6 @@ def _convolved(graph: Graph, module: ConvolutionModule, rows: str, frames: _Fram
     return _linear(graph, module.output, _silu(graph, graph.op("Transpose", image, perm=[0, 2, 1])))
 
 
-def _self_conditioned(graph: Graph, model: Conformer, number: int, rows: str) -> str:
-    """Add what self-conditioning feeds back after a layer; heads without feedback are for training only."""
-    key, heads = str(number), model.intermediate
-    if key not in heads.feedback:
-        return rows
-    head, feedback = heads.heads[key], heads.feedback[key]
-    assert isinstance(head, nn.Linear) and isinstance(feedback, nn.Linear)
-    probabilities = graph.op("Softmax", _linear(graph, head, rows), axis=-1)
-    return graph.op("Add", rows, _linear(graph, feedback, probabilities))
-
-
 def _norm(graph: Graph, norm: nn.LayerNorm, rows: str) -> str:
     weight, bias = graph.constant(array(norm.weight)), graph.constant(array(norm.bias))
     return graph.op("LayerNormalization", rows, weight, bias, axis=-1, epsilon=norm.eps)
@@ -156,4 +146,4 @@ def _silu(graph: Graph, rows: str) -> str:
 
 
 def _linear(graph: Graph, layer: nn.Linear, rows: str) -> str:
-    return graph.linear(rows, array(layer.weight), array(layer.bias))
+    return linear(graph, layer, Rows(rows))

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from hw_asr.exported.front_end import Features
 from hw_asr.exported.graph import Graph
+from hw_asr.exported.layers import Array, Rows, affine, applied, array, linear, self_conditioned
 from hw_asr.models.deepspeech2 import ConvolutionBlock, DeepSpeech2, Lookahead
 from hw_asr.models.gru import FrameGRU
 from hw_asr.models.normalization import FrameBatchNorm
-
-Array = NDArray[np.float32]
-
-
-class Affine(NamedTuple):
-    """A batch normalisation at inference: scale and shift (C,)."""
-
-    scale: Array
-    shift: Array
-
-
-class Rows(NamedTuple):
-    """Frames (T, B, C) and the normalisation that the next layer applies with its weights."""
-
-    values: str
-    pending: Affine | None
 
 
 def deepspeech2(graph: Graph, model: DeepSpeech2, features: Features) -> Features:
@@ -42,25 +24,11 @@ def deepspeech2(graph: Graph, model: DeepSpeech2, features: Features) -> Feature
     for number, (layer, norm) in enumerate(zip(block.rnn_layers, block.bn_layers, strict=True), start=1):
         assert isinstance(layer, FrameGRU)
         rows = Rows(_gru(graph, layer, rows, longest), affine(norm) if isinstance(norm, FrameBatchNorm) else None)
-        rows = _self_conditioned(graph, model, number, rows)
+        rows = self_conditioned(graph, model.intermediate, number, rows)
     if model.lookahead is not None:
-        rows = Rows(_lookahead(graph, model.lookahead, _applied(graph, rows), lengths, steps), None)
-    logits = graph.op("Transpose", _linear(graph, model.linear, rows), perm=[1, 0, 2])
+        rows = Rows(_lookahead(graph, model.lookahead, applied(graph, rows), lengths, steps), None)
+    logits = graph.op("Transpose", linear(graph, model.linear, rows), perm=[1, 0, 2])
     return Features(graph.op("Mul", logits, graph.float_mask(lengths, steps, 2)), lengths)
-
-
-def affine(norm: FrameBatchNorm) -> Affine:
-    """Return the scale and the shift of a batch normalisation with its running statistics."""
-    mean, variance = norm.running_mean.double().numpy(), norm.running_var.double().numpy()
-    scale = norm.weight.detach().double().numpy() / np.sqrt(variance + norm.eps)
-    shift = norm.bias.detach().double().numpy() - mean * scale
-    return Affine(scale.astype(np.float32), shift.astype(np.float32))
-
-
-def array(tensor: Tensor) -> Array:
-    """Return the values of a parameter."""
-    result: Array = tensor.detach().float().cpu().numpy()
-    return result
 
 
 def _convolutions(graph: Graph, block: ConvolutionBlock, features: Features) -> tuple[str, str]:
@@ -109,18 +77,6 @@ def _reordered(gates: Array, hidden: int) -> Array:
     return np.concatenate([gates[hidden : 2 * hidden], gates[:hidden], gates[2 * hidden :]])
 
 
-def _self_conditioned(graph: Graph, model: DeepSpeech2, number: int, rows: Rows) -> Rows:
-    """Add what self-conditioning feeds back after a layer; heads without feedback are for training only."""
-    key, heads = str(number), model.intermediate
-    if key not in heads.feedback:
-        return rows
-    head, feedback = heads.heads[key], heads.feedback[key]
-    assert isinstance(head, nn.Linear) and isinstance(feedback, nn.Linear)
-    probabilities = graph.op("Softmax", _linear(graph, head, rows), axis=-1)
-    back = graph.linear(probabilities, array(feedback.weight), array(feedback.bias))
-    return Rows(graph.op("Add", _applied(graph, rows), back), None)
-
-
 def _lookahead(graph: Graph, layer: Lookahead, rows: str, lengths: str, steps: str) -> str:
     """Add the convolution over following frames, which are zero beyond a row's length: (T, B, C) to (T, B, C)."""
     image = graph.op("Transpose", rows, perm=[1, 2, 0])
@@ -129,19 +85,3 @@ def _lookahead(graph: Graph, layer: Lookahead, rows: str, lengths: str, steps: s
     ahead = weight.shape[2] - 1
     image = graph.op("Conv", image, graph.weight(weight, (0,)), group=len(weight), pads=[0, ahead])
     return graph.op("Transpose", image, perm=[2, 0, 1])
-
-
-def _linear(graph: Graph, layer: nn.Linear, rows: Rows) -> str:
-    weight, bias = array(layer.weight), array(layer.bias)
-    if rows.pending is not None:
-        bias = bias + weight @ rows.pending.shift
-        weight = weight * rows.pending.scale
-    return graph.linear(rows.values, weight, bias)
-
-
-def _applied(graph: Graph, rows: Rows) -> str:
-    """Apply the pending normalisation; return (T, B, C)."""
-    if rows.pending is None:
-        return rows.values
-    scaled = graph.op("Mul", rows.values, graph.constant(rows.pending.scale))
-    return graph.op("Add", scaled, graph.constant(rows.pending.shift))
