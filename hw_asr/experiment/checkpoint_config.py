@@ -1,30 +1,24 @@
-"""The config of a checkpoint: found, put under overlay and assignments, checked for what it may do, validated.
-
-A config that a person names with `-c` may do everything. One that is received, beside the checkpoint or inside it, is
-data: its modules are imported only if they are allowed by name, and its storages, addresses and paths take effect only
-if the person says so, names them too, or started the run on this machine.
-"""
+"""The config of a checkpoint: found, combined with overlay and assignments, checked for permissions, validated."""
 
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hw_asr.config import ConfigError, ExperimentConfig, RawConfig, overlay, override, read_json
 from hw_asr.config.size import check_size
 from hw_asr.experiment import components
-from hw_asr.experiment.config_effects import FILES, LIMIT, MODULE, Effect, dotted, effects
-from hw_asr.experiment.remembered_runs import is_remembered
-from hw_asr.experiment.validation import for_recognition, specs, validate, without_network
+from hw_asr.experiment.config_effects import FILES, LIMIT, Effect, dotted, effects
+from hw_asr.experiment.config_permissions import Named, Trust, not_allowed, refusal
+from hw_asr.experiment.validation import for_recognition, validate, without_network
 from hw_asr.storage.runs import Run
 
+__all__ = ["EXPORTED", "CheckpointConfig", "Named", "Trust", "for_evaluation", "for_training"]
 logger = logging.getLogger(__name__)
 _NO_DATA = [{"type": "CustomAudioDataset", "args": {"data": []}}]
 """Stands for the datasets of a split that the command does not read."""
@@ -32,26 +26,6 @@ _NO_DATA = [{"type": "CustomAudioDataset", "args": {"data": []}}]
 
 EXPORTED = "exported"
 """The entry of an exported model in the state that `recognition.loading.read_checkpoint` returns."""
-
-
-class Trust(NamedTuple):
-    """What a person allows a received config: `--allow-module NAME`, repeatable, and `--trust-config`."""
-
-    modules: frozenset[str] = frozenset()
-    config: bool = False
-
-
-@dataclass(frozen=True)
-class Named:
-    """What a person named on the command line. It may do everything."""
-
-    overlay: Path | None = None
-    """`-c` of a command that also takes a checkpoint."""
-    assignments: Sequence[str] = ()
-    """`--set KEY=VALUE`."""
-    config: Mapping[str, object] = field(default_factory=dict)
-    """A whole config that is not applied; what the received one has in common with it is trusted."""
-    trust: Trust = field(default_factory=Trust)
 
 
 class CheckpointConfig(NamedTuple):
@@ -63,7 +37,7 @@ class CheckpointConfig(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A config as it was read, its source, and the top-level sections that the person's overlay replaced."""
+    """A config as it was read, its source, and the top-level sections that the user's overlay replaced."""
 
     raw: dict[str, object]
     source: str
@@ -76,9 +50,9 @@ def for_training(checkpoint: Path, named: Named, state: Mapping[str, object] | N
     Raises ConfigError with every fault; an effect that is not allowed is one.
     """
     read = _read(checkpoint, named, state)
-    refused = _not_allowed(read, checkpoint, named)
+    refused = not_allowed(read.raw, named, read.overlaid, _directory(checkpoint))
     if refused:
-        raise ConfigError([_refusal(effect) for effect in refused], read.source)
+        raise ConfigError([refusal(effect) for effect in refused], read.source)
     return CheckpointConfig(validate(read.raw, read.source), read.source, effects(read.raw))
 
 
@@ -98,9 +72,9 @@ def for_evaluation(
     read = _read(checkpoint, named, state, exported)
     raw, source = _without_unread_data(for_recognition(read.raw), reads_split), read.source
     raw = without_network(raw) if exported else raw
-    refused = _not_allowed(read._replace(raw=raw), checkpoint, named)
+    refused = not_allowed(raw, named, read.overlaid, _directory(checkpoint))
     dispensable = [effect for effect in refused if _is_dispensable(raw, effect)]
-    faults = [_refusal(effect) for effect in refused if effect not in dispensable]
+    faults = [refusal(effect) for effect in refused if effect not in dispensable]
     if faults:
         raise ConfigError(faults, source)
     raw = _without(raw, dispensable)
@@ -127,6 +101,10 @@ def _read(checkpoint: Path, named: Named, state: Mapping[str, object] | None, on
     return _Read(override(raw, named.assignments), source, frozenset(overlaid))
 
 
+def _directory(checkpoint: Path) -> Path:
+    return Run.of_checkpoint(checkpoint).model_dir
+
+
 def _load(checkpoint: Path) -> dict[str, Any]:
     from hw_asr.checkpoints.reading import load_checkpoint  # imports torch, which exported models do not need
 
@@ -139,53 +117,6 @@ def _as_json(embedded: Mapping[str, object], checkpoint: Path) -> dict[str, obje
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError([f"the config in {checkpoint} is not JSON: {error}"]) from error
     return raw
-
-
-def _not_allowed(read: _Read, checkpoint: Path, named: Named) -> list[Effect]:
-    """Return the effects of a config that nobody allowed."""
-    directory = Run.of_checkpoint(checkpoint).model_dir
-    assigned = [assignment.partition("=")[0] for assignment in named.assignments]
-    also_named = {effect.canonical() for effect in effects(named.config)}
-    refused = []
-    for effect in effects(read.raw):
-        path = dotted(effect.path)
-        is_named = path.partition(".")[0] in read.overlaid
-        is_named = is_named or any(path == key or path.startswith(f"{key}.") for key in assigned)
-        is_trusted = named.trust.config and effect.kind != MODULE
-        if is_named or is_trusted or effect.canonical() in also_named or is_remembered(directory, effect):
-            continue
-        if effect.kind == MODULE and isinstance(effect.value, str) and effect.value in named.trust.modules:
-            _check_definition(read.raw, effect)
-            continue
-        refused.append(effect)
-    return refused
-
-
-def _check_definition(raw: RawConfig, effect: Effect) -> None:
-    """Import an allowed module; raise ConfigError for a type that it only imports, `os.system` for one."""
-    type_name = next(spec.get("type") for _, spec, path in specs(raw) if f"{path}.module" == effect.path)
-    try:
-        module = importlib.import_module(effect.value)
-    except ImportError:
-        return  # validation reports it
-    found = getattr(module, type_name, None) if isinstance(type_name, str) else None
-    package = effect.value.partition(".")[0]
-    if found is not None and (getattr(found, "__module__", None) or "").partition(".")[0] != package:
-        raise ConfigError(
-            [f"{effect.path}: {type_name!r} is not defined in {effect.value!r}, only imported there; it is not used"]
-        )
-
-
-def _refusal(effect: Effect) -> str:
-    if effect.kind == MODULE:
-        return (
-            f"{effect.path}: the checkpoint's config asks to import the module {effect.value!r}, which runs its code; "
-            f"if you trust it, add --allow-module {effect.value}"
-        )
-    return (
-        f"{effect}: comes from the checkpoint's config, and was not named by you; if you trust it, add --trust-config, "
-        "or name your own with -c or --set"
-    )
 
 
 def _without_unread_data(raw: dict[str, object], reads_split: Callable[[str], bool]) -> dict[str, object]:
@@ -224,8 +155,7 @@ def _is_dispensable(raw: RawConfig, effect: Effect) -> bool:
 
 
 def _without(raw: dict[str, Any], refused: Sequence[Effect]) -> dict[str, object]:
-    """Remove dispensable effects: decoders with a language model, and arguments of
-    the text encoder and the model, and limits."""
+    """Remove dispensable effects: decoders with a language model, arguments of text encoder and model, limits."""
     result = copy.deepcopy(raw)
     dropped = set()
     for effect in refused:

@@ -12,13 +12,13 @@ import torch
 
 from hw_asr.checkpoints.restoring import check_format, check_optimizer, matching, restoring
 from hw_asr.config import ExperimentConfig
-from hw_asr.config.registry import WRITERS
 from hw_asr.experiment import components
 from hw_asr.experiment.network import Network
 from hw_asr.experiment.resume_rules import apply_changes, forget_best, group_options, schedule_changed
 from hw_asr.experiment.schedules import build_schedule, check_schedule
 from hw_asr.experiment.training_data import TrainingData
 from hw_asr.experiment.transfer import Weights, load_initial_weights
+from hw_asr.experiment.writers import WRITER_STATE, make_writer
 from hw_asr.runtime.processes import Processes
 from hw_asr.storage.runs import Run
 from hw_asr.training.average import WeightAverage
@@ -33,14 +33,10 @@ from hw_asr.training.step_log import StepLog, StepLogSettings
 from hw_asr.training.stream import BatchStream
 from hw_asr.training.trainer import Output, Trainer, TrainerSettings
 from hw_asr.types import CTCDecoder
-from hw_asr.writers.background import BackgroundWriter
-from hw_asr.writers.base import LoggedRun, Writer
-from hw_asr.writers.jsonl import JsonlWriter
-from hw_asr.writers.multi import MultiWriter
+from hw_asr.writers.base import Writer
 from hw_asr.writers.null import NullWriter
 
 logger = logging.getLogger(__name__)
-_WRITER_STATE = {"metrics_bytes": 0, "tensorboard_step": 0, "wandb_id": ""}
 
 
 class Experiment:
@@ -66,22 +62,8 @@ class Experiment:
             early_stop=trainer.early_stop,
             max_bad_steps=trainer.max_bad_steps,
         )
-        optimizer = components.build_optimizer(config, model)
-        step = TrainingStep(
-            model,
-            network.front_end,
-            Augmentations(*components.build_augmentations(config, network.front_end.n_feats)),
-            components.build_loss(config),
-            optimizer,
-            processes,
-            StepSettings(
-                trainer.precision,
-                trainer.grad_norm_clip,
-                trainer.seed,
-                trainer.transfer.freeze,
-                trainer.transfer.unfreeze_after_epochs,
-            ),
-        )
+        step = _make_step(config, network, processes)
+        optimizer = step.optimizer
         if step.freezing.describe():
             logger.info("not trained: %s", step.freezing.describe())
         self._options = group_options(optimizer)
@@ -118,7 +100,7 @@ class Experiment:
             # Empty for a part that was not in use: no schedule, no loss scaler.
             if name != "optimizer" and (state[name] or name == "progress"):
                 checked[name] = matching(state[name], part.state_dict() or {}, name, source)
-        matching(state.get("writers") or {}, _WRITER_STATE, "writers", source)
+        matching(state.get("writers") or {}, WRITER_STATE, "writers", source)
         return {**state, **checked}
 
     def _derive_schedule(self, rate: float) -> None:
@@ -152,19 +134,7 @@ class Experiment:
 
     def writer(self, run: Run) -> Writer:
         """Return the writers of the config and of metrics.jsonl; a NullWriter on other processes than the main one."""
-        if not self._processes.is_main:
-            return NullWriter()
-        trainer = self._config.trainer
-        names = [trainer.visualize] if isinstance(trainer.visualize, str) else trainer.visualize
-        record: Writer = JsonlWriter(run.metrics_path, self._writer_state)
-        logged = LoggedRun(run.name, run.log_dir, run.experiment, self._config.raw, dict(self._writer_state) or None)
-        project = trainer.wandb_project or self._config.name
-        backends = [
-            WRITERS.build({"type": name}, run=logged, project=project, mode=trainer.wandb_mode)
-            for name in names
-            if name != "none"
-        ]
-        return MultiWriter([record, *map(BackgroundWriter, backends)])
+        return make_writer(self._config, run, self._writer_state) if self._processes.is_main else NullWriter()
 
     def describe_best(self) -> str:
         """Return the monitored value that is the best so far, for people; empty when there is none."""
@@ -220,6 +190,26 @@ class Experiment:
         if not shown:
             return decoders, NoPredictions()
         return decoders, PredictionLogger(writer, encoder, decoders, trainer.log_predictions, config.preprocessing.sr)
+
+
+def _make_step(config: ExperimentConfig, network: Network, processes: Processes) -> TrainingStep:
+    """Return the training step with its augmentations, loss and optimizer."""
+    trainer, transfer = config.trainer, config.trainer.transfer
+    return TrainingStep(
+        network.model,
+        network.front_end,
+        Augmentations(*components.build_augmentations(config, network.front_end.n_feats)),
+        components.build_loss(config),
+        components.build_optimizer(config, network.model),
+        processes,
+        StepSettings(
+            trainer.precision,
+            trainer.grad_norm_clip,
+            trainer.seed,
+            transfer.freeze,
+            transfer.unfreeze_after_epochs,
+        ),
+    )
 
 
 def _on_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, object]:

@@ -51,18 +51,7 @@ def load_initial_weights(config: ExperimentConfig, network: Network, weights: We
     if faults:
         raise ConfigError(faults, str(weights.source))
     classes = _Classes(weights.alphabet, network.text_encoder.alphabet, _class_axes(config, network))
-    values, differences = {}, []
-    for name, target in own.items():
-        if belongs_to(name, allow):
-            continue
-        if name not in saved:
-            differences.append(f"the checkpoint lacks {name}")
-        elif classes.fit(name, saved[name], target):
-            values[name] = classes.carried(name, saved[name], target)
-        elif saved[name].shape == target.shape and name not in classes.axes:
-            values[name] = saved[name]
-        else:
-            differences.append(classes.difference(name, saved[name], target))
+    values, differences = _carried(saved, {name: own[name] for name in own if not belongs_to(name, allow)}, classes)
     differences += [f"the model has no {name}" for name in saved if name not in own and not belongs_to(name, allow)]
     if not classes.axes and classes.differ() and not allow:
         differences.append("the alphabets differ, and no weight of the model depends on `n_class`")
@@ -80,6 +69,23 @@ def load_initial_weights(config: ExperimentConfig, network: Network, weights: We
             *([f"dropped: {len(dropped)} tensors that the model does not have"] if dropped else []),
         ]
     )
+
+
+def _carried(
+    saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor], classes: _Classes
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the values of a checkpoint for the tensors of a model, and a message for each one that does not fit."""
+    values, differences = {}, []
+    for name, target in wanted.items():
+        if name not in saved:
+            differences.append(f"the checkpoint lacks {name}")
+        elif classes.fit(name, saved[name], target):
+            values[name] = classes.carried(name, saved[name], target)
+        elif saved[name].shape == target.shape and name not in classes.axes:
+            values[name] = saved[name]
+        else:
+            differences.append(classes.difference(name, saved[name], target))
+    return values, differences
 
 
 class _Classes:

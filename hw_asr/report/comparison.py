@@ -32,15 +32,7 @@ def comparison_data(
     pairs, left_out = _pair(first, second)
     if not pairs:
         raise ReportError(f"{names[0]} and {names[1]} have no recording in common; nothing can be compared")
-    merged = [
-        {
-            **{key: a.get(key) for key in ("audio_path", "speaker", "duration", "ground_truth")},
-            "error": a.get("error") or b.get("error"),
-            PREFIX + labels[0]: best_text(a, chosen[0]),
-            PREFIX + labels[1]: best_text(b, chosen[1]),
-        }
-        for a, b in pairs
-    ]
+    merged = [_merged(pair, labels, chosen) for pair in pairs]
     data = evaluation_data(merged, labels)
     scored = [row for row in data["utterances"] if row["reference"] is not None and all(row["hypotheses"])]
     for row in data["utterances"]:
@@ -58,6 +50,17 @@ def comparison_data(
         "left_out": left_out,
     }
     return data
+
+
+def _merged(pair: tuple[Result, Result], labels: Sequence[str], decoders: tuple[str, str]) -> Result:
+    """Return one result with the texts of both, each under the label of its output."""
+    first, second = pair
+    texts = zip(labels, (best_text(result, name) for result, name in zip(pair, decoders, strict=True)), strict=True)
+    return {
+        **{key: first.get(key) for key in ("audio_path", "speaker", "duration", "ground_truth")},
+        "error": first.get("error") or second.get("error"),
+        **{PREFIX + label: text for label, text in texts},
+    }
 
 
 def summary(data: PageData) -> str:
