@@ -1,4 +1,4 @@
-"""The data that crosses borders between packages, and the protocols its producers keep."""
+"""Data types that packages share, and the protocols of components."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ else:
 
 
 class Utterance(NamedTuple):
-    """One recording and what is known of it before it is decoded."""
+    """A recording and its metadata, before it is decoded."""
 
     id: str
     audio_path: str
-    """A string, since a hundred thousand `Path`s take longer to make than the rest of an index to read."""
+    """A string, because making a hundred thousand `Path`s takes longer than reading the rest of an index."""
     text: str | None
     """Normalised reference; None when there is none."""
     duration: float
@@ -43,7 +43,7 @@ class Example(NamedTuple):
     samples: Tensor
     targets: Tensor
     warning: str | None = None
-    """What is wrong with the recording, in one line; None when nothing is."""
+    """What is wrong with the recording, in one line; None if nothing is."""
 
 
 class Failure(NamedTuple):
@@ -70,9 +70,9 @@ class Batch:
     target_lengths: Tensor
     """(B,) int64, on the CPU."""
     failures: tuple[Failure, ...] = ()
-    """What was to be in this batch and could not be decoded."""
+    """Utterances of this batch that could not be decoded."""
     warnings: tuple[str | None, ...] = ()
-    """What is wrong with each utterance's recording, None where nothing is; empty when that is not known."""
+    """What is wrong with each utterance's recording, or None; empty if the recordings were not examined."""
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -86,18 +86,18 @@ class Batch:
         )
 
     def pin_memory(self) -> Batch:
-        """Called by torch's DataLoader when it pins memory."""
+        """Return the batch in pinned memory; torch's DataLoader calls this."""
         return replace(self, samples=self.samples.pin_memory(), targets=self.targets.pin_memory())
 
 
 class Hypothesis(NamedTuple):
-    """A text a decoder proposes."""
+    """A text that a decoder has found."""
 
     text: str
     log_prob: float
     """Natural logarithm of the exact CTC probability of `text`: all its alignments, no language model."""
     score: float
-    """What the search ranked by, natural logarithm: `log_prob`, plus language model terms where there are."""
+    """Natural logarithm by which the search ranks: `log_prob`, plus terms of a language model if there is one."""
 
 
 @dataclass(frozen=True)
@@ -117,23 +117,23 @@ class Word:
 
 
 class Selection(NamedTuple):
-    """What a corpus gives: its utterances, and how many it left out for which reason."""
+    """The utterances of a corpus, and how many were left out by reason."""
 
     utterances: list[Utterance]
     dropped: dict[str, int]
 
 
 class Corpus(Protocol):
-    """A source of utterances, made from the `args` of a config; making one touches no disk and no network."""
+    """A source of utterances, made from the `args` of a config. The constructor uses neither disk nor network."""
 
     def status(self) -> str:
-        """Say in one line what is there or what would be downloaded, from where to where and how large."""
+        """Return one line: what is there, or what would be downloaded, from where to where and how large."""
 
     def is_here(self) -> bool:
-        """Whether `select` finds everything in its place and downloads nothing."""
+        """Whether `select` downloads nothing."""
 
     def select(self, normalize: Callable[[str], str]) -> Selection:
-        """Download and index what is missing, then return the utterances, filtered, their texts normalised."""
+        """Download and index what is missing; return the filtered utterances with normalised texts."""
 
 
 class EpochSampler(Protocol):
@@ -150,7 +150,7 @@ class EpochSampler(Protocol):
 
 
 class AcousticModel(Protocol):
-    """A network over spectrograms that does not see padding."""
+    """A network over spectrograms whose results do not depend on padding."""
 
     def __call__(self, spectrogram: Tensor, lengths: Tensor) -> Tensor:
         """Map (B, F, T) features, row b having `lengths[b]` frames, to logits (B, T', V)."""
@@ -171,17 +171,17 @@ class IntermediateModel(AcousticModel, Protocol):
 
 @runtime_checkable
 class PretrainedModel(Protocol):
-    """A model whose first weights come from elsewhere; a new run loads them, a checkpoint has its own."""
+    """A model whose initial weights are downloaded for a new run; a checkpoint contains its own."""
 
     def load_pretrained(self) -> None:
-        """Download the weights, unless they are there, and load them. Raises UserError."""
+        """Load the weights, downloaded if necessary. Raises UserError."""
 
 
 class CTCDecoder(Protocol):
     """Turns log-probabilities into texts."""
 
     name: str
-    """As in result tables and keys: argmax, beam_search, lm_beam_search."""
+    """The name in result tables and keys, such as argmax or beam_search."""
 
     # `takes_arrays = True` declares that NumPy arrays are accepted as well, which recognition without torch needs.
 
@@ -220,17 +220,17 @@ class Metric(Protocol):
 
 
 class WaveAugmentation(Protocol):
-    """Changes a batch of waveforms; what lies beyond a length stays zero."""
+    """Changes a batch of waveforms; values beyond a length stay zero."""
 
     def __call__(self, samples: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Map (B, T) samples and (B,) lengths to new ones; every random draw comes from `generator` (CPU)."""
+        """Map (B, T) samples and (B,) lengths to new ones; all random numbers come from `generator` (CPU)."""
 
 
 class SpectrogramAugmentation(Protocol):
-    """Changes a batch of (log-)spectrograms; what lies beyond a length stays zero."""
+    """Changes a batch of (log-)spectrograms; values beyond a length stay zero."""
 
     def __call__(self, spectrogram: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Map (B, F, T) and (B,) lengths to new ones; every random draw comes from `generator` (CPU)."""
+        """Map (B, F, T) and (B,) lengths to new ones; all random numbers come from `generator` (CPU)."""
 
 
 class TextEncoder(Protocol):
@@ -238,18 +238,18 @@ class TextEncoder(Protocol):
 
     @property
     def alphabet(self) -> Sequence[str]:
-        """One string per class; alphabet[0] is the blank's printable stand-in."""
+        """One string per class; alphabet[0] is a printable symbol for the blank."""
 
     def normalize(self, text: str) -> str:
-        """Bring a transcript into the form that is trained on and scored against."""
+        """Return a transcript in the form used for training and scoring."""
 
     def encode(self, text: str) -> list[int]:
-        """Indices of a normalised text."""
+        """Return the indices of a normalised text."""
 
     def decode(self, indices: Sequence[int]) -> str:
-        """Text of a labelling without blanks."""
+        """Return the text of a labelling without blanks."""
 
 
 def best_text(hypotheses: Sequence[Hypothesis]) -> str:
-    """Return the text of the first hypothesis, or "" when a decoder found none."""
+    """Return the text of the first hypothesis, or "" if there is none."""
     return hypotheses[0].text if hypotheses else ""

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hw_asr.runtime.atomic_files import sync_directory
-from hw_asr.runtime.download import MAX_BYTES
+from hw_asr.runtime.download_attempt import MAX_BYTES
 from hw_asr.runtime.optional import optional_import
 from hw_asr.runtime.receiving import MAX_UNDECLARED_BYTES
 from hw_asr.storage.external import (

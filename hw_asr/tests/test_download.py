@@ -18,7 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 from hw_asr.runtime import download as module
-from hw_asr.runtime import receiving
+from hw_asr.runtime import download_attempt, receiving
 from hw_asr.runtime.download import DownloadError, download
 from hw_asr.runtime.web import RedirectError, _SafeRedirects
 from hw_asr.tests.fault_server import fault_server
@@ -40,8 +40,8 @@ class DownloadCase(unittest.TestCase):
         self.addCleanup(context.__exit__, None, None, None)
         self.server.files["/f"] = BODY
         self.url = f"{self.server.url}/f"
-        for name, value in (("BACK_OFF_SECONDS", 0.001), ("TIME_OUT_SECONDS", 2.0)):
-            patch = mock.patch.object(module, name, value)
+        for place, name, value in ((module, "BACK_OFF_SECONDS", 0.001), (download_attempt, "TIME_OUT_SECONDS", 2.0)):
+            patch = mock.patch.object(place, name, value)
             patch.start()
             self.addCleanup(patch.stop)
         logging.disable()
@@ -199,14 +199,14 @@ class TestDownload(DownloadCase):
         self.server.faults["/f"] = [1000]
         kept_open: list[socket.socket] = []
         stall = mock.patch.object(type(self.server), "shutdown_request", lambda _, request: kept_open.append(request))
-        with mock.patch.object(module, "TIME_OUT_SECONDS", 0.2), stall:
+        with mock.patch.object(download_attempt, "TIME_OUT_SECONDS", 0.2), stall:
             download(self.url, self.path, md5=MD5)
         for connection in kept_open:
             connection.close()
         self.assert_whole()
 
     def test_disk_full(self) -> None:
-        no_room = mock.patch.object(module.shutil, "disk_usage", return_value=mock.Mock(free=1_000_000))
+        no_room = mock.patch.object(download_attempt.shutil, "disk_usage", return_value=mock.Mock(free=1_000_000))
         with no_room, self.assertRaisesRegex(DownloadError, "disk has 0.00 GB free"):
             download(self.url, self.path)
         real_open = receiving.open_regular

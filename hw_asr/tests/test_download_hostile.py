@@ -37,7 +37,7 @@ class TestHostileServers(DownloadCase):
             (b"302 x\r\nLocation: http://[::1", "not a valid address"),
             (b"302 x\r\nLocation: http://a b\x01/", "not a valid address|not followed|no connection"),
             (b"416 x\r\nContent-Range: bytes */0", "416 x, 2 times in a row|check the address"),
-            (b"206 x\r\nContent-Range: bytes 7-9/10", "another range than the one asked for, 2 times"),
+            (b"206 x\r\nContent-Range: bytes 7-9/10", "another range than the one requested, 2 times"),
         ):
             with (
                 self.subTest(header[:40]),
