@@ -18,7 +18,7 @@ from hw_asr.types import Utterance
 logger = logging.getLogger(__name__)
 
 SYNC_SECONDS = 1.0
-"""Entries reach the operating system at once and the disk within so many seconds, or with the next entry."""
+"""Longest time between two writes to the disk, seconds; the operating system gets every entry at once."""
 
 
 class PartialResults:
@@ -53,18 +53,18 @@ class PartialResults:
         return len(self._entries)
 
     def find(self, source: str, utterance: Utterance) -> dict[str, object] | None:
-        """Return the entry of an utterance of a split or folder; None when there is none or the file has changed."""
+        """Return the entry of an utterance of a split or folder; None if it is not known or the file has changed."""
         return self._entries.get(_identity(source, utterance))
 
     def add(self, source: str, utterance: Utterance, entry: dict[str, object]) -> None:
-        """Keep an entry; raises OutputError when it cannot be written."""
+        """Save an entry; raises OutputError if it cannot be written."""
         identity = _identity(source, utterance)
         with writing(self.path, "--output", f"; {len(self)} results are kept, run the same command again to continue"):
             self._append({"recording": identity, "entry": entry})
         self._entries[identity] = entry
 
     def close(self) -> None:
-        """Write what is pending to the disk."""
+        """Write all entries to the disk and close the file."""
         with writing(self.path, "--output"), self._file:
             os.fsync(self._file.fileno())
 
@@ -82,7 +82,7 @@ class PartialResults:
             self._last_sync = time.monotonic()
 
     def _read(self, key: str) -> dict[str, dict[str, object]]:
-        """Return the entries of an earlier run with this key, and cut off a line that it did not finish."""
+        """Return the entries of an earlier run with this key; remove an incomplete last line."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
@@ -113,7 +113,7 @@ def key_of(parts: Mapping[str, object], files: Mapping[str, Path]) -> str:
 
 
 def _identity(source: str, utterance: Utterance) -> str:
-    """Return what tells an utterance from others and from one whose file or reference has changed."""
+    """Return a key of an utterance that changes with its file and its reference text."""
     state = _state(Path(utterance.audio_path))
     return json.dumps([source, utterance.audio_path, *state, utterance.text, utterance.offset, utterance.duration])
 

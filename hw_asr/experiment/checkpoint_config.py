@@ -21,7 +21,7 @@ from hw_asr.storage.runs import Run
 __all__ = ["EXPORTED", "CheckpointConfig", "Named", "Trust", "for_evaluation", "for_training"]
 logger = logging.getLogger(__name__)
 _NO_DATA = [{"type": "CustomAudioDataset", "args": {"data": []}}]
-"""Stands for the datasets of a split that the command does not read."""
+"""Replaces the datasets of a split that the command does not read."""
 
 
 EXPORTED = "exported"
@@ -84,7 +84,7 @@ def for_evaluation(
 
 
 def _read(checkpoint: Path, named: Named, state: Mapping[str, object] | None, only_embedded: bool = False) -> _Read:
-    """Return the config beside the checkpoint, else the one inside, under overlay and assignments."""
+    """Return the config beside the checkpoint, or else the one inside, with overlay and assignments applied."""
     path = Run.of_checkpoint(checkpoint).config_path
     if path.is_file() and not only_embedded:
         raw, source = read_json(path), str(path)
