@@ -168,11 +168,7 @@ def _new_run(config: ExperimentConfig, processes: Processes) -> Run:
     runs = Runs(config.trainer.save_dir)
     name: list[Any] = [config.trainer.wandb_run]
     if processes.is_main:
-        try:
-            run = runs.create(config.name, config.trainer.wandb_run)
-        except OSError as error:
-            raise RunError(f"{config.trainer.save_dir}: a run cannot be written there: {error}") from error
-        name = [run.name]
+        name = [runs.create(config.name, config.trainer.wandb_run).name]
     if processes.size > 1:
         distributed.broadcast_object_list(name)
     return runs.at(RunId(config.name, name[0]))

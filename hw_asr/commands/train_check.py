@@ -25,7 +25,7 @@ from hw_asr.experiment.transfer import load_initial_weights
 from hw_asr.experiment.validation import examine
 from hw_asr.runtime.devices import check_precision, choose_device, set_numerics, set_threads, synchronize
 from hw_asr.runtime.processes import Processes
-from hw_asr.storage.runs import Run, RunError, Runs
+from hw_asr.storage.runs import Run, Runs
 from hw_asr.streaming.network import look_ahead_seconds
 from hw_asr.training.snapshots import num_steps
 from hw_asr.training.step import OUT_OF_MEMORY, SCALE_LOWERED
@@ -196,9 +196,7 @@ class _Check:
                     place_of_copy(self._run, save_dir)
         else:
             with self._noted():
-                Runs(save_dir).check_free(config.name, config.trainer.wandb_run)
-                if not is_writable(save_dir):
-                    raise RunError(f"trainer.save_dir: {save_dir}: a run cannot be written there")
+                Runs(save_dir).check_writable(config.name, config.trainer.wandb_run)
         with self._noted("trainer.external_storage"):
             check_exports_writable(config, Processes())
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from pathlib import Path
 
 from hw_asr.runtime.atomic_files import write_and_rename
-from hw_asr.storage.runs import LOG_NAME, Run, RunError, Runs
+from hw_asr.storage.runs import LOG_NAME, Run, RunError, Runs, try_directory
 from hw_asr.training.snapshots import BEST, LAST
 
 logger = logging.getLogger(__name__)
 
 
 def is_writable(directory: Path) -> bool:
-    """Whether files can be made in a directory, or in the nearest one above it that exists."""
-    existing = next((path for path in (directory, *directory.absolute().parents) if path.exists()), directory)
-    return existing.is_dir() and os.access(existing, os.W_OK)
+    """Whether files can be made in a directory, which is made for the trial if it is missing."""
+    try:
+        try_directory(directory)
+    except OSError:
+        return False
+    return True
 
 
 def place_of_copy(run: Run, save_dir: Path) -> Run:

@@ -6,9 +6,11 @@ SAVE_DIR/log/EXPERIMENT/RUN/{metrics.jsonl, ...}
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -151,15 +153,34 @@ class Runs:
         return Run.below(self.save_dir / "models", run)
 
     def create(self, experiment: str, run_name: str | None = None) -> Run:
-        """Make the directories of a new run, named after the time by default; raises RunError as `check_free` does."""
-        self.check_free(experiment, run_name)
-        if run_name is None:
-            run = self._make_unique(experiment, time.strftime("%m%d_%H%M%S"))
-        else:
-            run = self.at(RunId(experiment, run_name))
-            run.model_dir.mkdir(parents=True, exist_ok=True)
-        run.log_dir.mkdir(parents=True, exist_ok=True)
+        """Make the directories of a new run, named after the time by default; raises RunError as `check_writable`."""
+        self.check_writable(experiment, run_name)
+        with self._errors():
+            if run_name is None:
+                run = self._make_unique(experiment, time.strftime("%m%d_%H%M%S"))
+            else:
+                run = self.at(RunId(experiment, run_name))
+                run.model_dir.mkdir(parents=True, exist_ok=True)
+            run.log_dir.mkdir(parents=True, exist_ok=True)
         return run
+
+    def check_writable(self, experiment: str, run_name: str | None = None) -> None:
+        """Raise RunError when `create` would fail or nothing could be written there; leaves no directory behind."""
+        with self._errors():
+            self.check_free(experiment, run_name)
+            run = self.at(RunId(experiment, run_name or "run"))
+            for directory in (run.model_dir, run.log_dir):
+                try_directory(directory if run_name is not None else directory.parent)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"{self.save_dir}: a run cannot be written there: {error.filename}: {error.strerror}; set "
+                "trainer.save_dir to another directory"
+            ) from error
 
     def check_free(self, experiment: str, run_name: str | None = None) -> None:
         """Raise RunError when a run of the given name has files already, or a name cannot be a directory's."""
@@ -201,6 +222,26 @@ class Runs:
                 number += 1
             else:
                 return run
+
+
+def try_directory(directory: Path) -> None:
+    """Make a directory and a file in it, and remove again what was made. Raises OSError where that fails."""
+    directory = directory.absolute()
+    made: list[Path] = []
+    try:
+        for path in (*reversed(directory.parents[:-1]), directory):
+            try:
+                path.mkdir()
+                made.append(path)
+            except FileExistsError:
+                if not path.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    finally:
+        for path in reversed(made):
+            with suppress(OSError):  # another process uses it by now
+                path.rmdir()
 
 
 def checkpoint_file(name: str) -> str:

@@ -122,6 +122,29 @@ class CommandLineTest(unittest.TestCase):
         self.assertIn("data.dev: nowhere.jsonl: cannot read the manifest", errors)
         self.assertEqual(["config.json", "file", "weights.pth"], sorted(path.name for path in self.folder.iterdir()))
 
+    def test_check_refuses_the_directories_that_training_refuses(self) -> None:
+        (self.folder / "models").mkdir()
+        (self.folder / "log").touch()
+        directories = {
+            "/proc/x": "No such file",
+            str(self.folder / "log"): "log: Not a directory",
+            str(self.folder): "log: Not a directory",
+            str(self.folder / "deep" / ("x" * 300)): "name too long",
+        }
+        for directory, reason in directories.items():
+            if directory == "/proc/x" and sys.platform != "linux":
+                continue
+            for options in ((), ("--check",)):
+                with self.subTest(directory, options=options):
+                    code, errors = self.run_train(GOOD, *options, "-d", "cpu", "--set", f"trainer.save_dir={directory}")
+                    self.assertEqual(2 if options else 1, code)
+                    self.assertRegex(errors, f"{directory}: a run cannot be written there: .*{reason}")
+        elsewhere = f"trainer.save_dir={self.folder}/new/saved"
+        code, errors = self.run_train(GOOD, "--check", "-d", "cpu", "--set", elsewhere)
+        self.assertEqual(2, code)  # its data are missing
+        self.assertNotIn("cannot be written", errors)
+        self.assertEqual({"config.json", "models", "log"}, {path.name for path in self.folder.rglob("*")})
+
     def test_check_of_a_schedule_that_is_too_short(self) -> None:
         config = read_json(ROOT / "hw_asr" / "configs" / "demo.json")
         config["data"]["root_dir"] = str(ROOT)
