@@ -170,7 +170,7 @@ def _check_plain(annotation: object, value: object, path: str) -> list[str]:
     if truth or is_impossible or not isinstance(value, accepted):
         return [_expected(annotation, value, path)]
     if annotation is float and isinstance(value, (int, float)) and _LARGEST < abs(value) < math.inf:
-        return [f"{path}: expected at most {_LARGEST:g}, got {value:g}"]
+        return [f"{path}: expected at most {_LARGEST:g}, got {_show(value)}"]
     return []
 
 

@@ -15,6 +15,7 @@ from hw_asr.datasets.audio_mono import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from hw_asr.experiment import components
 from hw_asr.experiment.construction import construction_faults
 from hw_asr.experiment.optimizer_groups import check_groups
+from hw_asr.experiment.schedule_arguments import schedule_faults
 from hw_asr.experiment.schedule_length import resolved
 from hw_asr.storage.secrets import secrets_in
 
@@ -88,7 +89,10 @@ def examine(raw: RawConfig, *, training: bool = True, network: bool = True) -> E
     for kind, spec, path in specs(raw):
         if path in unread:
             continue
-        found = kind.check(resolved(spec, 1) if path == "lr_scheduler" else spec, path, _provided(kind))
+        spec = resolved(spec, 1) if path == "lr_scheduler" else spec
+        found = kind.check(spec, path, _provided(kind))
+        if path == "lr_scheduler":
+            found += [fault for fault in schedule_faults(spec, path) if is_sound(fault.partition(":")[0], found)]
         faults += [fault for fault in found if fault not in faults]
         if len(faults) > MAX_FAULTS:
             return Examination(None, [*faults[:MAX_FAULTS], "config: more faults are not listed"])

@@ -199,7 +199,7 @@ class ValidationTest(unittest.TestCase):
         faults = self.faults(raw)
         for path in (
             "trainer.epochs: expected an integer", "optimizer.args.lr: expected a number, got '0,002'",
-            "lr_scheduler.args: ", "data.train.batch_size: ", "data.val.datasets[0].args: limit",
+            "lr_scheduler.args.step_size: ", "data.train.batch_size: ", "data.val.datasets[0].args: limit",
             "augmentations.wave[0].args: ",
             "text_encoder.args: ", "preprocessing: ", "trainer.monitor: 'val_los'",
         ):  # fmt: skip

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import unittest
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from hw_asr.commands.train_request import rate_assignments
 from hw_asr.config import ConfigError, ExperimentConfig, parse
+from hw_asr.config.registry import SCHEDULERS
 from hw_asr.experiment import components
 from hw_asr.experiment.resume_rules import schedule_changed
+from hw_asr.experiment.schedule_arguments import schedule_faults
 from hw_asr.experiment.schedules import build_schedule, check_schedule
 from hw_asr.experiment.validation import examine
 from hw_asr.tests.training_case import TrainingCase, make_config, outcome, run_dir
@@ -94,6 +97,86 @@ class LengthTest(unittest.TestCase):
         with self.assertLogs("hw_asr.experiment.schedules", "WARNING") as logs:
             check_schedule(long, settings())
         self.assertIn("T_max is 654, but the run takes 12 steps", logs.output[0])
+
+
+class ArgumentsTest(unittest.TestCase):
+    BASES: ClassVar[dict[str, dict[str, Any]]] = {
+        "ConstantLR": {}, "LinearLR": {}, "PolynomialLR": {}, "ReduceLROnPlateau": {},
+        "CosineAnnealingLR": {"T_max": 5}, "CosineAnnealingWarmRestarts": {"T_0": 3}, "ExponentialLR": {"gamma": 0.9},
+        "CyclicLR": {"base_lr": 0.1, "max_lr": 1.0}, "MultiStepLR": {"milestones": [2, 4]}, "StepLR": {"step_size": 2},
+        "OneCycleLR": {"max_lr": 1.0, "total_steps": 20},
+    }  # fmt: skip
+    VALUES: tuple[Any, ...] = (
+        "auto",
+        "3",
+        "0.1",
+        -1,
+        -0.5,
+        0,
+        0.5,
+        1,
+        3,
+        10**400,
+        True,
+        [],
+        ["a"],
+        [0.2],
+        [-1],
+        {"a": 1},
+    )
+
+    def test_what_passes_can_be_stepped(self) -> None:
+        for name, base in self.BASES.items():
+            factory = getattr(torch.optim.lr_scheduler, name)
+            self.assertEqual(faults_of(name, base), [])
+            for parameter in set(inspect.signature(factory).parameters) - {"optimizer", "verbose"}:
+                passed = 0
+                for value in self.VALUES:
+                    with self.subTest(name, parameter=parameter, value=repr(value)[:20]):
+                        faults = faults_of(name, {**base, parameter: value})
+                        if faults:
+                            found = "|".join(faults)
+                            self.assertRegex(
+                                found, rf"lr_scheduler\.args\.{parameter}.*: (expected|unknown).*(got|known)"
+                            )
+                        elif (parameter, value) != ("total_steps", 1) and (parameter, value) != ("total_steps", 3):
+                            passed += 1
+                            self.step(factory, {**base, parameter: value})
+                self.assertLess(passed, len(self.VALUES) - 6, (name, parameter))
+
+    def step(self, factory: Any, args: dict[str, Any]) -> None:
+        optimizer = torch.optim.SGD(Model().parameters(), lr=0.5, momentum=0.9)
+        try:
+            schedule = factory(optimizer, **args)
+        except ValueError as error:  # as a fault of the config shows it, if two arguments do not fit each other
+            self.assertRegex(
+                str(error), "total_steps OR|same length as|1 min_lrs|Factor should be < 1|pct_start, but got [01]$"
+            )
+            return
+        for _ in range(12):
+            optimizer.step()
+            schedule.step(*([1.0] if factory.__name__ == "ReduceLROnPlateau" else []))
+            self.assertTrue(-1e-9 <= optimizer.param_groups[0]["lr"] < 1e9, optimizer.param_groups[0]["lr"])
+
+    def test_the_messages(self) -> None:
+        args = {"base_lr": 0.1, "max_lr": "1", "step_size_up": "auto", "step_size_down": 0, "mode": "saw"}
+        self.assertEqual(
+            examine(config({"type": "CyclicLR", "args": args}).raw).faults,
+            [
+                "lr_scheduler.args.max_lr: expected a number or a list of (a number), got '1'",
+                "lr_scheduler.args.step_size_up: expected a number, got 'auto'",
+                "lr_scheduler.args.step_size_down: expected more than 0, got 0",
+                "lr_scheduler.args.mode: unknown value 'saw'; known: exp_range, triangular, triangular2",
+            ],
+        )
+        self.assertRegex(faults_of("LambdaLR", {"lr_lambda": "x"})[0], "^lr_scheduler.type: LambdaLR takes Python obj")
+        self.assertIn("expected -1, as a run keeps", faults_of("StepLR", {"step_size": 2, "last_epoch": 3})[0])
+
+
+def faults_of(name: str, args: dict[str, Any]) -> list[str]:
+    """Return the faults of a schedule's spec, as far as no object is made of it."""
+    spec = {"type": name, "args": args}
+    return [*SCHEDULERS.check(spec, "lr_scheduler", ["optimizer"]), *schedule_faults(spec, "lr_scheduler")]
 
 
 class GroupsTest(unittest.TestCase):
