@@ -64,16 +64,15 @@ def make_step(
     precision: str,
     augmentations: Augmentations = Augmentations(),  # noqa: B008  (immutable)
 ) -> TrainingStep:
-    """Return our step for a model as train.py makes it: on a GPU with a fused optimiser."""
+    """Return our step for a model as train.py makes it."""
     model.to(device)
     mel = MelSpectrogram(SAMPLE_RATE, n_mels=n_feats)
-    fused = True if device.type == "cuda" else None
     return TrainingStep(
         model,
         FeatureExtractor(mel, log=True).to(device),
         augmentations,
         CTCLoss(),
-        torch.optim.Adam(model.parameters(), lr=6e-4, fused=fused),
+        torch.optim.Adam(model.parameters(), lr=6e-4, fused=True),
         Processes(device=device),
         StepSettings(precision, grad_norm_clip=400),
     )

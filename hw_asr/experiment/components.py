@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from hw_asr.datasets.samplers import Shard
     from hw_asr.features import FrontEnd
 
+_FUSED = ("Adam", "AdamW", "SGD")
+"""Optimisers of torch with a fused form for the CPU and for CUDA."""
+
 # Arguments that the program adds for constructors that accept them.
 PROVIDED: dict[str, tuple[str, ...]] = {
     "arch": ("n_feats", "n_class"),
@@ -130,13 +133,18 @@ def select_utterances(
 
 
 def build_optimizer(config: ExperimentConfig, model: nn.Module) -> Optimizer:
-    """Return the optimiser for the model's trainable parameters; on a GPU its fused implementation if there is one."""
+    """Return the optimiser for the model's trainable parameters.
+
+    Its fused implementation is taken if there is one for the device, unless the config names one.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     provided: dict[str, object] = {"params": trained}
     if config.optimizer.get("groups"):
         provided["params"] = parameter_groups(config.optimizer, model)
     chosen = config.optimizer.get("args", {}).keys() & {"fused", "foreach"}
-    if any(parameter.is_cuda for parameter in trained) and not chosen and OPTIMIZERS.accepts(config.optimizer, "fused"):
+    devices = {parameter.device.type for parameter in trained}
+    has_fused = config.optimizer["type"] in _FUSED and OPTIMIZERS.accepts(config.optimizer, "fused")
+    if has_fused and devices <= {"cpu", "cuda"} and not chosen:
         provided["fused"] = True
     optimizer = OPTIMIZERS.build(config.optimizer, **provided)
     for group in optimizer.param_groups:

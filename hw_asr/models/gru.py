@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
-from hw_asr.models.matmul import matmul
+from hw_asr.models.matmul import add_product, matmul, transposed
 from hw_asr.models.packing import Packing
 
 
@@ -95,21 +95,19 @@ class _Recurrence(torch.autograd.Function):
         reverse: bool,
     ) -> Tensor:
         hidden = weight_hh.shape[1]
-        gates_in, new_in = _inputs(rows, weight_ih, bias_ih, bias_hh)
+        gates, new = _inputs(rows, weight_ih, bias_ih, bias_hh)
         recurrent = weight_hh.t().contiguous()
-        new, after = torch.empty_like(new_in), torch.empty_like(new_in)
-        nothing, no_gates = new[:0], gates_in[:0]
-        state, before, gates = nothing, [nothing] * len(sizes), [no_gates] * len(sizes)
-        for frame, gate_in, candidate_in, candidate, result in _steps(sizes, reverse, gates_in, new_in, new, after):
+        after = torch.empty_like(new)
+        state, before = new[:0], [new[:0]] * len(sizes)
+        views = gates, gates[:, : 2 * hidden], *gates.chunk(3, dim=1), new, after
+        for frame, gate, sigmoids, reset, update, product, candidate, result in _steps(sizes, reverse, *views):
             state = before[frame] = _resized(state, sizes[frame])
-            gate = gates[frame] = matmul(state, recurrent, gate_in)
-            gate.narrow(1, 0, 2 * hidden).sigmoid_()
-            reset, update, product = gate.chunk(3, dim=1)
-            torch.addcmul(candidate_in, reset, product, out=candidate).tanh_()
+            add_product(gate, state, recurrent)
+            sigmoids.sigmoid_()
+            candidate.addcmul_(reset, product).tanh_()
             state = torch.lerp(candidate, state, update, out=result)
         if any(ctx.needs_input_grad):
-            saved = (torch.cat([nothing, *before]), torch.cat([no_gates, *gates]), new)
-            ctx.save_for_backward(rows, weight_ih, weight_hh, *saved)
+            ctx.save_for_backward(rows, weight_ih, weight_hh, torch.cat([new[:0], *before]), gates, new)
             ctx.sizes, ctx.reverse = sizes, reverse
         return after
 
@@ -122,13 +120,12 @@ class _Recurrence(torch.autograd.Function):
         slopes, candidate_slope = _slopes(before, gates, new)
         state_grads = _backward_recurrence(grad, slopes, update, weight_hh, ctx.sizes, ctx.reverse)
         gate_grads = slopes.flatten(1)
-        by_gate = gate_grads.t().contiguous()
-        weight_hh_grad, bias_hh_grad = matmul(by_gate, before), by_gate.sum(1)
-        torch.mul(state_grads, candidate_slope, out=gate_grads[:, 2 * hidden :])
-        by_gate[2 * hidden :] = gate_grads[:, 2 * hidden :].t()
-        bias_ih_grad = torch.cat([bias_hh_grad[: 2 * hidden], by_gate[2 * hidden :].sum(1)])
+        weight_hh_grad, bias_hh_grad = matmul(transposed(gate_grads), before), gate_grads.sum(0)
+        candidate_grads = torch.mul(state_grads, candidate_slope, out=gate_grads[:, 2 * hidden :])
+        bias_ih_grad = torch.cat([bias_hh_grad[: 2 * hidden], candidate_grads.sum(0)])
+        weight_ih_grad = matmul(transposed(gate_grads), rows)
         rows_grad = matmul(gate_grads, weight_ih) if ctx.needs_input_grad[0] else None
-        return rows_grad, matmul(by_gate, rows), weight_hh_grad, bias_ih_grad, bias_hh_grad, None, None
+        return rows_grad, weight_ih_grad, weight_hh_grad, bias_ih_grad, bias_hh_grad, None, None
 
 
 def _inputs(rows: Tensor, weight_ih: Tensor, bias_ih: Tensor, bias_hh: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,10 +160,12 @@ def _backward_recurrence(
     `grad` (N, H) are the derivatives by the layer's outputs; the rest of a state's comes from the frame it leads to.
     """
     carried, state_grads = grad[:0], torch.empty_like(grad)
-    for frame, grad_here, slope, kept, state_grad in _steps(sizes, not reverse, grad, slopes, update, state_grads):
+    views = grad, slopes, slopes.flatten(1), update, state_grads, state_grads[:, None]
+    for frame, grad_here, slope, gate_grad, kept, state_grad, by_gate in _steps(sizes, not reverse, *views):
         torch.add(grad_here, _resized(carried, sizes[frame]), out=state_grad)
-        gate_grad = slope.mul_(state_grad[:, None]).flatten(1)
-        carried = matmul(gate_grad, weight_hh, state_grad * kept)
+        slope.mul_(by_gate)
+        carried = state_grad * kept
+        add_product(carried, gate_grad, weight_hh)
     return state_grads
 
 

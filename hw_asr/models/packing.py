@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from hw_asr.runtime.transfers import send
 
@@ -52,9 +55,26 @@ class Packing:
 
     def pack(self, padded: Tensor) -> Tensor:
         """Gather (B, T, ...) into rows (N, ...)."""
-        return padded.flatten(0, 1)[self._cells]
+        rows: Tensor = _Gather.apply(padded.flatten(0, 1), self._cells)  # type: ignore[no-untyped-call]
+        return rows
 
     def unpack(self, rows: Tensor) -> Tensor:
         """Scatter rows (N, ...) into (B, T, ...); cells without a real frame become zero."""
         cells = rows.new_zeros(self._shape[0] * self._shape[1], *rows.shape[1:])
         return cells.index_copy(0, self._cells, rows).view(*self._shape, *rows.shape[1:])
+
+
+class _Gather(torch.autograd.Function):
+    """Rows by distinct indices. The gradient copies them back, where torch, which expects repetitions, adds them up."""
+
+    @staticmethod
+    def forward(ctx: Any, cells: Tensor, indices: Tensor) -> Tensor:
+        ctx.save_for_backward(indices)
+        ctx.size = len(cells)
+        return cells.index_select(0, indices)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (indices,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, indices, grad), None

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from hw_asr.features import FrontEnd
 from hw_asr.models.forward import run_all_layers
@@ -202,8 +203,11 @@ class TrainingStep:
         )
         if self._scaled:
             self.scaler.unscale_(self.optimizer)
-        clip = self._settings.grad_norm_clip
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), float("inf") if clip is None else clip)
+        clip, parameters = self._settings.grad_norm_clip, list(self.model.parameters())
+        norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        if clip is not None and (norm.device.type != "cpu" or not norm <= clip):  # a GPU would be waited for
+            clip_grads_with_norm_(parameters, clip, norm)
+        return norm
 
     def _read(self, tally: _Tally, norm: Tensor) -> list[float]:
         """Return the sum of the losses, the number of infeasible utterances and the norm.

@@ -1,7 +1,8 @@
 """Whether the file of an offline W&B run is complete: `finish` returns before the service process has written it all.
 
 The file is in the log format of LevelDB: blocks of 32 KiB hold fragments, each with a checksum (4 bytes), a length (2),
-a kind (1; full, first, middle or last) and data. A record is a protobuf message; the last one of a run is its exit.
+a kind (1; full, first, middle or last) and data. A record is a protobuf message; the exit of a run follows all that was
+logged.
 """
 
 from __future__ import annotations
