@@ -113,21 +113,7 @@ def read_start(request: Request) -> Start:
 
 
 def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes) -> int:
-    if start.state is not None:
-        check_format(start.state, start.source)
-        check_fit(config, start.state["state_dict"], start.source)
-    network = make_network(config, processes.device)
-    if start == Start() and isinstance(network.model, PretrainedModel):
-        network.model.load_pretrained()
-    data = TrainingData.load(config, network, processes)
-    is_new = start == Start() or (
-        start.weights is not None and belongs_to("feature_statistics.mean", config.trainer.transfer.allow)
-    )
-    if is_new and network.front_end.statistics is not None:
-        measure_statistics(network.front_end, data.train.dataset, config.data["train"].num_workers, processes)
-    experiment = Experiment(config, network, data, processes, start.weights)
-    if start.state is not None:
-        experiment.restore(start.state, start.source)
+    experiment = _make_experiment(config, start, processes)
     if processes.is_main:
         _keep_config(config, run)
     writer = experiment.writer(run)
@@ -154,6 +140,26 @@ def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes)
         return code
     finally:
         writer.close()
+
+
+def _make_experiment(config: ExperimentConfig, start: Start, processes: Processes) -> Experiment:
+    """Load network, data and state; measure the statistics of the features where a new run needs them."""
+    if start.state is not None:
+        check_format(start.state, start.source)
+        check_fit(config, start.state["state_dict"], start.source)
+    network = make_network(config, processes.device)
+    if start == Start() and isinstance(network.model, PretrainedModel):
+        network.model.load_pretrained()
+    data = TrainingData.load(config, network, processes)
+    is_new = start == Start() or (
+        start.weights is not None and belongs_to("feature_statistics.mean", config.trainer.transfer.allow)
+    )
+    if is_new and network.front_end.statistics is not None:
+        measure_statistics(network.front_end, data.train.dataset, config.data["train"].num_workers, processes)
+    experiment = Experiment(config, network, data, processes, start.weights)
+    if start.state is not None:
+        experiment.restore(start.state, start.source)
+    return experiment
 
 
 def check_exports_writable(config: ExperimentConfig, processes: Processes) -> None:
