@@ -12,6 +12,7 @@ import numpy as np
 
 from hw_asr.datasets.audio_checksums import checksum_warning
 from hw_asr.datasets.audio_file import open_recording
+from hw_asr.datasets.audio_flac import ends_early
 from hw_asr.datasets.audio_mono import check_amplitude
 from hw_asr.datasets.audio_plain import decode_plain, header_duration
 from hw_asr.datasets.audio_structure import examine, is_short
@@ -86,18 +87,20 @@ def read_audio(path: Path, sample_rate: int) -> Samples:
 def duration(path: Path) -> float:
     """Return the length of a recording in seconds: what decoding it gives, within a few tenths of a second.
 
-    It is read from the header where that can be relied on, and otherwise from the packets. Raises AudioError for a
+    It is read from the header where that can be relied on, and otherwise from the packets; a FLAC file whose last frame
+    is missing is decoded. Raises AudioError for a
     file that is missing, empty or holds no audio.
     """
     with open_recording(path) as file, _errors_of(path):
         structure = examine(file)
-        if structure.is_plain:
+        is_cut = structure.is_plain and ends_early(file, structure.starts[-1])
+        if structure.is_plain and not is_cut:
             seconds = header_duration(file, structure.starts)
             if seconds is not None:
                 return seconds
         from hw_asr.datasets.audio_ffmpeg import packet_duration
 
-        seconds = packet_duration(file)
+        seconds = 0.0 if is_cut else packet_duration(file)
         return seconds or len(_decode(file, Target(_RATE_TO_MEASURE, None, float("inf"))).samples) / _RATE_TO_MEASURE
 
 
@@ -125,9 +128,13 @@ def _decode(file: BinaryIO, target: Target) -> Decoded:
             raise DecodingError(f"{error}{', cut off in an Ogg page' * structure.ends_in_a_page}") from error
     if target.piece is not None:
         return decoded
-    warning = structure.warning(len(decoded.samples) / target.sample_rate)
+    seconds = len(decoded.samples) / target.sample_rate
+    warning = structure.warning(seconds)
     if warning is not None:
         return decoded._replace(warning=warning, damage=Damage.CERTAIN)
-    if decoded.damage is Damage.NONE and (warning := checksum_warning(file)) is not None:
+    if decoded.damage is not Damage.NONE:
+        return decoded
+    warning = structure.slight_warning(seconds) or checksum_warning(file)
+    if warning is not None:
         return decoded._replace(warning="; ".join(filter(None, [decoded.warning, warning])), damage=Damage.POSSIBLE)
     return decoded

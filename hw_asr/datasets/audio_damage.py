@@ -11,7 +11,7 @@ import av
 from av import AudioFrame
 from av.container import InputContainer
 
-from hw_asr.datasets.audio_structure import cut_off, is_short
+from hw_asr.datasets.audio_structure import INAUDIBLE_SECONDS, cut_off, is_short, some_missing
 from hw_asr.datasets.recording import Damage
 
 MAX_EMPTY_PACKETS = 10_000
@@ -22,8 +22,6 @@ MAX_UNREAD_BYTES, MIN_LOST_SECONDS = 1024, 0.1
 
 _TAGS = (b"ID3", b"TAG", b"APE")
 """How tags begin; concatenated files have them in the middle."""
-INAUDIBLE_SECONDS = 0.02
-"""Some formats count padding, or round."""
 _MP3_KBITS = {
     1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
@@ -140,7 +138,7 @@ class PacketReader:
             return Verdict(f"cut off after {seconds:.1f} s: its last packet is incomplete", Damage.CERTAIN)
         missing = 0.0 if declared is None or decoded is None else declared - decoded
         if not self._num_bad and missing > INAUDIBLE_SECONDS:
-            return Verdict(f"{missing:.2f} s of it could not be decoded", Damage.POSSIBLE)
+            return Verdict(some_missing(missing), Damage.POSSIBLE)
         return self.verdict_on_packets()
 
     def verdict_on_packets(self) -> Verdict:
@@ -161,7 +159,7 @@ def mp3_verdict(file: BinaryIO, last_packet: tuple[int, int], seconds: float) ->
     file.seek(start)
     last = _Mp3Header.parse(file.read(4))
     is_incomplete = last is not None and end - start < last.num_bytes
-    declared = _mp3_tag_seconds(file)
+    declared = mp3_tag_seconds(file)
     if declared is not None and is_short(seconds, declared):
         return Verdict(cut_off(seconds, declared), Damage.CERTAIN if is_incomplete else Damage.POSSIBLE)
     if is_incomplete and declared is None:
@@ -190,7 +188,7 @@ class _Mp3Header(NamedTuple):
         return cls(rate, num_samples, num_samples // 8 * bits_per_second // rate + (header[2] >> 1 & 1))
 
 
-def _mp3_tag_seconds(file: BinaryIO) -> float | None:
+def mp3_tag_seconds(file: BinaryIO) -> float | None:
     """Return the length according to the Xing or Info tag in the first frame; None without one."""
     file.seek(0)
     head = file.read(10)

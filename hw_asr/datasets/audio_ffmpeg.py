@@ -13,7 +13,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from hw_asr.datasets.audio_clock import MAX_GAP_SECONDS, Clock
-from hw_asr.datasets.audio_damage import PacketReader, Verdict, mp3_verdict
+from hw_asr.datasets.audio_damage import PacketReader, Verdict, mp3_tag_seconds, mp3_verdict
 from hw_asr.datasets.audio_file import BoundedFile
 from hw_asr.datasets.audio_mono import MonoSignal
 from hw_asr.datasets.recording import INT16_SCALE, Decoded, DecodingError, Samples, Target
@@ -28,6 +28,13 @@ CONTAINERS = (
 _MP3, _MATROSKA = frozenset(["mp3"]), frozenset(["matroska"])
 _COUNTED = frozenset(["aiff", "ape", "au", "caf", "flac", "nistsphere", "tta", "w64", "wav", "wv"])
 """Formats whose header holds the number of samples; that of others is an estimate."""
+_CAF = frozenset(["caf"])
+_PADDED = _CAF | frozenset(["aiff"])
+"""Formats that count the padding of compressed audio; AIFF counts samples or packets, depending on the writer."""
+_EXACT = _COUNTED | frozenset(["mov", "ogg"])
+"""Formats that declare a length without the padding in their packets; that of others is an estimate."""
+_INDIVISIBLE = frozenset(["mov", "tta"])
+"""Formats of which an incomplete packet cannot be decoded at all."""
 _CLOCK_FROM_ZERO = frozenset(["matroska", "mov"])
 _CLOCKED = _CLOCK_FROM_ZERO | frozenset(["asf", "flac", "flv", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv"])
 """Formats with real time stamps; elsewhere FFmpeg derives them from sizes or counts."""
@@ -91,11 +98,16 @@ def packet_duration(file: BinaryIO) -> float:
             return 0.0
         reader, clock = PacketReader(container, stream, file), Clock(_origin(container))
         is_clocked = _has_format(container, _CLOCKED)
+        drops_incomplete = _has_format(container, _INDIVISIBLE)
         for packet in reader.packets():
-            if packet.duration:
+            if packet.duration and not (packet.is_corrupt and drops_incomplete):
                 time = float(packet.pts * packet.time_base) if is_clocked and packet.pts is not None else None
                 clock.gap_before(time, float(packet.duration * packet.time_base))
-        declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        is_exact = _has_format(container, _EXACT) or (
+            _has_format(container, _MP3) and mp3_tag_seconds(file) is not None
+        )
+        unit = stream.time_base if is_exact else None
+        declared = float(stream.duration * unit) if stream.duration and unit else 0.0
         is_padded = 0 < clock.position - declared < PADDING_SECONDS  # what decoders drop
         return declared if is_padded else clock.position
 
@@ -194,6 +206,8 @@ class _TrackDecoder:
         if _has_format(container, _MATROSKA):
             declared = container.duration / av.time_base if container.duration else None
             return self._reader.verdict(self._reader.end, declared)
+        if _has_format(container, _PADDED) and not stream.codec_context.name.startswith("pcm_"):
+            return self._reader.verdict(seconds, estimate if _has_format(container, _CAF) else None)
         if _has_format(container, _COUNTED):
             return self._reader.verdict(seconds, estimate, decoded=seconds - self._clock.silence)
         verdict = self._reader.verdict(seconds, None)

@@ -22,6 +22,8 @@ _PCM_TAGS = frozenset([1, 3, 6, 7, 0xFFFE])
 MIN_COMPLETE = 0.98
 """Share of the declared length that must be there; MPEG headers count the encoder's padding."""
 SLACK_SECONDS = 0.1
+INAUDIBLE_SECONDS = 0.02
+"""Some formats count padding, or round; some writers declare a few bytes too many."""
 
 OGG_HEADER = 27
 """Bytes of an Ogg page before its table of segments, whose length is the last of them (RFC 3533, section 6)."""
@@ -35,6 +37,11 @@ _FLAC_BEGINS = re.compile(rb"fLaC[\0\x80]\0\0\x22")
 def is_short(seconds: float, declared: float) -> bool:
     """Whether so much is missing that it is not rounding or padding."""
     return seconds < MIN_COMPLETE * declared - SLACK_SECONDS
+
+
+def some_missing(seconds: float) -> str:
+    """Say that a little less than the declared length could be decoded."""
+    return f"{seconds:.2f} s of it could not be decoded"
 
 
 def cut_off(seconds: float, declared: float) -> str:
@@ -60,6 +67,11 @@ class Structure(NamedTuple):
             return f"cut off after {seconds:.1f} s: its last Ogg page is incomplete"
         declared = self.declared_share * seconds
         return cut_off(seconds, declared) if is_short(seconds, declared) else None
+
+    def slight_warning(self, seconds: float) -> str | None:
+        """Return what is missing if that is too little for `warning`; None when nothing is."""
+        missing = (self.declared_share - 1) * seconds
+        return some_missing(missing) if missing > INAUDIBLE_SECONDS else None
 
 
 def examine(file: BinaryIO) -> Structure:
@@ -112,6 +124,8 @@ def _examine_chunks(file: BinaryIO, layout: _Chunks) -> Structure:
             size_64 = int.from_bytes(_read(file, start + 8, 8), "little")
         elif identifier == b"fmt ":
             is_pcm = _is_pcm(_read(file, start, 16))
+        elif identifier == b"LIST" and _read(file, start, 4) == b"movi":  # of an AVI file
+            return Structure(False, _share(size, end - start))
         elif identifier == layout.audio:
             is_wav = layout is _CHUNKED[b"RIFF"]
             declared = size_64 if size_64 is not None and size == 0xFFFFFFFF else size

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from hw_asr.datasets.audio import read_audio, read_recording
+from hw_asr.datasets.audio import duration, read_audio, read_recording
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.folder import find_recordings
 from hw_asr.datasets.recording import AudioError, Damage
@@ -44,7 +44,8 @@ class DamageCase(unittest.TestCase):
         by_pyav = {"aac": (AAC, "adts"), "mkv": (OPUS, None), "webm": (OPUS, None),
                    "flv": (AAC._replace(rate=44100), None),
                    "oga": (Codec("flac"), None), "tta": (Codec("tta"), None), "m4a": (AAC, None), "ts": (AAC, None),
-                   "amr": (Codec("libopencore_amrnb", 8000), None), "caf": (PCM, None), "w64": (PCM, None)}  # fmt: skip
+                   "amr": (Codec("libopencore_amrnb", 8000), None), "caf": (PCM, None), "w64": (PCM, None),
+                   "avi": (MP3, None)}  # fmt: skip
         path = self.directory / f"whole.{name}"
         extension = name.split(".")[-1]
         if extension == "sph":
@@ -77,14 +78,16 @@ class TestCut(DamageCase):
             "m4a",
             "mkv",
         ]
-        for kind in [*kinds, "webm", "flv", "tta"]:
+        for kind in [*kinds, "webm", "flv", "tta", "avi"]:
             with self.subTest(kind):
                 data = self.whole(kind)
                 self.assertEqual(read_recording(self.written("a", data), RATE).damage, Damage.NONE)
+                self.assertAlmostEqual(duration(self.written("a", data)), 6, delta=0.1)
                 for share in (0.6, 0.61):
                     path = self.written("half", data[: round(share * len(data)) | 1])
                     recording = read_recording(path, RATE)
                     self.assertRegex(recording.warning or "", "^cut off")
+                    self.assertAlmostEqual(duration(path), len(recording.samples) / RATE, delta=0.1)
                     self.assertIs(recording.damage, Damage.CERTAIN)
                     self.assertTrue(2.5 < len(recording.samples) / RATE < 4, len(recording.samples))
                     with self.assertRaisesRegex(AudioError, "half: cut off"):
@@ -98,6 +101,37 @@ class TestCut(DamageCase):
                 recording = read_recording(self.written("a", data[: content + 4096 * 20]), RATE)
                 self.assertIs(recording.damage, Damage.CERTAIN)
 
+    def test_whole_files_with_compressed_audio_have_no_warning(self) -> None:
+        written = write(self.directory / "alac.caf", [[Part(NOISE)]], Codec("alac"))
+        soundfile.write(self.directory / "gsm.aiff", NOISE, RATE, format="AIFF", subtype="GSM610")
+        for path in (written, self.directory / "gsm.aiff"):
+            with self.subTest(path.name):
+                recording = read_recording(path, RATE)
+                self.assertEqual((recording.warning, recording.damage), (None, Damage.NONE))
+                self.assertAlmostEqual(len(recording.samples) / RATE, 6, delta=0.3)
+
+    def test_a_cut_of_less_than_two_percent(self) -> None:
+        for kind in ("wav", "rf64", "w64", "aiff", "caf", "au", "sph"):
+            data = self.whole(kind)
+            with self.subTest(kind):
+                recording = read_recording(self.written("a", data[: -RATE // 5]), RATE)  # 0.1 s of 16-bit samples
+                self.assertEqual(recording.warning, "0.10 s of it could not be decoded")
+                self.assertIs(recording.damage, Damage.POSSIBLE)
+
+    def test_the_length_of_a_cut_flac_file(self) -> None:
+        data = self.whole("flac")
+        joined = data + data
+        for content in (data[:-6000], data[: len(data) // 3], joined, joined[: round(0.8 * len(joined))], data[:-1]):
+            path = self.written("a.flac", content)
+            decoded = len(read_recording(path, RATE).samples) / RATE
+            self.assertAlmostEqual(duration(path), decoded, delta=4096 / RATE)  # a frame
+
+    def test_the_length_by_packets(self) -> None:
+        for kind, codec in (("ts", AAC), ("ts", Codec("ac3", 48000)), ("mkv", PCM)):
+            with self.subTest(kind, codec=codec.name):
+                path = write(self.directory / f"a.{kind}", [[Part(NOISE)]], codec)
+                self.assertAlmostEqual(duration(path), len(read_recording(path, RATE).samples) / RATE, delta=0.1)
+
     def test_a_header_alone_is_refused(self) -> None:
         for kind in ("m4a", "ogg", "mkv", "mp3"):
             with self.subTest(kind), self.assertRaisesRegex(AudioError, "b: "):
@@ -108,6 +142,7 @@ class TestCut(DamageCase):
         self.assertIsNone(read_recording(self.written("a.mp3", whole), RATE).warning)
         half = read_recording(self.written("b.mp3", whole[: len(whole) // 2 + 7]), RATE)
         self.assertRegex(half.warning or "", "its last frame is incomplete")
+        self.assertAlmostEqual(duration(self.directory / "b.mp3"), len(half.samples) / RATE, delta=0.1)
 
     def test_tags_behind_the_audio_are_no_damage(self) -> None:
         tails = {"ID3v1": b"TAG" + bytes(125), "zeros": bytes(1000), "lyrics": b"LYRICSBEGININD00003110LYRICS200"}
