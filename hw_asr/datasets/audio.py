@@ -101,7 +101,11 @@ def duration(path: Path) -> float:
         from hw_asr.datasets.audio_ffmpeg import packet_duration
 
         seconds = 0.0 if is_cut else packet_duration(file)
-        return seconds or len(_decode(file, Target(_RATE_TO_MEASURE, None, float("inf"))).samples) / _RATE_TO_MEASURE
+        if seconds == 0:
+            seconds = len(_decode(file, Target(_RATE_TO_MEASURE, None, float("inf"))).samples) / _RATE_TO_MEASURE
+        if seconds == 0:
+            raise DecodingError("holds no audio")
+        return seconds
 
 
 @contextmanager

@@ -132,6 +132,15 @@ class TestCut(DamageCase):
                 path = write(self.directory / f"a.{kind}", [[Part(NOISE)]], codec)
                 self.assertAlmostEqual(duration(path), len(read_recording(path, RATE).samples) / RATE, delta=0.1)
 
+    def test_an_index_that_is_cut_off_has_no_length(self) -> None:
+        codec = Codec("libopencore_amrnb", 8000)
+        data = write(self.directory / "a.3gp", [[Part(NOISE)]], codec).read_bytes()
+        path = self.written("b.3gp", data[:-20])
+        with self.assertRaisesRegex(AudioError, "b.3gp: holds no audio"):
+            duration(path)
+        with self.assertRaisesRegex(AudioError, "b.3gp: holds no audio"):
+            read_audio(path, RATE)
+
     def test_a_header_alone_is_refused(self) -> None:
         for kind in ("m4a", "ogg", "mkv", "mp3"):
             with self.subTest(kind), self.assertRaisesRegex(AudioError, "b: "):
