@@ -36,8 +36,8 @@ def write_text(path: Path, num_words: int, num_types: int = 200_000) -> None:
     frequencies = 1 / (np.arange(num_types) + 10)
     cumulative = np.cumsum(frequencies) / frequencies.sum()
     with path.open("w", encoding="utf-8") as file:
-        for _ in range(-(-num_words // 1_000_000)):
-            ids = np.searchsorted(cumulative, draw.random(1_000_000))
+        for written in range(0, num_words, 1_000_000):
+            ids = np.searchsorted(cumulative, draw.random(min(1_000_000, num_words - written)))
             follows = draw.random(len(ids)) < 0.5
             ids[1:] = np.where(follows[1:], (ids[:-1] * 31 + draw.integers(0, 4, len(ids) - 1)) % num_types, ids[1:])
             for start in range(0, len(ids), 20):

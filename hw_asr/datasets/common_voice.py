@@ -95,8 +95,8 @@ class CommonVoiceDataset(FilteredCorpus):
 def _scan(table: Path, clips: Path) -> Selection:
     """Return the rows of a .tsv with the columns client_id, path and sentence, which has no quoting."""
     text = table.read_bytes().removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
-    entries = list(parse_table(text, "\t", str(table), quoted=False, needed=["sentence"]))
-    utterances, left_out = parse_entries([_with_id(entry) for entry in entries], clips, str(table))
+    entries = parse_table(text, "\t", str(table), quoted=False, needed=["sentence"])
+    utterances, left_out = parse_entries(map(_with_id, entries), clips, str(table))
     return Selection(utterances, left_out)
 
 

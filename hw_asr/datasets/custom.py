@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class CustomAudioDataset(FilteredCorpus):
         below_root = self._root_dir / self._data
         return below_root if below_root.is_file() and not self._data.is_file() else self._data
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> Iterable[Entry]:
         if isinstance(self._data, list):
             return as_entries(self._data)
         assert self._manifest is not None

@@ -6,6 +6,7 @@ import logging
 import operator
 import os
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -46,7 +47,7 @@ class Entry(NamedTuple):
     problem: str | None = None
 
 
-def parse_entries(entries: Sequence[Entry], directory: Path, source: str) -> Selection:
+def parse_entries(entries: Iterable[Entry], directory: Path, source: str) -> Selection:
     """Turn entries with `path`, `text`, `duration`, `offset`, `id`, `speaker` into utterances, texts as they are.
 
     Only `path` is needed; it is relative to `directory`. With `offset` the utterance is a piece of a recording. A
@@ -62,8 +63,9 @@ def parse_entries(entries: Sequence[Entry], directory: Path, source: str) -> Sel
             utterances.append(_parse(entry.content, directory))
         except (TypeError, ValueError) as error:
             problems.append(f"{entry.place}: {error}")
-    if len(problems) > MAX_MALFORMED * len(entries):
-        count = f"{len(problems)} of {len(entries)} entries are malformed"
+    num_entries = len(utterances) + len(problems)
+    if len(problems) > MAX_MALFORMED * num_entries:
+        count = f"{len(problems)} of {num_entries} entries are malformed"
         raise DataError(f"{source}: {count}; at most a tenth may be; the first one is {problems[0]}")
     for problem in problems:
         logger.warning("%s: %s", source, problem)
@@ -87,7 +89,8 @@ def _parse(content: object, directory: Path) -> Utterance:
     text, speaker, identifier = (_text(name, values[name]) for name in ("text", "speaker", "id"))
     if not identifier:
         identifier = path if offset is None else f"{path} at {offset:g} s for {duration or UNREADABLE:g} s"
-    return Utterance(identifier, str(directory / path), text, duration or UNREADABLE, speaker or None, offset)
+    speaker = sys.intern(speaker) if speaker else None  # one string for all utterances of a speaker
+    return Utterance(identifier, str(directory / path), text, duration or UNREADABLE, speaker, offset)
 
 
 def _seconds(name: str, value: Any) -> float | None:
@@ -150,7 +153,8 @@ def select(
             counts["no character of the alphabet in the text"] += 1
             logger.warning("%s: %s: no character of %r is in the alphabet", source, utterance.id, utterance.text)
         else:
-            kept.append(Utterance(utterance.id, utterance.audio_path, text, *utterance[3:]))
+            is_same = text == utterance.text  # then one object less, of a million or more
+            kept.append(utterance if is_same else Utterance(utterance.id, utterance.audio_path, text, *utterance[3:]))
     if limit is not None and limit < len(kept):
         chosen = sorted(random.Random(0).sample(range(len(kept)), limit))
         counts["over the limit"] += len(kept) - limit

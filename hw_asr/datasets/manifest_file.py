@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 
@@ -18,26 +20,43 @@ _MAX_VALUE = 2**31 - 1
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_manifest(path: Path) -> list[Entry]:
-    """Read a JSON list, JSONL (one object a line), CSV or TSV (with a header line).
+def read_manifest(path: Path) -> Iterator[Entry]:
+    """Yield the entries of a JSON list, JSONL (one object a line), CSV or TSV (with a header line).
 
-    Bytes that are not UTF-8 become surrogates, as in file names. Raises DataError for a file that cannot be read.
+    Bytes that are not UTF-8 become surrogates, as in file names. JSONL is read line by line, since the objects of a
+    large manifest take several times the memory of its utterances. Raises DataError for a file that cannot be read.
     """
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: not a regular file; expected a manifest")
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            yield from _entries(file, path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot read the manifest: {getattr(error, 'strerror', None) or error}") from error
-    if content.startswith(_UTF_16):
+
+
+def _entries(file: BufferedReader, path: Path) -> Iterator[Entry]:
+    start = file.read(len(codecs.BOM_UTF8))
+    if start.startswith(_UTF_16):
         raise DataError(f"{path}: the manifest is UTF-16; save it as UTF-8")
-    text = content.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
+    begin = len(start) if start == codecs.BOM_UTF8 else 0
+    file.seek(begin)
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        return list(parse_table(text, "\t" if suffix == ".tsv" else ",", str(path)))
-    if text.lstrip().startswith("["):
-        return _parse_json(text, path)
-    return [_parse_line(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        yield from parse_table(_decode(file.read()), "\t" if suffix == ".tsv" else ",", str(path))
+        return
+    first_line = next((line for line in map(_decode, file) if line.strip()), "")
+    file.seek(begin)
+    if first_line.lstrip().startswith("["):
+        yield from _parse_json(_decode(file.read()), path)
+        return
+    for number, line in enumerate(map(_decode, file), 1):
+        if line.strip():
+            yield _parse_line(number, line)
+
+
+def _decode(content: bytes) -> str:
+    return content.decode(errors="surrogateescape")
 
 
 def parse_table(
@@ -136,7 +155,7 @@ def _parse_line(number: int, line: str) -> Entry:
         return Entry(f"line {number}", problem=f"not JSON: {getattr(error, 'msg', None) or error}")
 
 
-def _parse_json(text: str, path: Path) -> list[Entry]:
+def _parse_json(text: str, path: Path) -> Iterator[Entry]:
     try:
         objects = json.loads(text)
     except json.JSONDecodeError as error:
@@ -146,6 +165,6 @@ def _parse_json(text: str, path: Path) -> list[Entry]:
     return as_entries(objects)
 
 
-def as_entries(objects: Sequence[Mapping[str, object]]) -> list[Entry]:
+def as_entries(objects: Iterable[Mapping[str, object]]) -> Iterator[Entry]:
     """Number the objects of a list."""
-    return [Entry(f"entry {number}", content) for number, content in enumerate(objects, 1)]
+    return (Entry(f"entry {number}", content) for number, content in enumerate(objects, 1))

@@ -34,9 +34,12 @@ class SpeechDataset(Dataset[Example | Failure]):
         tolerated: Damage = Damage.POSSIBLE,
         max_audio_hours: float = MAX_AUDIO_HOURS,
     ) -> None:
-        rows = [_pack(utterance) for utterance in utterances]
-        self._rows: NDArray[np.uint8] = np.frombuffer(b"".join(rows), dtype=np.uint8)
-        self._ends: NDArray[np.int64] = np.cumsum([len(row) for row in rows], dtype=np.int64)
+        rows = bytearray()
+        self._ends: NDArray[np.int64] = np.empty(len(utterances), dtype=np.int64)
+        for index, utterance in enumerate(utterances):
+            rows += _pack(utterance)
+            self._ends[index] = len(rows)
+        self._rows: NDArray[np.uint8] = np.frombuffer(rows, dtype=np.uint8)
         self.durations: NDArray[np.float64] = np.array(
             [utterance.duration for utterance in utterances], dtype=np.float64
         )

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import tempfile
+import tracemalloc
 import unittest
 from pathlib import Path
 
@@ -147,6 +148,14 @@ class TestReading(unittest.TestCase):
         rows, left_out = self.rows("m.jsonl", "\n".join([*lines[:20], *bad, *lines[20:]]))
         self.assertEqual((len(rows), left_out), (40, {"entry malformed": 3}))
 
+    def test_jsonl_is_read_line_by_line(self) -> None:
+        """The objects of a manifest take several times the memory of the file: they must not exist all at once."""
+        path = self.written("m.jsonl", "".join(f"{json.dumps(ENTRIES[0])}\n" for _ in range(20_000)))
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.assertEqual(sum(entry.content == ENTRIES[0] for entry in read_manifest(path)), 20_000)
+        self.assertLess(tracemalloc.get_traced_memory()[1], path.stat().st_size / 4)
+
     def test_names_and_texts_that_are_not_utf_8(self) -> None:
         lines = [b'{"path": "a\xff.wav"}', *[b'{"path": "%d.wav"}' % number for number in range(10)]]
         rows, left_out = self.rows("m.jsonl", b"\n".join([*lines, b'{"path": "b.wav", "text": "caf\xe9"}']))
@@ -162,7 +171,7 @@ class TestReading(unittest.TestCase):
             with self.assertRaisesRegex(DataError, f"m.json.*{words}"):
                 self.rows("m.json", content)
         with self.assertRaisesRegex(DataError, "gone.json"):
-            read_manifest(self.directory / "gone.json")
+            list(read_manifest(self.directory / "gone.json"))
 
 
 class TestSelecting(unittest.TestCase):
