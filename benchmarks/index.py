@@ -19,7 +19,7 @@ from typing import TypeVar
 from benchmarks.growth_data import CORPUS, FRAMES_PER_SECOND, SAMPLE_RATE
 from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.datasets.librispeech import LibrispeechDataset
-from hw_asr.datasets.manifest import select, split_alignable
+from hw_asr.datasets.manifest import consume, select, split_alignable
 from hw_asr.datasets.samplers import GroupLengthBatchSampler, Shard
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.text.encoder import CTCCharTextEncoder
@@ -45,10 +45,11 @@ def main(path: Path) -> None:
 
     utterances, _ = timed("list", corpus.utterances)
     utterances, _ = timed(
-        "filter", partial(select, utterances, encoder.normalize, str(path), max_audio_length=15.0, max_text_length=240)
+        "filter",
+        partial(select, consume(utterances), encoder.normalize, str(path), max_audio_length=15.0, max_text_length=240),
     )
     utterances, _ = timed("alignable", partial(split_alignable, utterances, encoder, num_frames))
-    dataset = timed("pack", partial(SpeechDataset, utterances, encoder, SAMPLE_RATE))
+    dataset = timed("pack", partial(SpeechDataset, consume(utterances), encoder, SAMPLE_RATE))
     timed("batches", lambda: list(GroupLengthBatchSampler(20, Shard(dataset.durations))))
     print(json.dumps(costs))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hw_asr.datasets.audio import duration
-from hw_asr.datasets.manifest import UNREADABLE, DataError, select
+from hw_asr.datasets.manifest import UNREADABLE, DataError, consume, select
 from hw_asr.datasets.recording import AudioError
 from hw_asr.types import Selection, Utterance
 
@@ -59,8 +59,9 @@ class FilteredCorpus(ABC):
         utterances, dropped = self.utterances()
         if utterances and all(utterance.duration == UNREADABLE for utterance in utterances):
             raise DataError(_none_can_be_opened(utterances, self.name))
+        utterances = utterances.copy()  # the corpus may keep its list
         return select(
-            utterances,
+            consume(utterances),
             normalize,
             self.name,
             limit=self._limit,

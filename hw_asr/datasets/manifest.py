@@ -8,7 +8,7 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,8 +119,15 @@ def _text(name: str, value: object) -> str | None:
     return value
 
 
+def consume(utterances: list[Utterance]) -> Iterator[Utterance]:
+    """Yield the utterances in order and remove each from the list, so that its memory is free once it is processed."""
+    utterances.reverse()
+    while utterances:
+        yield utterances.pop()
+
+
 def select(
-    utterances: Sequence[Utterance],
+    utterances: Iterable[Utterance],
     normalize: Callable[[str], str],
     source: str,
     *,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,21 +29,20 @@ class SpeechDataset(Dataset[Example | Failure]):
 
     def __init__(
         self,
-        utterances: Sequence[Utterance],
+        utterances: Iterable[Utterance],
         text_encoder: TextEncoder,
         sample_rate: int,
         tolerated: Damage = Damage.POSSIBLE,
         max_audio_hours: float = MAX_AUDIO_HOURS,
     ) -> None:
-        rows = bytearray()
-        self._ends: NDArray[np.int64] = np.empty(len(utterances), dtype=np.int64)
-        for index, utterance in enumerate(utterances):
+        rows, ends, durations = bytearray(), array("q"), array("d")
+        for utterance in utterances:
             rows += _pack(utterance)
-            self._ends[index] = len(rows)
+            ends.append(len(rows))
+            durations.append(utterance.duration)
         self._rows: NDArray[np.uint8] = np.frombuffer(rows, dtype=np.uint8)
-        self.durations: NDArray[np.float64] = np.array(
-            [utterance.duration for utterance in utterances], dtype=np.float64
-        )
+        self._ends: NDArray[np.int64] = np.array(ends, dtype=np.int64)
+        self.durations: NDArray[np.float64] = np.array(durations, dtype=np.float64)
         self.text_encoder = text_encoder
         self.sample_rate = sample_rate
         self._tolerated = tolerated

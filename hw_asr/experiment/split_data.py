@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from hw_asr.config import ExperimentConfig, Split
-from hw_asr.datasets.manifest import DataError, split_alignable
+from hw_asr.datasets.manifest import DataError, consume, split_alignable
 from hw_asr.datasets.samplers import RandomBatchSampler, SequentialBatchSampler, Shard
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.experiment import components
@@ -34,7 +34,8 @@ def load_split(
     if not utterances:
         raise DataError(f"data.{split}: no utterances left{left_out}")
     preprocessing = config.preprocessing
-    return SpeechDataset(utterances, text_encoder, preprocessing.sr, max_audio_hours=preprocessing.max_audio_hours)
+    max_hours = preprocessing.max_audio_hours
+    return SpeechDataset(consume(utterances), text_encoder, preprocessing.sr, max_audio_hours=max_hours)
 
 
 def make_sampler(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hw_asr.datasets.manifest import DataError, parse_entries, select, split_alignable
+from hw_asr.datasets.manifest import DataError, consume, parse_entries, select, split_alignable
 from hw_asr.datasets.manifest_file import as_entries, read_manifest
 from hw_asr.text.encoder import CTCCharTextEncoder
 from hw_asr.types import Utterance
@@ -220,6 +220,14 @@ class TestSelecting(unittest.TestCase):
             self.select([utterance("a", duration=2.0), utterance("b", duration=3.0)], max_audio_length=1.0)
         with self.assertRaisesRegex(DataError, "it is empty"):
             self.select([])
+
+    def test_consumed_utterances_are_freed_while_the_others_are_processed(self) -> None:
+        utterances = [utterance(f"{index}") for index in range(3)]
+        names = []
+        for number, consumed in enumerate(consume(utterances), 1):
+            names.append(consumed.id)
+            self.assertEqual(len(utterances), 3 - number)
+        self.assertEqual(names, ["0", "1", "2"])
 
     def test_a_hundred_thousand(self) -> None:
         utterances = [utterance(f"{index}", "SOME TEXT", index / 10_000) for index in range(100_000)]
