@@ -24,7 +24,7 @@ from benchmarks.growth_data import CORPUS, FRAMES_PER_SECOND, SAMPLE_RATE, write
 from benchmarks.language_model_build import BUILD, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-NUM_STEPS, BATCH_SIZE = 2000, 8
+NUM_STEPS, BATCH_SIZE = 500, 8
 SIZES = {
     "index": (1000, 10_000, 100_000, 1_000_000),
     "manifest": (1000, 10_000, 100_000, 1_000_000),
@@ -94,7 +94,7 @@ def _worker_memory(pid: int) -> Memory:
 
 
 def train_config(directory: Path, num_workers: int) -> list[str]:
-    """Write a config with a tiny network and return the command that trains 2000 steps."""
+    """Write a config with a tiny network and return the command that trains a fixed number of steps."""
 
     def split(manifest: str, **settings: object) -> dict[str, object]:
         datasets = [{"type": "CustomAudioDataset", "args": {"data": str(directory / manifest)}}]

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import tempfile
+import tracemalloc
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,6 +212,16 @@ class TestIndex(unittest.TestCase):
             first = indexed(self.data, self.index_path, many, "test").utterances
             second = indexed(self.data, self.index_path, many, "test").utterances
         self.assertEqual(first, second)
+
+    def test_recordings_are_measured_in_order_with_few_waiting(self) -> None:
+        """A waiting task takes 1.5 KB; a million of them would take more than their utterances."""
+        utterances = scan(self.data).utterances * 400
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        with mock.patch.object(module, "NUM_QUEUED", 100):
+            durations = [round(utterance.duration, 6) for utterance in measure(utterances, "test")]
+        self.assertEqual(durations, [0.1, 0.3, 0.5, 0.2, 0.4] * 400)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 700 * len(utterances))
 
     def test_nothing_to_measure(self) -> None:
         self.assertEqual(measure([], "test"), [])
