@@ -158,7 +158,7 @@ def test(directory: Path, num: int, checkpoint: Path) -> Measurements:
 
 def language_model(directory: Path, num: int) -> Measurements:
     """A trigram of random text with Zipf's frequencies."""
-    write_text(directory / "text.txt", num)
+    write_text(directory / "text.txt", num, num_types=max(200_000, num // 15))  # some words must occur only once
     command = [str(BUILD), "--text", str(directory / "text.txt"), "-o", str(directory / "lm.arpa")]
     yield "language model", measure(command, directory)
 
