@@ -12,7 +12,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -34,8 +34,8 @@ def main(path: Path) -> None:
     encoder = CTCCharTextEncoder()
     costs: dict[str, tuple[float, int]] = {}
 
-    def num_frames(seconds: float) -> int:
-        return int(seconds * FRAMES_PER_SECOND)
+    def num_frames(durations: Sequence[float]) -> list[int]:
+        return [int(seconds * FRAMES_PER_SECOND) for seconds in durations]
 
     def timed(step: str, run: Callable[[], T]) -> T:
         started = time.process_time()

@@ -173,21 +173,22 @@ def select(
 
 
 def split_alignable(
-    utterances: Iterable[Utterance], text_encoder: TextEncoder, num_frames: Callable[[float], int]
+    utterances: Sequence[Utterance], text_encoder: TextEncoder, num_frames: Callable[[Sequence[float]], Sequence[int]]
 ) -> tuple[list[Utterance], Counter[str]]:
     """Keep the utterances CTC can learn from; count the others by reason.
 
     A text of L labels, R of them equal to the one before, needs L + R output frames (Graves et al. 2006);
-    `num_frames` maps seconds to output frames of the model.
+    `num_frames` maps seconds to output frames of the model. It is called once: a call may cost more than an utterance.
     """
     kept: list[Utterance] = []
     dropped: Counter[str] = Counter()
-    for utterance in utterances:
+    frames = num_frames([utterance.duration for utterance in utterances])
+    for utterance, available in zip(utterances, frames, strict=True):
         if utterance.text is None:
             dropped["no text"] += 1
         elif utterance.duration == UNREADABLE:
             dropped["recording cannot be opened"] += 1
-        elif not _fits(text_encoder.encode(utterance.text), num_frames(utterance.duration)):
+        elif not _fits(text_encoder.encode(utterance.text), available):
             dropped["too short for its text"] += 1
         else:
             kept.append(utterance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hw_asr.config import ExperimentConfig, Split
 from hw_asr.datasets.manifest import DataError, consume, split_alignable
@@ -18,7 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def load_split(
-    config: ExperimentConfig, split: str, text_encoder: TextEncoder, num_frames: Callable[[float], int] | None = None
+    config: ExperimentConfig,
+    split: str,
+    text_encoder: TextEncoder,
+    num_frames: Callable[[Sequence[float]], Sequence[int]] | None = None,
 ) -> SpeechDataset:
     """Select the utterances of a split; with `num_frames` (of seconds), leave out those too short for CTC.
 

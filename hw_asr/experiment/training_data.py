@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,10 +59,12 @@ class TrainingData:
 def load_train_split(config: ExperimentConfig, network: Network, processes: Processes) -> BatchedSplit:
     """Return the train split with its sampler; raises DataError when no utterance is left."""
 
-    def num_frames(seconds: float) -> int:
-        """Return how many frames the model computes for a recording."""
-        frames = network.front_end.num_frames(torch.tensor([int(seconds * config.preprocessing.sr)]))
-        return int(network.model.transform_input_lengths(frames))  # type: ignore[operator]
+    def num_frames(durations: Sequence[float]) -> list[int]:
+        """Return how many frames the model computes for recordings of these durations in seconds."""
+        samples = torch.tensor([int(seconds * config.preprocessing.sr) for seconds in durations], dtype=torch.int64)
+        frames = network.front_end.num_frames(samples)
+        output_frames: list[int] = network.model.transform_input_lengths(frames).tolist()  # type: ignore[operator]
+        return output_frames
 
     dataset = load_split(config, "train", network.text_encoder, num_frames)
     seed, split = config.trainer.seed, config.data["train"]

@@ -240,7 +240,7 @@ class TestAlignability(unittest.TestCase):
         encoder, random = CTCCharTextEncoder("ab"), np.random.default_rng(0)
         texts = ["".join(random.choice(list("ab"), size)) for size in random.integers(0, 7, 100)]
         utterances = [utterance(str(index), text, float(random.integers(1, 9))) for index, text in enumerate(texts)]
-        kept, dropped = split_alignable(utterances, encoder, int)
+        kept, dropped = split_alignable(utterances, encoder, lambda durations: list(map(int, durations)))
         for each in utterances:
             frames, targets = int(each.duration), torch.tensor([encoder.encode(each.text or "")])
             loss = torch.nn.functional.ctc_loss(
@@ -251,7 +251,7 @@ class TestAlignability(unittest.TestCase):
 
     def test_other_reasons(self) -> None:
         utterances = [utterance("a", None), utterance("b", "a", 0.0), utterance("c", "a")]
-        kept, dropped = split_alignable(utterances, CTCCharTextEncoder(), lambda seconds: 100)
+        kept, dropped = split_alignable(utterances, CTCCharTextEncoder(), lambda durations: [100] * len(durations))
         self.assertEqual([each.id for each in kept], ["c"])
         self.assertEqual(dropped, {"no text": 1, "recording cannot be opened": 1})
 
