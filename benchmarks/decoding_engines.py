@@ -22,7 +22,7 @@ LogProbs = NDArray[np.float32]
 Decode = Callable[[Sequence[LogProbs]], list[list[str]]]
 N_BEST, BATCH = 10, 50
 PRUNING: dict[str, tuple[float | None, float | None]] = {
-    "ours": (-8.0, 12.0),
+    "ours": (-6.0, 10.0),
     "ours, pruned at -5, 10": (-5.0, 10.0),  # the defaults of pyctcdecode and ctc-beam-decoder
     "ours, nothing pruned": (None, None),
 }

@@ -32,8 +32,8 @@ class PrefixSearch(ABC):
     text_encoder: TextEncoder = field(kw_only=False)
     beam_size: int = 100
     n_best: int = 10
-    symbol_floor: float | None = -8.0
-    beam_threshold: float | None = 12.0
+    symbol_floor: float | None = -6.0
+    beam_threshold: float | None = 10.0
     num_threads: int | None = None
     hotwords: dict[str, float] | list[str] | None = None
     hotword_weight: float = 10.0
