@@ -103,7 +103,7 @@ def compare(decoders: dict[str, Decode], task: Task, repeat: int) -> None:
 
 def compare_threads(task: Task, num_threads: int, repeat: int) -> None:
     """Print the wall-clock times of our decoder with one thread and with several."""
-    decoders = {count: ours(task, (-6.0, 10.0), count) for count in (1, num_threads)}
+    decoders = {count: ours(task, (-5.0, 10.0), count) for count in (1, num_threads)}
     seconds: dict[int, list[float]] = {count: [] for count in decoders}
     torch.set_num_threads(1)
     for decode in decoders.values():

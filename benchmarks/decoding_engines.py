@@ -22,8 +22,8 @@ LogProbs = NDArray[np.float32]
 Decode = Callable[[Sequence[LogProbs]], list[list[str]]]
 N_BEST, BATCH = 10, 50
 PRUNING: dict[str, tuple[float | None, float | None]] = {
-    "ours": (-6.0, 10.0),
-    "ours, pruned at -5, 10": (-5.0, 10.0),  # the defaults of pyctcdecode and ctc-beam-decoder
+    "ours": (-5.0, 10.0),  # the defaults, as those of pyctcdecode and ctc-beam-decoder
+    "ours, pruned at -8, 12": (-8.0, 12.0),
     "ours, nothing pruned": (None, None),
 }
 """Values of symbol_floor and beam_threshold; the first are the defaults."""

@@ -89,7 +89,7 @@ def all_reduce(options: Options, processes: Processes) -> float:
     for _ in range(5):
         synchronize(processes.device)
         start = time.perf_counter()
-        dist.all_reduce(values)
+        processes.sum_tensor(values)
         synchronize(processes.device)
         seconds.append(time.perf_counter() - start)
     return min(seconds)

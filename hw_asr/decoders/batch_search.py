@@ -33,6 +33,8 @@ from hw_asr.types import Hypothesis, TensorOrArray
 _score = itemgetter(Hypothesis._fields.index("score"))
 GROUPS_PER_THREAD = 4
 """So many groups of utterances does each thread get: few calls, and an even load."""
+FRAMES_PER_GROUP = 2000
+"""Smaller groups are not worth a thread: a frame takes a few microseconds."""
 
 
 class BatchSearch:
@@ -56,11 +58,12 @@ class BatchSearch:
     def __call__(self, log_probs: TensorOrArray, lengths: TensorOrArray) -> list[list[Hypothesis]]:
         """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first."""
         batch = batch_frames(log_probs, lengths, len(self.alphabet))
-        if self._num_threads == 1 or len(batch.lengths) < 2:
+        most = min(len(batch.lengths), GROUPS_PER_THREAD * self._num_threads)
+        num_groups = min(most, int(batch.lengths.sum()) // FRAMES_PER_GROUP)
+        if self._num_threads == 1 or num_groups < 2:
             return self._decode(batch, np.arange(len(batch.lengths)))
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="decoder")
-        num_groups = min(len(batch.lengths), GROUPS_PER_THREAD * self._num_threads)
         longest_first = np.argsort(-batch.lengths, kind="stable")
         groups = [np.ascontiguousarray(longest_first[first::num_groups]) for first in range(num_groups)]
         result: list[list[Hypothesis]] = [[]] * len(batch.lengths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ from hw_asr.runtime.devices import choose_device
 
 # torch 2.13 deprecates the name of torch 2.6.
 _gather_into = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
+# A thread of gloo may release a tensor only after the process knows its sum. If nobody else refers to the tensor, the
+# thread needs Python's lock for that, and a process that leaves the group holds the lock while it waits for the thread.
+_exchanged: deque[Tensor] = deque(maxlen=16)
 
 
 class ProcessLostError(UserError):
@@ -49,6 +54,7 @@ class Processes:
     def sum_tensor(self, values: Tensor) -> Tensor:
         """Replace a tensor on this process's device by its sum over all processes; every process must call it."""
         if self.size > 1:
+            _exchanged.append(values)
             dist.all_reduce(values)
         return values
 
@@ -56,7 +62,8 @@ class Processes:
         """Give every process the main one's values."""
         if self.size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor.detach(), src=0)
+                _exchanged.append(tensor.detach())
+                dist.broadcast(_exchanged[-1], src=0)
 
     def barrier(self) -> None:
         """Wait until every process has called this."""
@@ -88,7 +95,7 @@ class StepMessages:
         Raises PeerOutOfMemoryError if one of the processes has cancelled the step.
         """
         self._own[: len(values)] = values
-        _gather_into(self._all.view(-1), self._own)
+        self._exchange()
         if bool(self._all[:, -1].any()):
             raise PeerOutOfMemoryError("another process ran out of memory")
         return self._all[:, : len(values)].clone()
@@ -102,8 +109,13 @@ class StepMessages:
         """Tell the others that this process leaves the step."""
         if self._size > 1:
             self._own[-1] = 1.0
-            _gather_into(self._all.view(-1), self._own)
+            self._exchange()
             self._own[-1] = 0.0
+
+    def _exchange(self) -> None:
+        received = self._all.view(-1)
+        _exchanged.extend((received, self._own))
+        _gather_into(received, self._own)
 
 
 def join_processes(device: str | None, n_gpu: int) -> Processes:

@@ -8,14 +8,17 @@ import socket
 import subprocess
 import sys
 import unittest
+import weakref
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
 from hw_asr.checkpoints.writing import save_checkpoint
 from hw_asr.config import parse
 from hw_asr.experiment.network import make_network
+from hw_asr.runtime.processes import Processes
 from hw_asr.tests.training_case import TrainingCase, outcome, run_dir, wait_for_step
 from hw_asr.tests.training_server import ROOT
 from hw_asr.tests.waiting import wait_until
@@ -177,6 +180,15 @@ class TestResume(ProcessesCase):
         self.assertEqual((after["progress"]["data_pass"], after["progress"]["batch_in_pass"]), (epoch, 0))
         self.train_two(place, "-r", last, "--set", f"trainer.epochs={epoch + 1}")
         self.assertEqual(outcome(place)[0]["progress"]["step"], after["progress"]["step"] + 4)
+
+    def test_a_tensor_outlives_its_exchange(self) -> None:
+        """Otherwise the thread that exchanged it may release it last, and leaving the group waits for it forever."""
+        processes, values = Processes(0, 2), torch.zeros(1)
+        reference = weakref.ref(values)
+        with mock.patch.object(torch.distributed, "all_reduce"):
+            processes.sum_tensor(values)
+            del values
+            self.assertIsNotNone(reference())
 
     def test_places(self) -> None:
         progress = Progress(step_in_epoch=5, batch_in_pass=5, num_processes=2)
