@@ -74,7 +74,7 @@ class CommandLineTest(unittest.TestCase):
         with contextlib.redirect_stdout(output):
             code, errors = self.run_train(config, "--check", "--bs", "26", "-d", "cpu")
         self.assertEqual(0, code, errors)
-        self.assertIn("7 epochs of 100 steps", output.getvalue())
+        self.assertIn("10 epochs of 100 steps", output.getvalue())
 
     def test_check_counts_what_is_here(self) -> None:
         output = io.StringIO()
@@ -84,14 +84,14 @@ class CommandLineTest(unittest.TestCase):
             code, errors = self.run_train(config, "--check", "-d", "cpu")
         self.assertEqual(0, code, errors)
         self.assertIn("2600 utterances, 1.22 h", output.getvalue())
-        self.assertIn("7 epochs of 109 steps", output.getvalue())
+        self.assertIn("10 epochs of 109 steps", output.getvalue())
 
     def test_a_schedule_that_is_too_short_is_a_fault_before_the_first_step(self) -> None:
         config = read_json(ROOT / "hw_asr" / "configs" / "demo.json")
         config["data"]["root_dir"] = str(ROOT)
         code, errors = self.run_train(config, "--set", "lr_scheduler.args.total_steps=100", "-d", "cpu")
         self.assertEqual(2, code)
-        self.assertIn("lr_scheduler.args.total_steps: 100, but the run takes 763 steps", errors)
+        self.assertIn("lr_scheduler.args.total_steps: 100, but the run takes 1090 steps", errors)
 
     def test_exports_that_would_be_refused_end_the_run_before_anything_is_made(self) -> None:
         storage = {
@@ -150,7 +150,7 @@ class CommandLineTest(unittest.TestCase):
         config["data"]["root_dir"] = str(ROOT)
         code, errors = self.run_train(config, "--check", "--set", "lr_scheduler.args.total_steps=100", "-d", "cpu")
         self.assertEqual(2, code)
-        self.assertIn("lr_scheduler.args.total_steps: 100, but the run takes 763 steps", errors)
+        self.assertIn("lr_scheduler.args.total_steps: 100, but the run takes 1090 steps", errors)
 
 
 if __name__ == "__main__":
