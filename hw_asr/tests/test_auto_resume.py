@@ -97,10 +97,11 @@ class DirectoryTest(AutoResumeCase):
         self.spec = {"type": "DirectoryStorage", "args": {"path": str(self.remote)}}
 
     def stopped(self, **trainer: Any) -> Path:
-        """Return the place of a run that was stopped by a signal, and is in the storage."""
+        """Return the place of a run that was stopped by a signal after its first step, and is in the storage."""
         place = self.machine(self.spec, **trainer)
         process = self.server.start(COMMAND, place, place / "output.txt")
-        wait_until(lambda: (self.remote / "tones/run/last.pth").is_file())
+        exported = self.remote / "tones/run/last.pth"
+        wait_until(lambda: exported.is_file() and load_checkpoint(exported)["progress"]["step"] > 0)
         os.killpg(process, signal.SIGTERM)
         self.assertEqual(self.server.wait(process), 128 + signal.SIGTERM)
         return place
