@@ -23,7 +23,8 @@ from hw_asr.config import ExperimentConfig, read_json
 from hw_asr.datasets.audio import read_audio
 from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.datasets.recording import Samples
-from hw_asr.experiment.checkpoint_config import Named, for_evaluation
+from hw_asr.experiment.checkpoint_config import for_evaluation
+from hw_asr.experiment.config_permissions import Named
 from hw_asr.experiment.network import Network, load_network, make_network
 from hw_asr.experiment.validation import validate
 from hw_asr.exported.export import make_model, write_model

@@ -170,12 +170,12 @@ def main() -> None:
     parser.add_argument("-r", "--resume", type=Path, metavar="CKPT", help="checkpoint of the demo, for test")
     parser.add_argument("--quick", action="store_true", help="leave out the largest size")
     options = parser.parse_args()
-    unknown = set(options.parts) - set(SIZES)
+    unknown = sorted(set(options.parts) - set(SIZES))
     parts = options.parts or list(SIZES)
-    if unknown or ("test" in parts and options.resume is None):
-        parser.error(
-            f"unknown part: {', '.join(unknown)}" if unknown else "test: give a checkpoint of the demo with -r"
-        )
+    if unknown:
+        parser.error(f"unknown part: {', '.join(unknown)}; choose from {', '.join(SIZES)}")
+    if "test" in parts and options.resume is None:
+        parser.error("test: give a checkpoint of the demo with -r")
     run = {
         "index": index,
         "manifest": manifest,

@@ -251,5 +251,5 @@ class TextEncoder(Protocol):
 
 
 def best_text(hypotheses: Sequence[Hypothesis]) -> str:
-    """Return the text of the first hypothesis, or "" if there is none."""
+    """Return the text of the first hypothesis; empty for an empty list."""
     return hypotheses[0].text if hypotheses else ""

@@ -19,7 +19,8 @@ from hw_asr.alignment.transcript import TranscriptError
 from hw_asr.cli.errors import UsageError
 from hw_asr.commands.output_files import check_file, relative_path, write_lines, writing
 from hw_asr.config import ConfigError
-from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
+from hw_asr.experiment.checkpoint_config import for_evaluation
+from hw_asr.experiment.config_permissions import Named, Trust
 from hw_asr.recognition import loading
 from hw_asr.recognition.recogniser import Recogniser, Settings
 from hw_asr.runtime.atomic_files import write_and_rename

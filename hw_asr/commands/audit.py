@@ -18,7 +18,8 @@ from hw_asr.config import ConfigError, ExperimentConfig
 from hw_asr.config.arguments import nearest
 from hw_asr.errors import UserError
 from hw_asr.experiment import components
-from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
+from hw_asr.experiment.checkpoint_config import for_evaluation
+from hw_asr.experiment.config_permissions import Named, Trust
 from hw_asr.recognition import loading
 from hw_asr.recognition.recogniser import Recogniser, Settings
 from hw_asr.report.results import read_results

@@ -15,7 +15,8 @@ from hw_asr.config.arguments import nearest
 from hw_asr.datasets.loader import make_loader
 from hw_asr.datasets.samplers import SequentialBatchSampler, Shard
 from hw_asr.errors import UserError
-from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
+from hw_asr.experiment.checkpoint_config import for_evaluation
+from hw_asr.experiment.config_permissions import Named, Trust
 from hw_asr.experiment.network import Network, load_network
 from hw_asr.experiment.split_data import load_split
 from hw_asr.lm.tuning.cached_emissions import CachedEmissions

@@ -9,7 +9,8 @@ import torch
 from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.commands.output_files import check_file
 from hw_asr.config import ConfigError
-from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
+from hw_asr.experiment.checkpoint_config import for_evaluation
+from hw_asr.experiment.config_permissions import Named, Trust
 from hw_asr.experiment.network import load_network
 from hw_asr.exported.errors import ExportError
 from hw_asr.runtime.optional import optional_import

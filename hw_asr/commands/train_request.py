@@ -10,7 +10,8 @@ from typing import NamedTuple
 from hw_asr.config import ConfigError, ExperimentConfig, RawConfig, override, read_json
 from hw_asr.config.arguments import parameters
 from hw_asr.config.registry import SCHEDULERS
-from hw_asr.experiment.checkpoint_config import Named, Trust, for_training
+from hw_asr.experiment.checkpoint_config import for_training
+from hw_asr.experiment.config_permissions import Named, Trust
 from hw_asr.experiment.validation import validate
 from hw_asr.storage.runs import Run
 

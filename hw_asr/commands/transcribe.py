@@ -13,7 +13,8 @@ from hw_asr.commands.sources import find_sources
 from hw_asr.commands.transcribe_run import Reading, Transcriber
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.errors import UserError
-from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation
+from hw_asr.experiment.checkpoint_config import for_evaluation
+from hw_asr.experiment.config_permissions import Named, Trust
 from hw_asr.recognition import loading
 from hw_asr.recognition.recogniser import Recogniser, Settings
 from hw_asr.runtime.console import set_up_logging

@@ -87,9 +87,8 @@ def read_audio(path: Path, sample_rate: int) -> Samples:
 def duration(path: Path) -> float:
     """Return the length of a recording in seconds: what decoding it gives, within a few tenths of a second.
 
-    It is read from the header where that can be relied on, and otherwise from the packets; a FLAC file whose last frame
-    is missing is decoded. Raises AudioError for a
-    file that is missing, empty or holds no audio.
+    It is read from the header where that is reliable, and otherwise from the packets; a FLAC file whose last frame is
+    missing is decoded. Raises AudioError for a file that is missing, empty or holds no audio.
     """
     with open_recording(path) as file, _errors_of(path):
         structure = examine(file)

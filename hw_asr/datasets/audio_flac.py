@@ -7,15 +7,15 @@ import re
 from typing import BinaryIO
 
 _STREAM_INFO = 42
-"""Bytes of the mark, the header of the first block of metadata, and that block, STREAMINFO."""
+"""Bytes of the magic number, the header of the first metadata block, and that block, STREAMINFO."""
 _TAIL = 1 << 17
-"""Bytes at the end of a file in which the last frame begins, if its STREAMINFO does not give the largest frame."""
+"""Bytes at the end of a file that are searched for the last frame if STREAMINFO does not give the largest frame."""
 _FRAME_BEGINS = re.compile(rb"\xff[\xf8\xf9]")
 _MAX_HEADER = 16
 
 
 def ends_early(file: BinaryIO, start: int) -> bool:
-    """Whether the last frame of the FLAC stream from byte `start` to the end of a file has other than its last samples.
+    """Whether a file, whose FLAC stream begins at byte `start`, ends before the declared number of samples.
 
     False for other formats, and for a stream that does not declare its length.
     """

@@ -40,12 +40,12 @@ def is_short(seconds: float, declared: float) -> bool:
 
 
 def some_missing(seconds: float) -> str:
-    """Say that a little less than the declared length could be decoded."""
+    """Return the warning for a recording that is slightly shorter than declared."""
     return f"{seconds:.2f} s of it could not be decoded"
 
 
 def cut_off(seconds: float, declared: float) -> str:
-    """Say that a recording is shorter than declared."""
+    """Return the warning for a recording that is shorter than declared."""
     return f"cut off: its header declares {declared:.1f} s, {seconds:.1f} s could be decoded"
 
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 MAX_TRANSCRIPT_BYTES = 16_000_000
 """A day of speech has less than one."""
 MAX_NAMED = 3
-"""Up to so many files that are not audio in spite of their extension are named."""
+"""Most files that the log names of those that are not audio despite their extension."""
 
 
 def find_recordings(path: Path) -> Selection:
@@ -44,7 +44,7 @@ def list_folder(audio_dir: Path, transcription_dir: Path | None, checks_content:
     """List the recordings under `audio_dir` by name, their durations unknown, and count other files by extension.
 
     The text of `a/b.wav` is that of `a/b.txt` under `transcription_dir`, or of `b.txt`; None where there is neither.
-    With `checks_content`, a file whose content is neither audio nor video is no recording either.
+    With `checks_content`, files whose content is neither audio nor video are left out too.
     Raises DataError when there is no recording.
     """
     utterances = []

@@ -31,7 +31,7 @@ VERSION = 2
 NUM_THREADS = min(32, 4 * (os.cpu_count() or 1))
 """Reading headers waits for the disk and releases the interpreter lock."""
 NUM_QUEUED = 1000
-"""Recordings that wait to be measured: the task of one takes 1.5 KB."""
+"""Recordings queued at a time; a queued task takes 1.5 KB."""
 
 
 def indexed(

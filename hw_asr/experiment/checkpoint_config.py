@@ -14,11 +14,10 @@ from hw_asr.config import ConfigError, ExperimentConfig, RawConfig, overlay, ove
 from hw_asr.config.size import check_size
 from hw_asr.experiment import components
 from hw_asr.experiment.config_effects import FILES, LIMIT, Effect, dotted, effects
-from hw_asr.experiment.config_permissions import Named, Trust, not_allowed, refusal
+from hw_asr.experiment.config_permissions import Named, not_allowed, refusal
 from hw_asr.experiment.validation import for_recognition, validate, without_network
 from hw_asr.storage.runs import Run
 
-__all__ = ["EXPORTED", "CheckpointConfig", "Named", "Trust", "for_evaluation", "for_training"]
 logger = logging.getLogger(__name__)
 _NO_DATA = [{"type": "CustomAudioDataset", "args": {"data": []}}]
 """Replaces the datasets of a split that the command does not read."""

@@ -135,13 +135,13 @@ def select_utterances(
 def build_optimizer(config: ExperimentConfig, model: nn.Module) -> Optimizer:
     """Return the optimiser for the model's trainable parameters.
 
-    Its fused implementation is taken if there is one for the device, unless the config names one.
+    The fused implementation is the default where it exists for the device.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     provided: dict[str, object] = {"params": trained}
     if config.optimizer.get("groups"):
         provided["params"] = parameter_groups(config.optimizer, model)
-    chosen = config.optimizer.get("args", {}).keys() & {"fused", "foreach"}
+    chosen = config.optimizer.get("args", {}).keys() & {"fused", "foreach", "differentiable"}
     devices = {parameter.device.type for parameter in trained}
     has_fused = config.optimizer["type"] in _FUSED and OPTIMIZERS.accepts(config.optimizer, "fused")
     if has_fused and devices <= {"cpu", "cuda"} and not chosen:

@@ -43,7 +43,7 @@ _ARGUMENTS = {
     "scale_mode": _Range(Literal["cycle", "iterations"]),
     "threshold_mode": _Range(Literal["rel", "abs"]),
 }
-"""By name, which means the same in every schedule."""
+"""By name; an argument means the same in every schedule."""
 _MODES = {
     "CyclicLR": _Range(Literal["triangular", "triangular2", "exp_range"]),
     "ReduceLROnPlateau": _Range(Literal["min", "max"]),
@@ -52,7 +52,7 @@ _WITHOUT_JSON = ("ChainedScheduler", "LRScheduler", "LambdaLR", "MultiplicativeL
 
 
 def schedule_faults(spec: Mapping[str, Any], path: str) -> list[str]:
-    """List the faults in the arguments of a schedule of torch, without "auto"; none for schedules of other modules."""
+    """List the faults in the arguments of a schedule of torch, in which "auto" is replaced already."""
     kind, args = spec.get("type"), spec.get("args", {})
     if "module" in spec or kind in SCHEDULERS.registered() or not isinstance(kind, str):
         return []
@@ -87,6 +87,6 @@ def _faults(expected: _Range, value: object, path: str) -> list[str]:
 
 def _described(expected: _Range) -> str:
     if expected.least == expected.most:
-        return f"{expected.least:g}, as a run keeps its place in the schedule by itself"
+        return f"{expected.least:g}, since a checkpoint stores the position in the schedule"
     least = f"more than {expected.least:g}" if expected.excludes_least else f"{expected.least:g} or more"
     return least if expected.most in (float("inf"), _MAX_STEPS) else f"{least} and at most {expected.most:g}"

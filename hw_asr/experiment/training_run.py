@@ -137,7 +137,7 @@ class Experiment:
         return make_writer(self._config, run, self._writer_state) if self._processes.is_main else NullWriter()
 
     def describe_best(self) -> str:
-        """Return the best monitored value so far as text; empty if there is none."""
+        """Return the best monitored value as text; empty before the first evaluation."""
         best = self.learner.progress.best
         return "" if best is None else f"{self._config.trainer.monitor} {best:.4g}"
 

@@ -10,7 +10,8 @@ from hw_asr.checkpoints.errors import CheckpointError
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.config.arguments import nearest
 from hw_asr.experiment import components
-from hw_asr.experiment.checkpoint_config import EXPORTED, Named, Trust, for_evaluation
+from hw_asr.experiment.checkpoint_config import EXPORTED, for_evaluation
+from hw_asr.experiment.config_permissions import Named, Trust
 from hw_asr.recognition.array_decoder import ArrayDecoder
 from hw_asr.recognition.piece_decoder import BEST_FIRST, Decode
 from hw_asr.recognition.recogniser import Recogniser, Settings

@@ -17,8 +17,9 @@ import torch
 from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.config import ConfigError
 from hw_asr.config.registry import SCHEDULERS
-from hw_asr.experiment.checkpoint_config import Named, Trust, for_evaluation, for_training
+from hw_asr.experiment.checkpoint_config import for_evaluation, for_training
 from hw_asr.experiment.config_effects import effects
+from hw_asr.experiment.config_permissions import Named, Trust
 from hw_asr.tests.received_case import AUDIO, CONFIG, MANIFEST, ReceivedCase, changed
 from scripts import average_checkpoints
 from scripts.language_model import tune as tune_command

@@ -16,7 +16,8 @@ from hw_asr.config import ConfigError
 from hw_asr.config.size import MAX_FAULTS
 from hw_asr.decoders.hotwords import read_hotwords
 from hw_asr.experiment import network, network_limits
-from hw_asr.experiment.checkpoint_config import Named, for_evaluation, for_training
+from hw_asr.experiment.checkpoint_config import for_evaluation, for_training
+from hw_asr.experiment.config_permissions import Named
 from hw_asr.experiment.validation import validate
 from hw_asr.tests.received_case import ReceivedCase, changed
 from hw_asr.text.encoder import CTCCharTextEncoder

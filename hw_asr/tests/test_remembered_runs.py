@@ -10,8 +10,9 @@ import unittest
 from unittest import mock
 
 from hw_asr.config import ConfigError
-from hw_asr.experiment.checkpoint_config import Named, for_training
+from hw_asr.experiment.checkpoint_config import for_training
 from hw_asr.experiment.config_effects import effects
+from hw_asr.experiment.config_permissions import Named
 from hw_asr.experiment.remembered_runs import NAME, is_remembered, remember, state_dir
 from hw_asr.tests.received_case import ReceivedCase, changed
 from hw_asr.tests.training_case import TrainingCase, run_dir
