@@ -170,7 +170,8 @@ class ArgumentsTest(unittest.TestCase):
             ],
         )
         self.assertRegex(faults_of("LambdaLR", {"lr_lambda": "x"})[0], "^lr_scheduler.type: LambdaLR takes Python obj")
-        self.assertIn("expected -1, since a checkpoint stores", faults_of("StepLR", {"step_size": 2, "last_epoch": 3})[0])
+        last_epoch = faults_of("StepLR", {"step_size": 2, "last_epoch": 3})[0]
+        self.assertIn("expected -1, since a checkpoint stores", last_epoch)
 
 
 def faults_of(name: str, args: dict[str, Any]) -> list[str]:
