@@ -16,7 +16,6 @@ from hw_asr.config.registry import (
     LOSSES,
     METRICS,
     MODELS,
-    OPTIMIZERS,
     SAMPLERS,
     SCHEDULERS,
     SPECTROGRAM_AUGMENTATIONS,
@@ -24,7 +23,6 @@ from hw_asr.config.registry import (
     TEXT_ENCODERS,
     WAVE_AUGMENTATIONS,
 )
-from hw_asr.experiment.optimizer_groups import parameter_groups
 from hw_asr.experiment.schedule_length import resolved
 from hw_asr.types import (
     Corpus,
@@ -44,9 +42,6 @@ if TYPE_CHECKING:
 
     from hw_asr.datasets.samplers import Shard
     from hw_asr.features import FrontEnd
-
-_FUSED = ("Adam", "AdamW", "SGD")
-"""Optimisers of torch with a fused form for the CPU and for CUDA."""
 
 # Arguments that the program adds for constructors that accept them.
 PROVIDED: dict[str, tuple[str, ...]] = {
@@ -130,26 +125,6 @@ def select_utterances(
         for reason, count in selection.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + count
     return utterances, dropped
-
-
-def build_optimizer(config: ExperimentConfig, model: nn.Module) -> Optimizer:
-    """Return the optimiser for the model's trainable parameters.
-
-    The fused implementation is the default where it exists for the device.
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    provided: dict[str, object] = {"params": trained}
-    if config.optimizer.get("groups"):
-        provided["params"] = parameter_groups(config.optimizer, model)
-    chosen = config.optimizer.get("args", {}).keys() & {"fused", "foreach", "differentiable"}
-    devices = {parameter.device.type for parameter in trained}
-    has_fused = config.optimizer["type"] in _FUSED and OPTIMIZERS.accepts(config.optimizer, "fused")
-    if has_fused and devices <= {"cpu", "cuda"} and not chosen:
-        provided["fused"] = True
-    optimizer = OPTIMIZERS.build(config.optimizer, **provided)
-    for group in optimizer.param_groups:
-        group["lr"] = group["lr"] * group.get("lr_scale", 1.0)
-    return optimizer
 
 
 def build_scheduler(config: ExperimentConfig, optimizer: Optimizer, num_steps: int) -> LRScheduler | None:

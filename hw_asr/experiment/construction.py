@@ -144,11 +144,14 @@ def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: nn.Mod
     """Make optimizer and schedule for `model`, or for a placeholder."""
     import torch
 
+    from hw_asr.experiment.optimizer import build_optimizer
+
     if model is None:
         model, config = torch.nn.Linear(1, 1), replace(config, optimizer={**config.optimizer, "groups": []})
     trained = model
-    made = attempts.make("optimizer", lambda: components.build_optimizer(config, trained))
-    optimizer = made or torch.optim.SGD(trained.parameters(), lr=0.1, momentum=0.9)  # to try the schedule with
+    any_optimizer = replace(config, optimizer={"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9}})
+    made = attempts.make("optimizer", lambda: build_optimizer(config, trained))
+    optimizer = made or build_optimizer(any_optimizer, trained)  # to try the schedule with
     # The real length depends on the data; any length shows whether the other arguments are accepted.
     scheduler = attempts.make("lr_scheduler", lambda: _stepped(components.build_scheduler(config, optimizer, 1000)))
     plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)

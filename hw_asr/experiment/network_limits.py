@@ -18,15 +18,18 @@ MAX_MODULES = 10_000
 """Submodules of a model; 100 Conformer layers have 3,000."""
 MAX_TABLE_ELEMENTS = 1 << 24
 """Elements of the constant tensors of a front end (window, filters), 64 MB; 400 x 64 is usual."""
+SMALL_ARGUMENT = 1 << 12
+"""Arguments up to here give tables below the limit: the largest have (n_fft // 2 + 1) x n_mels elements."""
 MIN_HOP_SECONDS = 0.001
 
 
 def checked_features(preprocessing: Preprocessing) -> FrontEnd:
-    """Build the front end of a config, first without allocating it.
+    """Build the front end of a config, first without allocating it if its arguments are large.
 
     Raises ValueError for one that cannot be built, has very large tables, or gives more than a frame per millisecond.
     """
-    if preprocessing.spectrogram.get("module") is None:
+    spec = preprocessing.spectrogram
+    if spec.get("module") is None and _largest(spec.get("args", {})) > SMALL_ARGUMENT:
         with torch.device("meta"):
             outline = components.build_features(preprocessing)
         size = sum(table.numel() for table in outline.buffers())
@@ -42,6 +45,13 @@ def checked_features(preprocessing: Preprocessing) -> FrontEnd:
             f"expected at least {round(MIN_HOP_SECONDS * preprocessing.sr)}, usually 10 ms"
         )
     return features
+
+
+def _largest(value: object) -> float:
+    """Return the largest number among the arguments of a component, the nested ones included."""
+    if isinstance(value, dict):
+        return max(map(_largest, value.values()), default=0)
+    return value if isinstance(value, int | float) else 0
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from hw_asr.checkpoints.restoring import check_format, check_optimizer, matching
 from hw_asr.config import ExperimentConfig
 from hw_asr.experiment import components
 from hw_asr.experiment.network import Network
+from hw_asr.experiment.optimizer import build_optimizer
 from hw_asr.experiment.resume_rules import apply_changes, forget_best, group_options, schedule_changed
 from hw_asr.experiment.schedules import build_schedule, check_schedule
 from hw_asr.experiment.training_data import TrainingData
@@ -200,7 +201,7 @@ def _make_step(config: ExperimentConfig, network: Network, processes: Processes)
         network.front_end,
         Augmentations(*components.build_augmentations(config, network.front_end.n_feats)),
         components.build_loss(config),
-        components.build_optimizer(config, network.model),
+        build_optimizer(config, network.model),
         processes,
         StepSettings(
             trainer.precision,

@@ -14,7 +14,7 @@ from torch import nn
 from hw_asr.commands.train_request import rate_assignments
 from hw_asr.config import ConfigError, ExperimentConfig, parse
 from hw_asr.config.registry import SCHEDULERS
-from hw_asr.experiment import components
+from hw_asr.experiment.optimizer import build_optimizer
 from hw_asr.experiment.resume_rules import schedule_changed
 from hw_asr.experiment.schedule_arguments import schedule_faults
 from hw_asr.experiment.schedules import build_schedule, check_schedule
@@ -73,7 +73,7 @@ class LengthTest(unittest.TestCase):
                 cfg = replace(cfg, trainer=replace(cfg.trainer, scheduler_step=setting))
                 self.assertEqual(examine(cfg.raw).faults, [])
                 model = Model()
-                own = components.build_optimizer(cfg, model)
+                own = build_optimizer(cfg, model)
                 schedule = build_schedule(cfg, own, settings())
                 self.assertEqual(schedule.per_epoch, setting == "epoch")
                 expected = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
@@ -82,7 +82,7 @@ class LengthTest(unittest.TestCase):
 
     def test_a_place_in_the_run_is_as_many_steps(self) -> None:
         cfg = config({"type": "OneCycleLR", "args": {"max_lr": 2.0}})
-        own, other = (components.build_optimizer(cfg, Model()) for _ in range(2))
+        own, other = (build_optimizer(cfg, Model()) for _ in range(2))
         build_schedule(cfg, own, settings()).advance_to(5)
         schedule = build_schedule(cfg, other, settings())
         rates(other, schedule._scheduler, 5)
@@ -185,7 +185,7 @@ class GroupsTest(unittest.TestCase):
 
     def test_the_first_match_up_to_a_dot_counts(self) -> None:
         model = Model()
-        optimizer = components.build_optimizer(config(None, groups=list(self.GROUPS)), model)
+        optimizer = build_optimizer(config(None, groups=list(self.GROUPS)), model)
         rest, first, second = optimizer.param_groups
         self.assertEqual([len(group["params"]) for group in optimizer.param_groups], [1, 2, 1])
         self.assertIs(rest["params"][0], model.block_2.weight)
@@ -196,7 +196,7 @@ class GroupsTest(unittest.TestCase):
     def test_layer_decay_counts_from_the_last_layer(self) -> None:
         model = nn.ModuleDict({"head": nn.Linear(1, 1), "layers": nn.ModuleList(nn.Linear(1, 1) for _ in range(11))})
         groups = [{"match": "layers", "lr_scale": 0.5, "layer_decay": 0.8, "weight_decay": 0.0}]
-        head, *layers = components.build_optimizer(config(None, groups=groups), model).param_groups
+        head, *layers = build_optimizer(config(None, groups=groups), model).param_groups
         self.assertIs(head["params"][0], model["head"].weight)
         self.assertEqual(len(layers), 11)
         for number, group in enumerate(layers):
@@ -213,7 +213,7 @@ class GroupsTest(unittest.TestCase):
         ):
             with self.subTest(spec["type"]):
                 cfg = config(spec, groups=list(self.GROUPS))
-                optimizer = components.build_optimizer(cfg, Model())
+                optimizer = build_optimizer(cfg, Model())
                 schedule = build_schedule(cfg, optimizer, settings())
                 for rest, first, second in rates(optimizer, schedule._scheduler, 11):
                     self.assertAlmostEqual(first, 0.1 * rest)
@@ -270,11 +270,11 @@ class ContinuedRunTest(TrainingCase):
     def test_what_changes_a_schedule(self) -> None:
         def changed(schedule: Any, now: dict[str, Any], num_processes: int = 1) -> bool:
             raw = config(schedule).raw
-            optimizer = components.build_optimizer(parse(raw), Model())
+            optimizer = build_optimizer(parse(raw), Model())
             state = build_schedule(parse(raw), optimizer, settings()).state_dict()
             checkpoint = {"config": raw, "lr_scheduler": state, "progress": {"num_processes": 1}}
             new = parse({**raw, **now})
-            fresh = build_schedule(new, components.build_optimizer(new, Model()), settings()).state_dict()
+            fresh = build_schedule(new, build_optimizer(new, Model()), settings()).state_dict()
             return schedule_changed(new, fresh, checkpoint, num_processes)
 
         cycle = {"type": "OneCycleLR", "args": {"max_lr": 2.0}}
