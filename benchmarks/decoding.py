@@ -5,8 +5,8 @@
     python -m benchmarks.decoding --emissions demo.npz --frame-seconds 0.04 --arpa saved/demo/lm.arpa --widths 100
     python -m benchmarks.decoding --texts sentences.txt --arpa lm.arpa --widths 10 100
 
-Without --emissions the log-probabilities are made from texts. All engines get the same language model, weights and
-width, and return an n-best of 10. Libraries that are not installed are skipped with a message:
+Without --emissions the log-probabilities are made from texts. All engines get the same batches, language model, weights
+and width, and return an n-best of 10. Libraries that are not installed are skipped with a message:
 `pip install --no-deps ctc-beam-decoder flashlight-text pyctcdecode pygtrie hypothesis kenlm-ex`.
 With --threads N only our decoders run, with 1 thread and with N, by wall-clock time.
 """
@@ -26,6 +26,8 @@ from benchmarks import emissions
 from benchmarks.decoding_engines import N_BEST, Decode, Task, engines, ours
 
 OURS = "ours"
+BATCH = 50
+"""Utterances."""
 
 
 def main() -> None:
@@ -81,11 +83,12 @@ def compare(decoders: dict[str, Decode], task: Task, repeat: int) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in decoders}
     texts: dict[str, list[str]] = {}
     torch.set_num_threads(1)
+    batches = task.data.batches(BATCH)
     for decode in decoders.values():
-        decode(task.data.log_probs[:2])
+        decode(batches[0])
     for name, decode in [pair for _ in range(repeat) for pair in decoders.items()]:
         begin = time.process_time()
-        lists = decode(task.data.log_probs)
+        lists = [n_best for batch in batches for n_best in decode(batch)]
         seconds[name].append(time.process_time() - begin)
         assert all(len(n_best) <= N_BEST for n_best in lists)
         texts[name] = [n_best[0] if n_best else "" for n_best in lists]
@@ -106,11 +109,13 @@ def compare_threads(task: Task, num_threads: int, repeat: int) -> None:
     decoders = {count: ours(task, (-5.0, 10.0), count) for count in (1, num_threads)}
     seconds: dict[int, list[float]] = {count: [] for count in decoders}
     torch.set_num_threads(1)
+    batches = task.data.batches(BATCH)
     for decode in decoders.values():
-        decode(task.data.log_probs[:8])
+        decode(batches[0])
     for count, decode in [pair for _ in range(repeat) for pair in decoders.items()]:
         begin = time.perf_counter()
-        decode(task.data.log_probs)
+        for batch in batches:
+            decode(batch)
         seconds[count].append(time.perf_counter() - begin)
     one, several = (min(values) for values in seconds.values())
     print(f"{'LM' if task.arpa else '-':4}{task.width:6}  1 thread {1e3 * one:.1f} ms, {num_threads} threads "

@@ -1,4 +1,4 @@
-"""The beam searches that `benchmarks.decoding` compares: each maps log-probabilities to n-best lists of texts."""
+"""The beam searches that `benchmarks.decoding` compares: each maps a batch of log-probabilities to n-best lists."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from benchmarks import textbook_search
-from benchmarks.emissions import Emissions
+from benchmarks.emissions import Batch, Emissions
 from hw_asr.decoders.beam_search import BeamSearchDecoder
 from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
 from hw_asr.text.encoder import CTCCharTextEncoder
 
-LogProbs = NDArray[np.float32]
-Decode = Callable[[Sequence[LogProbs]], list[list[str]]]
-N_BEST, BATCH = 10, 50
+Decode = Callable[[Batch], list[list[str]]]
+N_BEST = 10
 PRUNING: dict[str, tuple[float | None, float | None]] = {
     "ours": (-5.0, 10.0),  # the defaults, as those of pyctcdecode and ctc-beam-decoder
     "ours, pruned at -8, 12": (-8.0, 12.0),
@@ -44,8 +39,8 @@ def engines(task: Task, slow_width: int) -> dict[str, Decode]:
     """Return the engines that are installed, by name; the textbook search up to a width of `slow_width`."""
     result = {name: ours(task, pruning, 1) for name, pruning in PRUNING.items()}
     if task.arpa is None and task.width <= slow_width:
-        result["textbook, Python"] = lambda rows: [
-            [textbook_search.decode(row, task.data.alphabet, task.width)] for row in rows
+        result["textbook, Python"] = lambda batch: [
+            [textbook_search.decode(row, task.data.alphabet, task.width)] for row in batch.rows
         ]
     for name, make in (
         ("ctc-beam-decoder", _pyctcdecode("ctc_beam_decoder")),
@@ -60,7 +55,7 @@ def engines(task: Task, slow_width: int) -> dict[str, Decode]:
 
 
 def ours(task: Task, pruning: tuple[float | None, float | None], num_threads: int) -> Decode:
-    """Return our search; utterances are decoded in batches."""
+    """Return our search."""
     encoder = CTCCharTextEncoder(task.data.alphabet[1:])
     common: dict[str, Any] = {
         "beam_size": task.width, "n_best": N_BEST, "symbol_floor": pruning[0], "beam_threshold": pruning[1],
@@ -72,14 +67,8 @@ def ours(task: Task, pruning: tuple[float | None, float | None], num_threads: in
             encoder, task.arpa, task.alpha, task.beta, unknown_word_offset=task.unknown, **common
         )
 
-    def decode(rows: Sequence[LogProbs]) -> list[list[str]]:
-        result: list[list[str]] = []
-        for begin in range(0, len(rows), BATCH):
-            batch = [torch.from_numpy(row) for row in rows[begin : begin + BATCH]]
-            lengths = torch.tensor([len(row) for row in batch])
-            hypotheses = decoder(torch.nn.utils.rnn.pad_sequence(batch, batch_first=True), lengths)
-            result += [[hypothesis.text for hypothesis in n_best] for n_best in hypotheses]
-        return result
+    def decode(batch: Batch) -> list[list[str]]:
+        return [[hypothesis.text for hypothesis in n_best] for n_best in decoder(batch.log_probs, batch.lengths)]
 
     return decode
 
@@ -97,8 +86,8 @@ def _pyctcdecode(package: str) -> Callable[[Task], Decode]:
             unigrams = _words(task.arpa) if package == "ctc_beam_decoder" else None  # else it knows no word
             decoder = module.build_ctcdecoder(labels, str(task.arpa), unigrams, **weights)
 
-        def decode(rows: Sequence[LogProbs]) -> list[list[str]]:
-            beams = (decoder.decode_beams(row, beam_width=task.width) for row in rows)
+        def decode(batch: Batch) -> list[list[str]]:
+            beams = (decoder.decode_beams(row, beam_width=task.width) for row in batch.rows)
             return [[beam[0] for beam in n_best[:N_BEST]] for n_best in beams]
 
         return decode
@@ -135,11 +124,10 @@ def _flashlight(task: Task) -> Decode:
         )
         decoder = text.LexiconDecoder(with_words, trie, model, space, blank, words.get_index("<unk>"), [], False)
 
-    def decode(rows: Sequence[LogProbs]) -> list[list[str]]:
+    def decode(batch: Batch) -> list[list[str]]:
         result = []
-        for row in rows:
-            values = np.ascontiguousarray(row)
-            hypotheses = decoder.decode(values.ctypes.data, *values.shape)[:N_BEST]
+        for row in batch.rows:  # contiguous
+            hypotheses = decoder.decode(row.ctypes.data, *row.shape)[:N_BEST]
             result.append([_collapsed(hypothesis.tokens, alphabet) for hypothesis in hypotheses])
         return result
 

@@ -28,6 +28,34 @@ class Emissions(NamedTuple):
         """Seconds of audio that this stands for."""
         return self.frame_seconds * sum(len(row) for row in self.log_probs)
 
+    def batches(self, size: int) -> list[Batch]:
+        """Return the utterances in batches, as a network returns them."""
+        groups = [self.log_probs[begin : begin + size] for begin in range(0, len(self.log_probs), size)]
+        return [Batch.of(rows) for rows in groups]
+
+
+class Batch(NamedTuple):
+    """Log-probabilities of several utterances."""
+
+    log_probs: NDArray[np.float32]
+    """(B, T, V), padded with zeros."""
+    lengths: NDArray[np.int64]
+    """(B,) in frames."""
+
+    @classmethod
+    def of(cls, rows: list[NDArray[np.float32]]) -> Batch:
+        """Pad utterances (T, V) of different lengths."""
+        lengths = np.array([len(row) for row in rows])
+        log_probs = np.zeros((len(rows), int(lengths.max(initial=0)), rows[0].shape[1]), np.float32)
+        for values, row in zip(log_probs, rows, strict=True):
+            values[: len(row)] = row
+        return cls(log_probs, lengths)
+
+    @property
+    def rows(self) -> list[NDArray[np.float32]]:
+        """The utterances without the padding, as views."""
+        return [values[:length] for values, length in zip(self.log_probs, self.lengths.tolist(), strict=True)]
+
 
 def read(path: Path, num: int, frame_seconds: float) -> Emissions:
     """Read `num` utterances of an .npz.
