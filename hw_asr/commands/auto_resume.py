@@ -14,8 +14,9 @@ from hw_asr.config import ExperimentConfig
 from hw_asr.config.registry import STORAGES
 from hw_asr.storage.external import ExternalStorage, RemoteFile, StorageError, StorageUnavailable
 from hw_asr.storage.heartbeat import wait_until_stale
+from hw_asr.storage.run_names import CHECKPOINT_SUFFIX, RunId
 from hw_asr.storage.run_status import RunStatus, read_status
-from hw_asr.storage.runs import CHECKPOINT_SUFFIX, Run, RunId, Runs
+from hw_asr.storage.runs import Run, Runs
 from hw_asr.training.snapshots import BEST, LAST, load_newest_whole
 
 logger = logging.getLogger(__name__)

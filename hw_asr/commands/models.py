@@ -14,8 +14,9 @@ from pathlib import Path
 
 from hw_asr.storage.catalogue import BEST, LATEST, Catalogue, choose, nearest_of
 from hw_asr.storage.external import UNKNOWN_SIZE, Progress, RemoteFile, RemoteRun, StorageError
+from hw_asr.storage.run_names import CONFIG_NAME, METRICS_NAME, RunId
 from hw_asr.storage.run_status import STATUS_NAME, RunStatus, read_status
-from hw_asr.storage.runs import CONFIG_NAME, METRICS_NAME, Run, RunId
+from hw_asr.storage.runs import Run
 
 _TABLE_GAP = "  "
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from hw_asr.report.comparison import summary
 from hw_asr.report.page import write_comparison, write_report, write_training_report
 from hw_asr.report.results import ReportError, read_results
-from hw_asr.storage.runs import METRICS_NAME, Run, RunId
+from hw_asr.storage.run_names import METRICS_NAME, RunId
+from hw_asr.storage.runs import Run
 
 
 def compare(first: Path, second: Path, output: Path, decoders: tuple[str, str] | None, audio_mb: float) -> str:

@@ -24,7 +24,7 @@ from hw_asr.experiment.feature_statistics import measure_statistics
 from hw_asr.experiment.network import check_fit, make_network
 from hw_asr.experiment.remembered_runs import remember
 from hw_asr.experiment.resume_rules import compare
-from hw_asr.experiment.run_copy import copy_run, is_writable, place_of_copy
+from hw_asr.experiment.run_copy import copy_run, place_of_copy
 from hw_asr.experiment.training_data import TrainingData
 from hw_asr.experiment.training_run import Experiment
 from hw_asr.experiment.transfer import Weights, read_weights
@@ -34,8 +34,10 @@ from hw_asr.runtime.devices import check_precision, set_numerics, set_threads
 from hw_asr.runtime.memory import explain_out_of_memory
 from hw_asr.runtime.parent import end_with_torchrun
 from hw_asr.runtime.processes import Processes, join_processes, one_message
+from hw_asr.runtime.writable import is_writable
 from hw_asr.storage.external import StorageUnavailable
-from hw_asr.storage.runs import LOG_NAME, Run, RunError, RunId, Runs
+from hw_asr.storage.run_names import LOG_NAME, RunError, RunId
+from hw_asr.storage.runs import Run, Runs
 from hw_asr.training.monitor import Monitor
 from hw_asr.training.snapshots import LAST, load_newest_whole, num_steps
 from hw_asr.types import PretrainedModel

@@ -17,7 +17,7 @@ from hw_asr.errors import UserError
 from hw_asr.experiment import components
 from hw_asr.experiment.network import Network, check_fit, make_network
 from hw_asr.experiment.resume_rules import compare
-from hw_asr.experiment.run_copy import is_writable, place_of_copy
+from hw_asr.experiment.run_copy import place_of_copy
 from hw_asr.experiment.split_data import load_split
 from hw_asr.experiment.training_data import BatchedSplit, TrainingData, load_train_split
 from hw_asr.experiment.training_run import Experiment
@@ -25,6 +25,7 @@ from hw_asr.experiment.transfer import load_initial_weights
 from hw_asr.experiment.validation import examine
 from hw_asr.runtime.devices import check_precision, choose_device, set_numerics, set_threads, synchronize
 from hw_asr.runtime.processes import Processes
+from hw_asr.runtime.writable import is_writable
 from hw_asr.storage.runs import Run, Runs
 from hw_asr.streaming.network import look_ahead_seconds
 from hw_asr.training.snapshots import num_steps

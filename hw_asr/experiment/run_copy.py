@@ -7,19 +7,12 @@ import shutil
 from pathlib import Path
 
 from hw_asr.runtime.atomic_files import write_and_rename
-from hw_asr.storage.runs import LOG_NAME, Run, RunError, Runs, try_directory
+from hw_asr.runtime.writable import is_writable
+from hw_asr.storage.run_names import LOG_NAME, RunError
+from hw_asr.storage.runs import Run, Runs
 from hw_asr.training.snapshots import BEST, LAST
 
 logger = logging.getLogger(__name__)
-
-
-def is_writable(directory: Path) -> bool:
-    """Whether files can be made in a directory, which is made for the trial if it is missing."""
-    try:
-        try_directory(directory)
-    except OSError:
-        return False
-    return True
 
 
 def place_of_copy(run: Run, save_dir: Path) -> Run:

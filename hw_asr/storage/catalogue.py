@@ -11,7 +11,7 @@ from typing import NamedTuple
 import hw_asr.storage  # noqa: F401  -- fills the registry
 from hw_asr.config.registry import STORAGES
 from hw_asr.storage.external import ExternalStorage, RemoteFile, StorageError
-from hw_asr.storage.runs import CHECKPOINT_SUFFIX, CONFIG_NAME, RunId, checkpoint_file
+from hw_asr.storage.run_names import CHECKPOINT_SUFFIX, CONFIG_NAME, RunId, checkpoint_file
 
 BEST = "best"
 LATEST = "latest"

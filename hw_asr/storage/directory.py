@@ -21,7 +21,7 @@ from hw_asr.storage.external import (
     md5_of,
     verify,
 )
-from hw_asr.storage.runs import RunId, is_safe_name
+from hw_asr.storage.run_names import RunId, is_safe_name
 
 
 @STORAGES.register()

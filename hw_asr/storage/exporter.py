@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import ExternalStorage, StorageError, StorageUnavailable, md5_of
-from hw_asr.storage.runs import CHECKPOINT_SUFFIX, Run
+from hw_asr.storage.run_names import CHECKPOINT_SUFFIX
+from hw_asr.storage.runs import Run
 
 CLOSE_SECONDS = 120.0
 logger = logging.getLogger(__name__)

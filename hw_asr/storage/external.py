@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from hw_asr.errors import UserError
-from hw_asr.storage.runs import RunId
+from hw_asr.storage.run_names import RunId
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all; the former may go back when a transfer starts over."""

@@ -25,7 +25,7 @@ from hw_asr.storage.external import (
     md5_of_stream,
     verify,
 )
-from hw_asr.storage.runs import RunId, is_safe_name
+from hw_asr.storage.run_names import RunId, is_safe_name
 from hw_asr.storage.secrets import forbid_secrets, from_environment, secrets_in
 
 if TYPE_CHECKING:  # imported when a storage is opened

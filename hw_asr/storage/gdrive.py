@@ -27,7 +27,7 @@ from hw_asr.storage.gdrive_errors import Gone
 from hw_asr.storage.gdrive_public import PublicFolder
 from hw_asr.storage.gdrive_session import ENDPOINT, FOLDER, IS_FOLDER, Item, Session, quote
 from hw_asr.storage.gdrive_transfer import download_content, upload_content
-from hw_asr.storage.runs import RunId, is_safe_name
+from hw_asr.storage.run_names import RunId, is_safe_name
 from hw_asr.storage.secrets import require_encrypted
 
 if TYPE_CHECKING:  # imported only for Google Drive, without annotations

@@ -23,7 +23,7 @@ from hw_asr.storage.external import (
     StorageError,
     StorageUnavailable,
 )
-from hw_asr.storage.runs import RunId, is_safe_name
+from hw_asr.storage.run_names import RunId, is_safe_name
 
 _QUOTA = re.compile(r"too many users|quota|many accesses", re.IGNORECASE)
 

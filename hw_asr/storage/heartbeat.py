@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from hw_asr.storage.exporter import ExportedFile
 from hw_asr.storage.external import ExternalStorage, StorageError
+from hw_asr.storage.run_names import CHECKPOINT_SUFFIX, RunError, RunId
 from hw_asr.storage.run_status import RunStatus, State, read_status, write_status
-from hw_asr.storage.runs import CHECKPOINT_SUFFIX, RunError, RunId
 
 STALE_INTERVALS = 3
 """Intervals without a new beat after which a machine counts as gone."""

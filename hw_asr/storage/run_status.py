@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from hw_asr.storage.external import ExternalStorage
-from hw_asr.storage.runs import CHECKPOINT_SUFFIX, RunId, is_safe_name
+from hw_asr.storage.run_names import CHECKPOINT_SUFFIX, RunId, is_safe_name
 
 STATUS_NAME = "status.json"
 _MAX_BYTES = 10_000

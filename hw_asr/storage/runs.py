@@ -6,54 +6,31 @@ SAVE_DIR/log/EXPERIMENT/RUN/{metrics.jsonl, ...}
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from hw_asr.config.arguments import nearest
-from hw_asr.errors import UserError
 from hw_asr.runtime.file_lock import LOCK_NAME, hold
-from hw_asr.runtime.printable import has_control_characters
+from hw_asr.runtime.writable import try_directory
+from hw_asr.storage.run_names import (
+    CHECKPOINT_SUFFIX,
+    CONFIG_NAME,
+    LOG_NAME,
+    MAX_NAME_BYTES,
+    METRICS_NAME,
+    RunError,
+    RunId,
+    checkpoint_file,
+    is_safe_name,
+)
 
-CONFIG_NAME = "config.json"
-METRICS_NAME = "metrics.jsonl"
-CHECKPOINT_SUFFIX = ".pth"
-LOG_NAME = "train.log"
 _FILES_OF_A_START = {LOCK_NAME, CONFIG_NAME, LOG_NAME, ".allowed"}
-MAX_NAME_BYTES = 200
-"""Of a directory or file; systems allow 255, and hidden files beside them have longer names."""
-_UNSAFE = re.compile(r"[/\\:]")
-
-
-class RunError(UserError):
-    """A run or checkpoint that does not exist, exists already, or is in use."""
-
-
-class RunId(NamedTuple):
-    """What a run is called, here and on an external storage; written EXPERIMENT:RUN."""
-
-    experiment: str
-    name: str
-
-    @classmethod
-    def parse(cls, text: str) -> RunId:
-        """Read EXPERIMENT:RUN; RunError when it is not of that form."""
-        experiment, colon, name = text.partition(":")
-        if not (colon and is_safe_name(experiment) and is_safe_name(name)):
-            raise RunError(f"run {text!r}: expected EXPERIMENT:RUN, for example deepspeech2:1122_183400")
-        return cls(experiment, name)
-
-    def __str__(self) -> str:
-        return f"{self.experiment}:{self.name}"
 
 
 @dataclass(frozen=True)
@@ -222,43 +199,6 @@ class Runs:
                 number += 1
             else:
                 return run
-
-
-def try_directory(directory: Path) -> None:
-    """Make a directory and a file in it, and remove again what was made. Raises OSError where that fails."""
-    directory = directory.absolute()
-    made: list[Path] = []
-    try:
-        for path in (*reversed(directory.parents[:-1]), directory):
-            try:
-                path.mkdir()
-                made.append(path)
-            except FileExistsError:
-                if not path.is_dir():
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    finally:
-        for path in reversed(made):
-            with suppress(OSError):  # another process uses it by now
-                path.rmdir()
-
-
-def checkpoint_file(name: str) -> str:
-    """File name of a checkpoint; `name` with or without its suffix."""
-    return name if name.endswith(CHECKPOINT_SUFFIX) else name + CHECKPOINT_SUFFIX
-
-
-def is_safe_name(name: str) -> bool:
-    """Whether a name can be that of a directory or file on every system, and of one only."""
-    if (
-        not name
-        or _UNSAFE.search(name)
-        or has_control_characters(name)
-        or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
-    ):
-        return False
-    return not name.startswith(".") and name == name.rstrip(". ")
 
 
 def _directories(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from hw_asr.storage.gdrive import GDriveStorage
-from hw_asr.storage.runs import RunId
+from hw_asr.storage.run_names import RunId
 from hw_asr.tests.drive_emulator import ROOT, DriveEmulator
 
 RUN = RunId("experiment", "one")

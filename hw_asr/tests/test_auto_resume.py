@@ -20,8 +20,8 @@ from typing import Any
 from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.checkpoints.writing import save_checkpoint
 from hw_asr.storage.directory import DirectoryStorage
+from hw_asr.storage.run_names import RunId
 from hw_asr.storage.run_status import RunStatus, read_status, write_status
-from hw_asr.storage.runs import RunId
 from hw_asr.tests.drive_case import DriveCase
 from hw_asr.tests.drive_emulator import ROOT
 from hw_asr.tests.test_processes import ProcessesCase

@@ -20,7 +20,8 @@ from hw_asr.storage.external import (
     StorageUnavailable,
     md5_of,
 )
-from hw_asr.storage.runs import Run, RunId, Runs
+from hw_asr.storage.run_names import RunId
+from hw_asr.storage.runs import Run, Runs
 from hw_asr.tests.waiting import DEADLINE, wait_until
 
 

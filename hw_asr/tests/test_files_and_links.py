@@ -12,7 +12,8 @@ from hw_asr.checkpoints.writing import link_checkpoint, save_checkpoint
 from hw_asr.runtime.atomic_files import OWNER_ONLY, open_regular, write_and_rename
 from hw_asr.runtime.console import set_up_logging
 from hw_asr.runtime.file_lock import hold
-from hw_asr.storage.runs import Run, RunId
+from hw_asr.storage.run_names import RunId
+from hw_asr.storage.runs import Run
 from hw_asr.tests.training_case import TrainingCase, run_dir
 from hw_asr.writers.jsonl import JsonlWriter
 

@@ -12,7 +12,7 @@ from hw_asr.config.registry import STORAGES
 from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import Damaged, StorageUnavailable, md5_of
 from hw_asr.storage.gdrive import GDriveStorage
-from hw_asr.storage.runs import RunId
+from hw_asr.storage.run_names import RunId
 from hw_asr.tests.drive_case import CHUNK, RUN, DriveCase
 from hw_asr.tests.drive_emulator import FOLDER, ROOT
 

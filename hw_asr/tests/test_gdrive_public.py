@@ -16,7 +16,7 @@ from hw_asr.cli.main import main
 from hw_asr.storage import gdrive_public
 from hw_asr.storage.external import StorageError, StorageUnavailable
 from hw_asr.storage.gdrive import GDriveStorage
-from hw_asr.storage.runs import RunId
+from hw_asr.storage.run_names import RunId
 
 SHIPPED = Path(__file__).resolve().parents[2] / "gdrive_storage" / "external_storage.json"
 RUN = RunId("exp", "one")

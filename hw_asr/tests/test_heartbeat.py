@@ -9,8 +9,8 @@ from pathlib import Path
 from hw_asr.storage.directory import DirectoryStorage
 from hw_asr.storage.exporter import ExportedFile
 from hw_asr.storage.heartbeat import Heartbeat, wait_until_stale
+from hw_asr.storage.run_names import RunError, RunId
 from hw_asr.storage.run_status import STATUS_NAME, RunStatus, read_status, write_status
-from hw_asr.storage.runs import RunError, RunId
 from hw_asr.tests.waiting import wait_until
 
 RUN = RunId("exp", "one")

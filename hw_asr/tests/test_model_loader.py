@@ -19,8 +19,8 @@ from hw_asr.cli.main import main
 from hw_asr.storage.catalogue import Catalogue
 from hw_asr.storage.directory import DirectoryStorage
 from hw_asr.storage.external import md5_of
+from hw_asr.storage.run_names import RunId
 from hw_asr.storage.run_status import RunStatus, write_status
-from hw_asr.storage.runs import RunId
 from hw_asr.tests.drive_case import DriveCase
 from hw_asr.tests.drive_emulator import ROOT
 from hw_asr.tests.published_layout import write_published

@@ -20,7 +20,8 @@ from hw_asr.recognition.timing import Seconds
 from hw_asr.runtime.console import aligned, set_up_logging
 from hw_asr.runtime.entry_point import run_command
 from hw_asr.runtime.printable import PrintableStream, has_control_characters, printable, printable_line
-from hw_asr.storage.runs import RunError, RunId, Runs, is_safe_name
+from hw_asr.storage.run_names import RunError, RunId, is_safe_name
+from hw_asr.storage.runs import Runs
 
 CONTROL = [*map(chr, range(9)), *map(chr, range(11, 32)), *map(chr, range(127, 160)), "\u061c", "\u200e",
            "\u200f", *map(chr, range(0x2028, 0x202F)), *map(chr, range(0x2066, 0x206A)), "\ufeff",

@@ -12,7 +12,8 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from hw_asr.storage.runs import Run, RunError, RunId, Runs
+from hw_asr.storage.run_names import RunError, RunId
+from hw_asr.storage.runs import Run, Runs
 from hw_asr.tests.waiting import wait_until
 
 HOLD = """

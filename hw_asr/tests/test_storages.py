@@ -16,7 +16,7 @@ from hw_asr.config.registry import STORAGES
 from hw_asr.storage.directory import DirectoryStorage
 from hw_asr.storage.external import Damaged, ExternalStorage, StorageError, StorageUnavailable, copy_stream, md5_of
 from hw_asr.storage.fsspec_storage import FsspecStorage
-from hw_asr.storage.runs import RunId
+from hw_asr.storage.run_names import RunId
 from hw_asr.storage.secrets import from_environment, secrets_in
 
 RUN = RunId("it's+ü", "one")
