@@ -97,7 +97,7 @@ def duration(path: Path) -> float:
             seconds = header_duration(file, structure.starts)
             if seconds is not None:
                 return seconds
-        from hw_asr.datasets.audio_ffmpeg import packet_duration
+        from hw_asr.datasets.audio_containers import packet_duration
 
         seconds = 0.0 if is_cut else packet_duration(file)
         if seconds == 0:

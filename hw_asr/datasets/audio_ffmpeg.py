@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import av
@@ -12,46 +10,29 @@ from av import AudioFrame
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from hw_asr.datasets.audio_clock import MAX_GAP_SECONDS, Clock
-from hw_asr.datasets.audio_damage import PacketReader, Verdict, mp3_tag_seconds, mp3_verdict
-from hw_asr.datasets.audio_file import BoundedFile
+from hw_asr.datasets.audio_clock import Clock
+from hw_asr.datasets.audio_containers import (
+    CAF,
+    CLOCKED,
+    COUNTED,
+    MATROSKA,
+    MP3,
+    PADDED,
+    SEEKABLE,
+    has_format,
+    open_container,
+    time_origin,
+)
+from hw_asr.datasets.audio_damage import PacketReader, Verdict, mp3_verdict
 from hw_asr.datasets.audio_mono import MonoSignal
 from hw_asr.datasets.recording import INT16_SCALE, Decoded, DecodingError, Samples, Target
 
-CONTAINERS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,ircam,loas,matroska,mlp,"
-    "mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,paf,qcp,rm,shn,sox,tak,truehd,tta,voc,w64,wav,"
-    "webm,wsd,wtv,wv,xwma,3gp,3g2,m4a,mj2"
-)
-"""Without this list FFmpeg would also open images, raw video, and playlists that refer to other files and hosts."""
-
-_MP3, _MATROSKA = frozenset(["mp3"]), frozenset(["matroska"])
-_COUNTED = frozenset(["aiff", "ape", "au", "caf", "flac", "nistsphere", "tta", "w64", "wav", "wv"])
-"""Formats whose header holds the number of samples; that of others is an estimate."""
-_CAF = frozenset(["caf"])
-_PADDED = _CAF | frozenset(["aiff"])
-"""Formats that count the padding of compressed audio; AIFF counts samples or packets, depending on the writer."""
-_EXACT = _COUNTED | frozenset(["mov", "ogg"])
-"""Formats that declare a length without the padding in their packets; that of others is an estimate."""
-_INDIVISIBLE = frozenset(["mov", "tta"])
-"""Formats of which an incomplete packet cannot be decoded at all."""
-_CLOCK_FROM_ZERO = frozenset(["matroska", "mov"])
-_CLOCKED = _CLOCK_FROM_ZERO | frozenset(["asf", "flac", "flv", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv"])
-"""Formats with real time stamps; elsewhere FFmpeg derives them from sizes or counts."""
-_SEEKABLE = _CLOCK_FROM_ZERO | _COUNTED | frozenset(["aac", "amr", "mp3"])
-"""Formats with reliable time stamps after seeking."""
-
-_UNTIMED = frozenset(["aac", "loas"])
-"""Formats in which FFmpeg assumes that all packets have the rate of the first."""
-
 PREROLL_SECONDS = 1.0
 """Decoded before a piece and dropped: decoders need what came before, MP3 half a second."""
-_ENDLESS = "cannot be decoded: FFmpeg reads it over and over"
 BLOCK_FRAMES = 1 << 15
 SILENT_PEAK = 1e-3
 UNSAFE_PLANES = 8
 """PyAV reads past the pointers of a planar frame with so many channels; such frames are packed first."""
-PADDING_SECONDS = 0.2
 
 
 def decode_with_ffmpeg(file: BinaryIO, target: Target) -> Decoded:
@@ -59,7 +40,7 @@ def decode_with_ffmpeg(file: BinaryIO, target: Target) -> Decoded:
 
     Raises DecodingError.
     """
-    with _open(file) as container:
+    with open_container(file) as container:
         best = container.streams.best("audio")
         if best is None:
             raise DecodingError("has no audio track")
@@ -71,7 +52,7 @@ def decode_with_ffmpeg(file: BinaryIO, target: Target) -> Decoded:
     for index in (index for index in tracks if index != used):
         if not _is_silent(decoded):
             break
-        with _open(file) as container:
+        with open_container(file) as container:
             other = _decode_track(container, container.streams[index], file, target)
         if not _is_silent(other):
             decoded, used = other, index
@@ -85,74 +66,11 @@ def _is_silent(decoded: Decoded) -> bool:
     return peak < (SILENT_PEAK * INT16_SCALE if samples.dtype == np.int16 else SILENT_PEAK)
 
 
-def packet_duration(file: BinaryIO) -> float:
-    """Return the length of the best audio track in seconds, from its packets, without decoding them.
-
-    Returns 0 when they have no durations. Raises DecodingError.
-    """
-    with _open(file) as container:
-        stream = container.streams.best("audio")
-        if stream is None:
-            raise DecodingError("has no audio track")
-        if _has_format(container, _UNTIMED):
-            return 0.0
-        reader, clock = PacketReader(container, stream, file), Clock(_origin(container))
-        is_clocked = _has_format(container, _CLOCKED)
-        drops_incomplete = _has_format(container, _INDIVISIBLE)
-        for packet in reader.packets():
-            if packet.duration and not (packet.is_corrupt and drops_incomplete):
-                time = float(packet.pts * packet.time_base) if is_clocked and packet.pts is not None else None
-                clock.gap_before(time, float(packet.duration * packet.time_base))
-        is_exact = _has_format(container, _EXACT) or (
-            _has_format(container, _MP3) and mp3_tag_seconds(file) is not None
-        )
-        unit = stream.time_base if is_exact else None
-        declared = float(stream.duration * unit) if stream.duration and unit else 0.0
-        is_padded = 0 < clock.position - declared < PADDING_SECONDS  # what decoders drop
-        return declared if is_padded else clock.position
-
-
-def can_open(file: BinaryIO) -> bool:
-    """Whether FFmpeg recognises the content of a file as audio or video; its tracks may be damaged or empty."""
-    try:
-        with _open(file):
-            return True
-    except DecodingError:
-        return False
-
-
-@contextmanager
-def _open(file: BinaryIO) -> Iterator[InputContainer]:
-    av.logging.set_level(None)  # FFmpeg's messages would go to the terminal; its errors are raised all the same
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}
-    bounded = BoundedFile(file)
-    try:
-        with av.open(bounded, "r", options=options, metadata_errors="replace") as container:
-            yield container
-        if bounded.is_exhausted:
-            raise DecodingError(_ENDLESS)
-    except (av.FFmpegError, OSError) as error:
-        reason = f"cannot be decoded: {getattr(error, 'strerror', None) or error}"
-        raise DecodingError(_ENDLESS if bounded.is_exhausted else reason) from error
-
-
-def _has_format(container: InputContainer, names: frozenset[str]) -> bool:
-    return not names.isdisjoint(container.format.name.split(","))
-
-
-def _origin(container: InputContainer) -> float | None:
-    """Return the time stamp of the recording's beginning, None when the first one is."""
-    start = None if container.start_time is None else float(container.start_time / av.time_base)
-    if _has_format(container, _CLOCK_FROM_ZERO) and start is not None and start <= MAX_GAP_SECONDS:
-        return 0.0
-    return start
-
-
 def _decode_track(container: InputContainer, stream: Any, file: BinaryIO, target: Target) -> Decoded:
     """Decode one track of an open container; from the start of the file where seeking went wrong."""
     start = target.piece.start - PREROLL_SECONDS if target.piece is not None else 0.0
-    if start > 0 and _has_format(container, _SEEKABLE):
-        origin = _origin(container) or 0.0
+    if start > 0 and has_format(container, SEEKABLE):
+        origin = time_origin(container) or 0.0
         container.seek(int((start + origin) / stream.time_base), stream=stream)
         decoded = _TrackDecoder(container, stream, file, target).run(seeks=True)
         if decoded is not None:
@@ -173,16 +91,16 @@ class _TrackDecoder:
         self._container, self._stream, self._file, self._target = container, stream, file, target
         self._signal = MonoSignal(target)
         self._blocks = _Blocks(self._signal)
-        self._clock = Clock(_origin(container))
+        self._clock = Clock(time_origin(container))
         self._reader = PacketReader(container, stream, file)
-        self._is_clocked = _has_format(container, _CLOCKED)
+        self._is_clocked = has_format(container, CLOCKED)
 
     def run(self, seeks: bool = False) -> Decoded | None:
         """Decode up to the end of the piece; return None when the position after seeking is unknown."""
         for frame in self._reader.frames():
             if seeks:
                 assert self._target.piece is not None
-                position = None if frame.time is None else frame.time - (_origin(self._container) or 0.0)
+                position = None if frame.time is None else frame.time - (time_origin(self._container) or 0.0)
                 if position is None or not 0 <= position <= self._target.piece.start:
                     return None
                 self._clock.position = self._signal.position = position
@@ -203,15 +121,15 @@ class _TrackDecoder:
             return self._reader.verdict_on_packets()
         container, stream, seconds = self._container, self._stream, self._clock.position
         estimate = float(stream.duration * stream.time_base) if stream.duration else 0.0
-        if _has_format(container, _MATROSKA):
+        if has_format(container, MATROSKA):
             declared = container.duration / av.time_base if container.duration else None
             return self._reader.verdict(self._reader.end, declared)
-        if _has_format(container, _PADDED) and not stream.codec_context.name.startswith("pcm_"):
-            return self._reader.verdict(seconds, estimate if _has_format(container, _CAF) else None)
-        if _has_format(container, _COUNTED):
+        if has_format(container, PADDED) and not stream.codec_context.name.startswith("pcm_"):
+            return self._reader.verdict(seconds, estimate if has_format(container, CAF) else None)
+        if has_format(container, COUNTED):
             return self._reader.verdict(seconds, estimate, decoded=seconds - self._clock.silence)
         verdict = self._reader.verdict(seconds, None)
-        if _has_format(container, _MP3):
+        if has_format(container, MP3):
             by_tag = mp3_verdict(self._file, self._reader.last_packet, seconds)
             return by_tag if by_tag.damage > verdict.damage else verdict
         return verdict

@@ -35,7 +35,7 @@ def is_media(path: Path) -> bool:
         if head.startswith(_SIGNATURES) or head[4:8] in _MP4_BOXES or not head.strip(b"\0"):
             return True
         try:
-            from hw_asr.datasets.audio_ffmpeg import can_open
+            from hw_asr.datasets.audio_containers import can_open
         except ImportError:  # installations for export may lack PyAV
             return True
         return can_open(file)

@@ -67,7 +67,8 @@ HEAVY = {
     "fsspec",
     "onnxruntime",
 }
-AV_MODULES = {"datasets.audio_ffmpeg", "datasets.audio_damage"}  # imported where libsndfile cannot read a file
+AV_MODULES = {"datasets.audio_containers", "datasets.audio_damage", "datasets.audio_ffmpeg"}
+"""They are imported where libsndfile cannot read a file."""
 
 
 Select = Callable[[ast.Module], Iterable[ast.AST]]
