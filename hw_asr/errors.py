@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -23,3 +24,13 @@ class ConfigError(UserError):
         self.faults = [fault if len(fault) <= MAX_FAULT else f"{fault[:MAX_FAULT]}..." for fault in faults]
         count = f"{len(self.faults)} fault{'s' * (len(self.faults) != 1)}"
         super().__init__("\n  ".join([f"{source}: {count}", *self.faults]))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'? known: a, b" for a name that is unknown."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6) or [
+        candidate for candidate in known if candidate.lower() == name.lower()
+    ]
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} known: {', '.join(known) or 'none'}"

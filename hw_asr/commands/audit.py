@@ -15,8 +15,7 @@ from hw_asr.commands.output_files import check_file, relative_path, write_lines,
 from hw_asr.commands.partial_results import PartialResults, key_of
 from hw_asr.commands.sources import given_utterances
 from hw_asr.config import ConfigError, ExperimentConfig
-from hw_asr.config.arguments import nearest
-from hw_asr.errors import UserError
+from hw_asr.errors import UserError, nearest
 from hw_asr.experiment import components
 from hw_asr.experiment.checkpoint_config import for_evaluation
 from hw_asr.experiment.config_permissions import Named, Trust

@@ -11,10 +11,9 @@ from tqdm import tqdm
 
 from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.config import ConfigError, ExperimentConfig
-from hw_asr.config.arguments import nearest
 from hw_asr.datasets.loader import make_loader
 from hw_asr.datasets.samplers import SequentialBatchSampler, Shard
-from hw_asr.errors import UserError
+from hw_asr.errors import UserError, nearest
 from hw_asr.experiment.checkpoint_config import for_evaluation
 from hw_asr.experiment.config_permissions import Named, Trust
 from hw_asr.experiment.network import Network, load_network

@@ -7,26 +7,16 @@ mechanism explains unknown keys, missing keys and wrong types for both.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
-import math
 import types
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from hw_asr.config.plain_values import check_plain, convert_plain, describe_plain, show
+from hw_asr.errors import nearest
 
 T = TypeVar("T")
 _EMPTY = inspect.Parameter.empty
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'? known: a, b" for a name that is unknown."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6) or [
-        candidate for candidate in known if candidate.lower() == name.lower()
-    ]
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} known: {', '.join(known) or 'none'}"
 
 
 def parameters(factory: Callable[..., object]) -> dict[str, tuple[object, bool]]:
@@ -47,7 +37,7 @@ def parameters(factory: Callable[..., object]) -> dict[str, tuple[object, bool]]
 def check_call(factory: Callable[..., object], args: object, path: str, provided: Collection[str] = ()) -> list[str]:
     """List every fault of calling `factory(**args)`; the program adds the arguments `provided` later."""
     if not isinstance(args, Mapping):
-        return [f"{path}: expected an object, got {_show(args)}"]
+        return [f"{path}: expected an object, got {show(args)}"]
     known = parameters(factory)
     faults = [
         f"{_join(path, key)}: unknown key{nearest(str(key), set(known) - set(provided))}"
@@ -163,17 +153,6 @@ def _check_mapping(annotation: object, value: object, path: str) -> list[str]:
     return [fault for key, part in value.items() for fault in check_value(item, part, _join(path, key))]
 
 
-def _check_plain(annotation: object, value: object, path: str) -> list[str]:
-    accepted = _PLAIN[annotation].accepted if annotation in _PLAIN else (object,)
-    truth = isinstance(value, bool) and bool not in accepted and object not in accepted
-    is_impossible = value != value or (annotation is Path and "\0" in str(value))  # NaN; a name that no file has
-    if truth or is_impossible or not isinstance(value, accepted):
-        return [_expected(annotation, value, path)]
-    if annotation is float and isinstance(value, (int, float)) and _LARGEST < abs(value) < math.inf:
-        return [f"{path}: expected at most {_LARGEST:g}, got {_show(value)}"]
-    return []
-
-
 def _check_section(annotation: object, value: object, path: str) -> list[str]:
     assert isinstance(annotation, type), "a dataclass"
     return check_call(annotation, value, path)
@@ -184,23 +163,6 @@ def _convert_section(annotation: object, value: object) -> object:
     return call(annotation, value) if isinstance(value, Mapping) else value
 
 
-class _Plain(NamedTuple):
-    words: str
-    accepted: tuple[type, ...]
-    """Python types of the JSON values. true and false are integers in Python, and are refused as such."""
-
-
-_PLAIN: dict[object, _Plain] = {
-    int: _Plain("an integer", (int,)),
-    float: _Plain("a number", (int, float)),
-    str: _Plain("a string", (str,)),
-    bool: _Plain("true or false", (bool,)),
-    None: _Plain("null", (type(None),)),
-    type(None): _Plain("null", (type(None),)),
-    Path: _Plain("a path", (str, Path)),
-}
-_LARGEST = 3.4e38
-"""Tensors hold 32-bit floats."""
 _SEQUENCES, _MAPPINGS = (list, Sequence, tuple), (dict, Mapping)
 _KINDS = (
     _Kind(
@@ -235,9 +197,9 @@ _KINDS = (
     ),
     _Kind(
         lambda annotation: True,
-        _check_plain,
-        lambda annotation, value: Path(value) if annotation is Path and isinstance(value, str) else value,
-        lambda annotation: _PLAIN[annotation].words if annotation in _PLAIN else "a value",
+        check_plain,
+        convert_plain,
+        describe_plain,
     ),
 )
 """The first kind that matches an annotation applies."""
@@ -248,12 +210,7 @@ def _kind(annotation: object) -> _Kind:
 
 
 def _expected(annotation: object, value: object, path: str) -> str:
-    return f"{path}: expected {describe(annotation)}, got {_show(value)}"
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"{path}: expected {describe(annotation)}, got {show(value)}"
 
 
 def _join(path: str, key: object) -> str:

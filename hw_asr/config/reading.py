@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
-from hw_asr.config.arguments import nearest
-from hw_asr.errors import ConfigError
+from hw_asr.errors import ConfigError, nearest
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 100

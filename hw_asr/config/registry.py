@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hw_asr.config.arguments import call, check_call, nearest, parameters
+from hw_asr.config.arguments import call, check_call, parameters
+from hw_asr.errors import nearest
 
 if TYPE_CHECKING:  # what the registries hold; at run time this module needs neither torch nor the components
     from torch import nn

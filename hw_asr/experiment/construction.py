@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hw_asr.config import ExperimentConfig
-from hw_asr.config.arguments import nearest
 from hw_asr.config.partial import is_sound
 from hw_asr.config.registry import (
     DATASETS,
@@ -20,7 +19,7 @@ from hw_asr.config.registry import (
     STORAGES,
     WAVE_AUGMENTATIONS,
 )
-from hw_asr.errors import UserError
+from hw_asr.errors import UserError, nearest
 from hw_asr.experiment import components
 from hw_asr.metrics import SplitMetric
 from hw_asr.training.monitor import Monitor, MonitorError

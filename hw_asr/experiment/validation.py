@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from hw_asr.config import ConfigError, ExperimentConfig, RawConfig, Split, parse, registry
-from hw_asr.config.arguments import nearest
 from hw_asr.config.partial import is_sound, parse_sound_part
 from hw_asr.config.registry import Registry
 from hw_asr.config.size import MAX_FAULTS, check_size
 from hw_asr.datasets.audio_mono import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from hw_asr.errors import nearest
 from hw_asr.experiment import components
 from hw_asr.experiment.construction import construction_faults
 from hw_asr.experiment.optimizer_groups import check_groups

@@ -11,9 +11,8 @@ from typing import IO
 
 from tqdm import tqdm
 
-from hw_asr.config.arguments import nearest
 from hw_asr.config.registry import TEXT_ENCODERS
-from hw_asr.errors import UserError
+from hw_asr.errors import UserError, nearest
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.text.encoder import CTCCharTextEncoder
 

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hw_asr.config.arguments import nearest
-from hw_asr.errors import UserError
+from hw_asr.errors import UserError, nearest
 from hw_asr.runtime.download import download
 from hw_asr.runtime.optional import MissingPackageError, optional_import
 

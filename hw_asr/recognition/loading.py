@@ -8,7 +8,7 @@ from typing import Any
 
 from hw_asr.checkpoints.errors import CheckpointError
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
-from hw_asr.config.arguments import nearest
+from hw_asr.errors import nearest
 from hw_asr.experiment import components
 from hw_asr.experiment.checkpoint_config import EXPORTED, for_evaluation
 from hw_asr.experiment.config_permissions import Named, Trust

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from hw_asr.config.arguments import nearest
+from hw_asr.errors import nearest
 from hw_asr.runtime.file_lock import LOCK_NAME, hold
 from hw_asr.runtime.writable import try_directory
 from hw_asr.storage.run_names import (
