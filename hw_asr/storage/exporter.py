@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import traceback
 from collections.abc import Callable
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hw_asr.storage.backoff import Backoff
-from hw_asr.storage.external import ExternalStorage, StorageError, StorageUnavailable, md5_of
-from hw_asr.storage.run_names import CHECKPOINT_SUFFIX
+from hw_asr.storage.external import ExternalStorage, StorageError, StorageUnavailable
+from hw_asr.storage.file_versions import Uploads, Version, remove_left_over
 from hw_asr.storage.runs import Run
 
 CLOSE_SECONDS = 120.0
@@ -28,26 +27,13 @@ class ExportedFile(NamedTuple):
     md5: str
 
 
-class _Task(NamedTuple):
-    """A version of a file to upload: `frozen` keeps its content when `path` gets a newer version."""
-
-    path: Path
-    frozen: Path
-    step: int
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-
 class Exporter:
     """Uploads files of a run one at a time in a thread; of several versions of a name only the newest.
 
-    Content that the storage has already is not sent again. The record of the metrics goes ahead of each checkpoint,
-    so that it covers at least the steps of the checkpoint. A failed upload is repeated `attempts` times with waits of
-    `first_wait` seconds, doubled up to `longest_wait`; then it is retried after the next success, and at the end.
-    `exported` is called in the thread after each upload. Making an exporter logs in to the storage: StorageError when
-    uploads are sure to be refused, a warning when the storage cannot be reached now.
+    A failed upload is repeated `attempts` times with waits of `first_wait` seconds, doubled up to `longest_wait`; then
+    it is retried after the next success, and at the end. `exported` is called in the thread after each upload. Making
+    an exporter logs in to the storage: StorageError when uploads are sure to be refused, a warning when the storage
+    cannot be reached now.
     """
 
     def __init__(
@@ -59,23 +45,19 @@ class Exporter:
         longest_wait: float = 120.0,
         exported: Callable[[ExportedFile], None] = lambda file: None,
     ) -> None:
-        self._storage, self._run = storage, run
+        self._run, self._uploads = run, Uploads(storage, run)
         self._attempts, self._first_wait, self._longest_wait = attempts, first_wait, longest_wait
         self._on_exported = exported
         self._changed = threading.Condition()
-        self._pending: dict[str, _Task] = {}
-        self._current: _Task | None = None
-        self._failed: dict[str, tuple[_Task, str]] = {}
-        self._md5s: dict[str, str] = {}  # of what this exporter has uploaded, by name
+        self._pending: dict[str, Version] = {}
+        self._current: Version | None = None
+        self._failed: dict[str, tuple[Version, str]] = {}
         self._closing = self._abandoned = False
         self._num_frozen = 0
         self._thread = threading.Thread(target=self._work, name="exporter", daemon=True)
-        self.exported = 0
-        """Files that were uploaded."""
         self.failures = 0
         """Uploads that failed for good, even if a later one made up for them: see `missing`."""
-        for frozen in run.model_dir.glob(".*.export"):
-            frozen.unlink()  # of a process that was killed
+        remove_left_over(run.model_dir)
         try:
             storage.check_writable()
         except StorageUnavailable as error:
@@ -84,15 +66,24 @@ class Exporter:
     def export(self, path: Path, step: int = 0) -> None:
         """Upload the present version of a file soon, under its name; returns at once. After the end nothing happens."""
         with self._changed:
-            task = None if self._closing else self._freeze(path, step)
-            if task is None:
+            if self._closing:
                 return
-            self._drop(self._pending.get(path.name))
-            self._drop(self._failed.pop(path.name, (None, ""))[0])
-            self._pending[path.name] = task
+            self._num_frozen += 1
+            version = Version.freeze(path, step, self._num_frozen)
+            if version is None:
+                return
+            for older in (self._pending.get(path.name), self._failed.pop(path.name, (None, ""))[0]):
+                if older is not None:
+                    older.discard()
+            self._pending[path.name] = version
             self._changed.notify_all()
             if not self._thread.is_alive():
                 self._thread.start()
+
+    @property
+    def exported(self) -> int:
+        """Files that were uploaded."""
+        return self._uploads.num_sent
 
     @property
     def missing(self) -> dict[str, str]:
@@ -134,24 +125,6 @@ class Exporter:
             self._changed.notify_all()
         self._abandon(reason)
 
-    def _freeze(self, path: Path, step: int) -> _Task | None:
-        """Give the present content a hidden name of its own; None when the file does not exist."""
-        self._num_frozen += 1
-        frozen = path.with_name(f".{path.name}.{self._num_frozen}.export")
-        frozen.unlink(missing_ok=True)
-        try:
-            frozen.hardlink_to(path)
-        except FileNotFoundError:
-            return None
-        except OSError:  # a file system without hard links
-            shutil.copyfile(path, frozen)
-        return _Task(path, frozen, step)
-
-    @staticmethod
-    def _drop(task: _Task | None) -> None:
-        if task is not None:
-            task.frozen.unlink(missing_ok=True)
-
     def _abandon(self, reason: str) -> None:
         with self._changed:
             self._abandoned = True
@@ -159,22 +132,22 @@ class Exporter:
             if self._current is not None:
                 unfinished.setdefault(self._current.name, self._current)
             self._pending.clear()
-            for name, task in unfinished.items():
+            for name, version in unfinished.items():
                 self.failures += name not in self._failed
-                self._failed[name] = (task, reason)
-            for task, _ in self._failed.values():
-                self._drop(task)
+                self._failed[name] = (version, reason)
+            for version, _ in self._failed.values():
+                version.discard()
 
     def _work(self) -> None:
-        while (task := self._take()) is not None:
-            reason = self._upload(task)
+        while (version := self._take()) is not None:
+            reason = self._upload(version)
             with self._changed:
                 if self._abandoned:
                     return
-                self._record(task, reason)
+                self._record(version, reason)
                 self._current = None
 
-    def _take(self) -> _Task | None:
+    def _take(self) -> Version | None:
         """Wait for the next file; None when there will be none."""
         with self._changed:
             self._changed.wait_for(lambda: self._pending or self._closing)
@@ -183,33 +156,34 @@ class Exporter:
             self._current = self._pending.pop(next(iter(self._pending)))
             return self._current
 
-    def _record(self, task: _Task, reason: str | None) -> None:
-        if reason is None or task.name in self._pending:  # done, or a newer version makes up for this one
-            self._drop(task)
+    def _record(self, version: Version, reason: str | None) -> None:
+        if reason is None or version.name in self._pending:  # done, or a newer version makes up for this one
+            version.discard()
         if reason is None:
             if not self._closing:  # the storage works: retry what failed
                 self._retry_failed()
-        elif task.name not in self._pending:
+        elif version.name not in self._pending:
             self.failures += 1
-            self._failed[task.name] = (task, reason)
-            logger.warning("Export of %s of run %s failed: %s", task.name, self._run.id, reason)
+            self._failed[version.name] = (version, reason)
+            logger.warning("Export of %s of run %s failed: %s", version.name, self._run.id, reason)
 
     def _retry_failed(self) -> None:
-        for name, (task, _) in self._failed.items():
-            self._pending.setdefault(name, task)
+        for name, (version, _) in self._failed.items():
+            self._pending.setdefault(name, version)
         self._failed.clear()
 
-    def _upload(self, task: _Task) -> str | None:
+    def _upload(self, version: Version) -> str | None:
         """Return why the upload failed; None when it succeeded, or when the file has been removed meanwhile."""
-        name = task.name
+        name = version.name
         backoff = Backoff(self._attempts, self._first_wait, self._longest_wait, lambda s: self._pause(name, s))
         while True:
             last = self._closing
-            if not task.path.exists():
+            if not version.path.exists():
                 logger.info("%s of run %s was removed before it was exported", name, self._run.id)
                 return None
             try:
-                self._send(task)
+                md5 = self._uploads.send(version)
+                self._on_exported(ExportedFile(name, version.step, md5))
                 return None
             except StorageUnavailable as error:
                 if last or self._closing or name in self._pending:
@@ -225,33 +199,6 @@ class Exporter:
             except Exception as error:  # a bug of ours must not end exports; its text may hold anything
                 logger.debug("export: %s", "".join(traceback.format_tb(error.__traceback__)))
                 return f"unexpected {type(error).__name__}"
-
-    def _send(self, task: _Task) -> None:
-        """Bring a file into the storage, unless it is there; raises StorageError."""
-        md5 = md5_of(task.frozen)
-        if task.name.endswith(CHECKPOINT_SUFFIX) and self._run.metrics_path.is_file():
-            self._send_metrics()
-        if self._md5s.get(task.name) != md5:
-            twin = next((name for name, known in self._md5s.items() if known == md5), None)
-            if twin is None or not self._storage.copy(self._run.id, twin, task.name):
-                self._storage.upload(task.frozen, self._run.id, task.name)
-            self._md5s[task.name] = md5
-            self.exported += 1
-        self._on_exported(ExportedFile(task.name, task.step, md5))
-
-    def _send_metrics(self) -> None:
-        """Upload the whole lines of the record as it is now."""
-        path = self._run.metrics_path
-        content = path.read_bytes()
-        snapshot = path.with_name(f".{path.name}.export")
-        snapshot.write_bytes(content[: content.rfind(b"\n") + 1])
-        try:
-            md5 = md5_of(snapshot)
-            if self._md5s.get(path.name) != md5:
-                self._storage.upload(snapshot, self._run.id, path.name)
-                self._md5s[path.name] = md5
-        finally:
-            snapshot.unlink(missing_ok=True)
 
     def _pause(self, name: str, seconds: float) -> None:
         with self._changed:
