@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import distributed
@@ -16,19 +14,16 @@ from hw_asr.checkpoints.restoring import check_format
 from hw_asr.checkpoints.weights import belongs_to
 from hw_asr.commands.auto_resume import Continuation, find_run
 from hw_asr.commands.exports import Exports
+from hw_asr.commands.run_directory import copy_of_run, discarded_unless_started, keep_config, log_path, new_run
 from hw_asr.commands.train_request import Request, read_request
-from hw_asr.config import ExperimentConfig, read_json
+from hw_asr.config import ExperimentConfig
 from hw_asr.config.registry import STORAGES
-from hw_asr.experiment.config_effects import effects
 from hw_asr.experiment.feature_statistics import measure_statistics
 from hw_asr.experiment.network import check_fit, make_network
-from hw_asr.experiment.remembered_runs import remember
 from hw_asr.experiment.resume_rules import compare
-from hw_asr.experiment.run_copy import copy_run, place_of_copy
 from hw_asr.experiment.training_data import TrainingData
 from hw_asr.experiment.training_run import Experiment
 from hw_asr.experiment.transfer import Weights, read_weights
-from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.console import ERRORS_ONLY, set_up_logging
 from hw_asr.runtime.devices import check_precision, set_numerics, set_threads
 from hw_asr.runtime.memory import explain_out_of_memory
@@ -36,8 +31,7 @@ from hw_asr.runtime.parent import end_with_torchrun
 from hw_asr.runtime.processes import Processes, join_processes, one_message
 from hw_asr.runtime.writable import is_writable
 from hw_asr.storage.external import StorageUnavailable
-from hw_asr.storage.run_names import LOG_NAME, RunError, RunId
-from hw_asr.storage.runs import Run, Runs
+from hw_asr.storage.runs import Run
 from hw_asr.training.monitor import Monitor
 from hw_asr.training.snapshots import LAST, load_newest_whole, num_steps
 from hw_asr.types import PretrainedModel
@@ -73,17 +67,17 @@ def train(request: Request) -> int:
         if run is None:
             start = read_start(request)
             check_exports_writable(config, processes)
-            run = _new_run(config, processes)
+            run = new_run(config, processes)
         elif not (is_writable(run.model_dir) and is_writable(run.log_dir)):
             set_up_logging(_verbosity(config, processes))
             start = read_start(request)
-            run = _copy(run, config, request, start, processes)
+            run = copy_of_run(run, config, request, start.source, processes)
         with ExitStack() as stack:
             if processes.is_main and resumed is None:
-                stack.enter_context(_discarded_unless_started(run))
+                stack.enter_context(discarded_unless_started(run))
             if processes.is_main:
                 stack.enter_context(run.lock())
-            set_up_logging(_verbosity(config, processes), _log_path(run, processes))
+            set_up_logging(_verbosity(config, processes), log_path(run, processes))
             logger.info("run %s:%s in %s", run.experiment, run.name, run.model_dir)
             _log_device(config, processes)
             _warn_of_test_selection(config)
@@ -117,7 +111,7 @@ def read_start(request: Request) -> Start:
 def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes) -> int:
     experiment = _make_experiment(config, start, processes)
     if processes.is_main:
-        _keep_config(config, run)
+        keep_config(config, run)
     writer = experiment.writer(run)
     advice = (
         "this happened outside of a batch, which could be skipped: use a smaller model or a lower data.*.batch_size, "
@@ -171,61 +165,9 @@ def check_exports_writable(config: ExperimentConfig, processes: Processes) -> No
             STORAGES.build(config.trainer.external_storage).check_writable()
 
 
-def _new_run(config: ExperimentConfig, processes: Processes) -> Run:
-    """Make the run's directory, on the main process, and put the config there."""
-    runs = Runs(config.trainer.save_dir)
-    name: list[Any] = [config.trainer.wandb_run]
-    if processes.is_main:
-        name = [runs.create(config.name, config.trainer.wandb_run).name]
-    if processes.size > 1:
-        distributed.broadcast_object_list(name)
-    return runs.at(RunId(config.name, name[0]))
-
-
-@contextmanager
-def _discarded_unless_started(run: Run) -> Iterator[None]:
-    """Remove the run's directory, and so free its name, when the block ends before there is a checkpoint."""
-    try:
-        yield
-    finally:
-        if not run.checkpoints():
-            set_up_logging(0)  # closes train.log
-            run.discard()
-
-
-def _copy(run: Run, config: ExperimentConfig, request: Request, start: Start, processes: Processes) -> Run:
-    """Return a copy, below trainer.save_dir, of a run whose directory is read-only."""
-    # A path that came with somebody else's run is not written to; a relative one stays below the current directory.
-    save_dir = config.trainer.save_dir
-    given = any(assignment.startswith("trainer.save_dir=") for assignment in request.assignments)
-    trusted = given or not (save_dir.is_absolute() or ".." in save_dir.parts)
-    copy = place_of_copy(run, save_dir if trusted else run.model_dir.parents[2])
-    if processes.is_main:
-        copy_run(run, copy, start.source)
-    return copy
-
-
-def _keep_config(config: ExperimentConfig, run: Run) -> None:
-    """Write the config, with what the command line changed, where a later continuation reads it."""
-    if not run.config_path.is_file() or read_json(run.config_path) != config.raw:
-        with write_and_rename(run.config_path, "w") as file:
-            json.dump(config.raw, file, indent=2, ensure_ascii=False)
-    remember(run.model_dir, effects(config.raw))
-
-
 def _verbosity(config: ExperimentConfig, processes: Processes) -> int:
     """Return which messages a process prints while it starts: all processes would print the same warnings."""
     return config.trainer.verbosity if processes.is_main else ERRORS_ONLY
-
-
-def _log_path(run: Run, processes: Processes) -> Path | None:
-    if not processes.is_main:
-        return None
-    try:
-        run.log_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{run.log_dir}: the run's record cannot be written there: {error}") from error
-    return run.log_dir / LOG_NAME
 
 
 def _log_device(config: ExperimentConfig, processes: Processes) -> None:
