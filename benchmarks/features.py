@@ -28,13 +28,14 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from hw_asr.batch import Example
 from hw_asr.datasets.audio import read_audio
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.features import FeatureExtractor
 from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.text.encoder import CTCCharTextEncoder
-from hw_asr.types import Example, Utterance
+from hw_asr.types import Utterance
 
 RATE = 16_000
 BATCH_SIZE = 20

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from hw_asr.batch import Batch
 from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig
-from hw_asr.types import Batch
 
 
 class PaddedDeepSpeech2(nn.Module):

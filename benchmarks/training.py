@@ -18,11 +18,11 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.training_steps import MODELS, SAMPLE_RATE, Sides, make_batches, make_sides
+from hw_asr.batch import Batch
 from hw_asr.models.forward import PRECISIONS
 from hw_asr.models.matmul import HAS_ONEDNN, onednn
 from hw_asr.runtime.devices import set_numerics, synchronize
 from hw_asr.training.stream import Placed
-from hw_asr.types import Batch
 
 SQUARE = 2048
 """Rows and columns of the product that a step's rate is compared with."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.published_step import PaddedDeepSpeech2, PublishedStep
+from hw_asr.batch import Batch
 from hw_asr.features import FeatureExtractor
 from hw_asr.loss import CTCLoss
 from hw_asr.models.deepspeech2 import DeepSpeech2
@@ -17,7 +18,7 @@ from hw_asr.models.deepspeech2_config import CNNConfig, GRUConfig
 from hw_asr.runtime.processes import Processes
 from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.training.step import Augmentations, StepSettings, TrainingStep
-from hw_asr.types import Batch, Utterance
+from hw_asr.types import Utterance
 
 SAMPLE_RATE = 16_000
 CHARACTERS_PER_SECOND = 14

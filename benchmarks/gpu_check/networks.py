@@ -7,10 +7,10 @@ import torch
 from benchmarks.gpu_check.report import Options
 from benchmarks.training_steps import MODELS, NUM_CLASSES, make_batches, make_step, noise_batch
 from hw_asr.augmentations import FrequencyMasking, Gain, PitchShift, TimeMasking
+from hw_asr.batch import Batch
 from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_asr.training.step import Augmentations, StepResult, TrainingStep
 from hw_asr.training.stream import Placed
-from hw_asr.types import Batch
 
 PUBLISHED = Augmentations(
     (Gain(0.3), PitchShift(0.3)), (FrequencyMasking(0.3, freq_mask_param=24), TimeMasking(0.3, time_mask_param=50))

@@ -8,6 +8,7 @@ from torch import Tensor
 from benchmarks.gpu_check.networks import model_name, new_model, short_batches
 from benchmarks.gpu_check.report import BAD, OK, Options, Report, Row, judge
 from benchmarks.training_steps import MODELS, SAMPLE_RATE
+from hw_asr.batch import Batch
 from hw_asr.features import FeatureExtractor
 from hw_asr.loss import CTCLoss
 from hw_asr.models.forward import run_model
@@ -15,7 +16,6 @@ from hw_asr.models.gru import FrameGRU
 from hw_asr.models.packing import Packing
 from hw_asr.runtime.devices import DeviceError, check_precision, set_numerics
 from hw_asr.spectrograms import MelSpectrogram
-from hw_asr.types import Batch
 
 LOSS_SCALE = 1024.0
 Results = dict[str, Tensor]

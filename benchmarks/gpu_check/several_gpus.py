@@ -17,13 +17,13 @@ from torch import Tensor
 from benchmarks.gpu_check.networks import model_name, new_model, take
 from benchmarks.gpu_check.report import BAD, OK, Options, Report, Row, expect, judge
 from benchmarks.training_steps import MODELS, SAMPLE_RATE, make_batches
+from hw_asr.batch import Batch
 from hw_asr.features import FeatureExtractor
 from hw_asr.loss import CTCLoss
 from hw_asr.runtime.devices import set_numerics, synchronize
 from hw_asr.runtime.processes import Processes
 from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.training.step import OUT_OF_MEMORY, Augmentations, StepSettings, TrainingStep
-from hw_asr.types import Batch
 
 TIMEOUT = timedelta(seconds=60)
 Task = Callable[[Options, Processes], Any]

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from benchmarks.gpu_check.networks import model_name, new_step, speech_batches, take
 from benchmarks.gpu_check.report import Options, Report, Row
 from benchmarks.training_steps import SAMPLE_RATE, make_sides
+from hw_asr.batch import Batch
 from hw_asr.config import read_json
 from hw_asr.datasets.loader import make_loader
 from hw_asr.datasets.samplers import SequentialBatchSampler, Shard
@@ -27,7 +28,6 @@ from hw_asr.models.packing import Packing
 from hw_asr.runtime.devices import DeviceError, check_precision, set_numerics, synchronize
 from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.training.step import TrainingStep
-from hw_asr.types import Batch
 
 
 def run(options: Options, report: Report) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hw_asr.types import Batch, Example, Failure
+from hw_asr.batch import Batch, Example, Failure
 
 
 def collate(items: Sequence[Example | Failure]) -> Batch:

@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from hw_asr.batch import Batch, Example, Failure
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.manifest import DataError
 from hw_asr.datasets.speech import SpeechDataset
-from hw_asr.types import Batch, EpochSampler, Example, Failure
+from hw_asr.types import EpochSampler
 
 _HAS_SIGNAL_MASKS = hasattr(signal, "sigwaitinfo")
 """True on Linux, not on macOS and Windows."""

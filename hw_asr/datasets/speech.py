@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from hw_asr.batch import Example, Failure
 from hw_asr.datasets.audio import read_recording
 from hw_asr.datasets.recording import MAX_AUDIO_HOURS, AudioError, Damage, Piece, Recording
-from hw_asr.types import Example, Failure, TextEncoder, Utterance
+from hw_asr.types import TextEncoder, Utterance
 
 
 class SpeechDataset(Dataset[Example | Failure]):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from hw_asr.batch import Batch
 from hw_asr.config import ExperimentConfig
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.loader import SpeechLoader, make_loader
@@ -17,7 +18,7 @@ from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.experiment.network import Network
 from hw_asr.experiment.split_data import load_split, make_sampler
 from hw_asr.runtime.processes import Processes
-from hw_asr.types import Batch, EpochSampler
+from hw_asr.types import EpochSampler
 
 logger = logging.getLogger(__name__)
 

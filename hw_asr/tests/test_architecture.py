@@ -18,6 +18,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 300, 60, 7
 ALLOWED = {
     "errors": "",
     "types": "",
+    "batch": "",
     "config": "",
     "runtime": "",
     # Components receive plain arguments. They import neither configs nor training, and of each other only what is here.
@@ -25,9 +26,9 @@ ALLOWED = {
     "spectrograms": "config.registry",
     "loss": "config.registry runtime.transfers",
     "metrics": "config.registry",
-    "models": "config.registry features runtime",
+    "models": "batch config.registry features runtime",
     "augmentations": "config.registry datasets.audio datasets.recording features runtime.transfers",
-    "datasets": "config.registry runtime",
+    "datasets": "batch config.registry runtime",
     "pretrained": "config.registry features runtime",
     "text": "config.registry",
     "lm": "config.registry metrics runtime text",
@@ -37,7 +38,9 @@ ALLOWED = {
     "report": "datasets.audio datasets.recording metrics runtime writers.jsonl",
     # Training receives objects.
     "checkpoints": "runtime",
-    "training": "checkpoints features metrics models.forward models.normalization runtime storage.runs writers.base",
+    "training": (
+        "batch checkpoints features metrics models.forward models.normalization runtime storage.runs writers.base"
+    ),
     # From a config to objects, and what commands do with them.
     "experiment": "*",
     # It imports `streaming` where a recording is to be recognised live or piece by piece.

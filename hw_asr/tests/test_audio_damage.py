@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from hw_asr.batch import Example, Failure
 from hw_asr.datasets.audio import duration, read_audio, read_recording
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.folder import find_recordings
@@ -16,7 +17,7 @@ from hw_asr.datasets.recording import AudioError, Damage
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.tests.media import AAC, MP3, OPUS, PCM, RATE, Codec, Part, write
 from hw_asr.text.encoder import CTCCharTextEncoder
-from hw_asr.types import Example, Failure, Utterance
+from hw_asr.types import Utterance
 
 NOISE = (0.1 * np.random.default_rng(0).standard_normal(6 * RATE)).astype(np.float32)
 

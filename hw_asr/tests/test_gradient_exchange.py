@@ -14,6 +14,7 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 
+from hw_asr.batch import Batch
 from hw_asr.features import FeatureExtractor
 from hw_asr.loss import CTCLoss
 from hw_asr.models.deepspeech2 import DeepSpeech2
@@ -24,7 +25,7 @@ from hw_asr.training import gradient_exchange
 from hw_asr.training.gradient_exchange import GradientExchange
 from hw_asr.training.step import Augmentations, StepResult, StepSettings, TrainingStep
 from hw_asr.training.stream import Placed
-from hw_asr.types import Batch, Utterance
+from hw_asr.types import Utterance
 
 NUM_UTTERANCES = 8
 BUCKET_BYTES = 1024

@@ -13,13 +13,14 @@ import numpy as np
 import soundfile
 import torch
 
+from hw_asr.batch import Batch, Example, Failure
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.loader import SharedFlag, make_loader
 from hw_asr.datasets.manifest import DataError
 from hw_asr.datasets.samplers import GroupLengthBatchSampler, RandomBatchSampler, SequentialBatchSampler, Shard
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.text.encoder import CTCCharTextEncoder
-from hw_asr.types import Batch, Example, Failure, Utterance
+from hw_asr.types import Utterance
 
 RATE = 8000
 ROOT = Path(__file__).resolve().parents[2]

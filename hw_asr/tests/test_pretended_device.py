@@ -14,6 +14,7 @@ from hw_asr.augmentations.resampling import resample_to
 from hw_asr.augmentations.reverberation import RoomImpulseResponse
 from hw_asr.augmentations.spectrogram import FrequencyMasking, SpecAugment, TimeMasking
 from hw_asr.augmentations.wave import Gain, PitchShift, SpeedPerturbation, TimeStretching, _plan
+from hw_asr.batch import Batch
 from hw_asr.features import FeatureExtractor
 from hw_asr.loss import CTCLoss
 from hw_asr.models.deepspeech2 import DeepSpeech2
@@ -25,7 +26,7 @@ from hw_asr.tests.pretended_device import MixedDevicesError, Pretended, counted_
 from hw_asr.training.average import WeightAverage
 from hw_asr.training.step import NOT_FINITE, SCALE_LOWERED, Augmentations, StepResult, StepSettings, TrainingStep
 from hw_asr.training.stream import Placed
-from hw_asr.types import Batch, Utterance
+from hw_asr.types import Utterance
 
 WAVE: tuple[Any, ...] = (
     Gain(1.0), PitchShift(1.0), TimeStretching(1.0), SpeedPerturbation(1.0), RoomImpulseResponse(1.0), RandomNoise(1.0)

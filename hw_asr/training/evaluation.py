@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from torch import nn
 from tqdm import tqdm
 
+from hw_asr.batch import Batch, Failure
 from hw_asr.errors import UserError
 from hw_asr.features import FrontEnd
 from hw_asr.models.forward import Emissions, emissions
 from hw_asr.runtime.processes import Processes
-from hw_asr.types import Batch, CTCDecoder, Failure, Metric, best_text
+from hw_asr.types import CTCDecoder, Metric, best_text
 
 
 class DivergedError(UserError):

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from hw_asr.batch import Batch
 from hw_asr.metrics import text_errors
 from hw_asr.training.step import Outputs
-from hw_asr.types import Batch, CTCDecoder, TextEncoder, best_text
+from hw_asr.types import CTCDecoder, TextEncoder, best_text
 from hw_asr.writers.base import AudioClip, Writer
 
 COLUMNS = ("utterance", "target", "raw", "argmax", "beam_search", "probability", "CER", "WER", "audio")

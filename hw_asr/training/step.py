@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from hw_asr.batch import Batch
 from hw_asr.features import FrontEnd
 from hw_asr.models.forward import run_all_layers
 from hw_asr.models.normalization import synchronize_batch_norm
@@ -23,7 +24,7 @@ from hw_asr.training.freezing import Freezing
 from hw_asr.training.gradient_exchange import GradientExchange
 from hw_asr.training.progress import mix_seed
 from hw_asr.training.stream import Placed
-from hw_asr.types import Batch, SpectrogramAugmentation, WaveAugmentation
+from hw_asr.types import SpectrogramAugmentation, WaveAugmentation
 
 logger = logging.getLogger(__name__)
 OUT_OF_MEMORY, NOT_FINITE, SCALE_LOWERED = "out of memory", "not finite", "fp16 loss scale lowered"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from hw_asr.batch import Batch
 from hw_asr.errors import UserError
 from hw_asr.training.progress import Progress
-from hw_asr.types import Batch, EpochSampler
+from hw_asr.types import EpochSampler
 
 
 class DataExhaustedError(UserError):
