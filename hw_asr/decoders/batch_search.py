@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hw_asr.decoders.ctc_forward import careful_log_likelihood, text_log_probs
 from hw_asr.decoders.frames import BatchFrames, Frames, batch_frames
-from hw_asr.decoders.fusion import Fusion, fused_scores
+from hw_asr.decoders.fusion import fused_scores
+from hw_asr.decoders.fusion_tables import Fusion
 from hw_asr.decoders.n_best import NUM_EXTRA
 from hw_asr.decoders.prefix_search import (
     FRAME,

@@ -17,7 +17,7 @@ from hw_asr.types import Hypothesis, TensorOrArray, TextEncoder
 
 if TYPE_CHECKING:
     from hw_asr.decoders.batch_search import BatchSearch
-    from hw_asr.decoders.fusion import Fusion
+    from hw_asr.decoders.fusion_tables import Fusion
 
 
 @dataclass(eq=False, kw_only=True)

@@ -1,4 +1,4 @@
-"""The tables that the kernels of `fusion` take, from a language model and hotwords."""
+"""The tables by which language model and hotwords weigh prefixes, as the kernels of `fusion` take them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_asr.decoders.base import Matrix
-from hw_asr.decoders.fusion import Fusion, HotwordTable, LookaheadTrie
 from hw_asr.decoders.hotwords import Hotwords
 from hw_asr.lm.table import NgramTable
+from hw_asr.runtime.kernels import Float64Matrix, Float64Vector, Int32Matrix, Int32Vector
 
 if TYPE_CHECKING:
     from hw_asr.lm.language_model import LanguageModel
 
 LARGEST_LOG_WEIGHT = 300.0
+
+
+class LookaheadTrie(NamedTuple):
+    """The words that can be spelled, per trie node; node 0 is the root."""
+
+    first: Int32Vector
+    """(nodes + 1,) children of node k: first[k] .. first[k + 1] - 1."""
+    classes: Int32Vector
+    words: Int32Vector
+    """The word that ends here, or -1."""
+    lookahead: Float64Vector
+    """Weighted log-probability of the best word below, in nats."""
+    gains: Float64Vector
+    """Linear weight of coming here from the parent."""
+    exits: Float64Vector
+    """Linear weight of leaving the trie here: the unknown word's penalty in place of the lookahead."""
+
+
+class HotwordTable(NamedTuple):
+    """The automaton of the hotwords; a single state means no hotwords."""
+
+    next_states: Int32Matrix
+    """(states, classes)."""
+    gains: Float64Matrix
+    """(states, classes) linear weights."""
+    ends: Float64Vector
+    """(states,) what the end of the text adds, in nats."""
+
+
+class Fusion(NamedTuple):
+    """All that weighs prefixes besides their CTC probability."""
+
+    has_model: bool
+    """Whether there is a language model, not just hotwords."""
+    alpha: float
+    beta: float
+    unknown_penalty: float
+    """Nats for an unknown word, before what the n-grams add."""
+    space_bound: float
+    """Linear; times the weight of leaving the trie it is at least the weight of the space."""
+    space: int
+    """The class of the space, or -1."""
+    start_state: int
+    """N-gram state before the first word."""
+    end_word: int
+    """Id of </s>."""
+    unknown_word: int
+    """Id of <unk>."""
+    trie: LookaheadTrie
+    ngrams: NgramTable
+    hotwords: HotwordTable
 
 
 class Weights(NamedTuple):

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hw_asr.decoders.frames import BatchFrames, Frames
-from hw_asr.decoders.fusion import IN_USE, Fusion, Rows, fill_row
+from hw_asr.decoders.fusion import IN_USE, Rows, fill_row
+from hw_asr.decoders.fusion_tables import Fusion
 from hw_asr.decoders.n_best import rank, spell_best
 from hw_asr.decoders.prefix_step import (
     ENDS_IN_BLANK,

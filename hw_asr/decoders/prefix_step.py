@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hw_asr.decoders.frames import Frames
-from hw_asr.decoders.fusion import AFTER_WORD, BOUND, IN_USE, Fusion, Rows, fill_row, finish_space, start_node
+from hw_asr.decoders.fusion import AFTER_WORD, BOUND, IN_USE, Rows, fill_row, finish_space, start_node
+from hw_asr.decoders.fusion_tables import Fusion
 from hw_asr.decoders.prefix_tree import PARENT, SLOT, Tree, find_or_add
 from hw_asr.runtime.kernels import (
     Float64Matrix,
