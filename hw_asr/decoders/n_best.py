@@ -8,7 +8,7 @@ import numpy as np
 
 from hw_asr.decoders.fusion import finish_text
 from hw_asr.decoders.fusion_tables import Fusion
-from hw_asr.decoders.prefix_step import ENDS_IN_BLANK, ENDS_IN_SYMBOL, NODE, Beam
+from hw_asr.decoders.prefix_beam import ENDS_IN_BLANK, ENDS_IN_SYMBOL, NODE, Beam
 from hw_asr.decoders.prefix_tree import PARENT, SYMBOL, Tree
 from hw_asr.decoders.texts import Texts
 from hw_asr.runtime.kernels import (

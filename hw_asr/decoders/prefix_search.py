@@ -10,7 +10,7 @@ from hw_asr.decoders.frames import BatchFrames, Frames
 from hw_asr.decoders.fusion import IN_USE, Rows, fill_row
 from hw_asr.decoders.fusion_tables import Fusion
 from hw_asr.decoders.n_best import rank, spell_best
-from hw_asr.decoders.prefix_step import (
+from hw_asr.decoders.prefix_beam import (
     ENDS_IN_BLANK,
     ENDS_IN_SYMBOL,
     LAST,
@@ -18,13 +18,10 @@ from hw_asr.decoders.prefix_step import (
     ROW,
     Beam,
     Candidates,
-    Frame,
-    choose_classes,
     commit,
-    expand,
-    select,
     weigh,
 )
+from hw_asr.decoders.prefix_step import Frame, choose_classes, expand, select
 from hw_asr.decoders.prefix_tree import STATE, Tree, compact, empty_tree
 from hw_asr.decoders.texts import Texts
 from hw_asr.runtime.kernels import (

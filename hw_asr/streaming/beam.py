@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from hw_asr.decoders.beam_search import PrefixSearch
 from hw_asr.decoders.frames import BatchFrames, batch_frames
+from hw_asr.decoders.prefix_beam import NODE
 from hw_asr.decoders.prefix_search import FRAME, HALF, NOT_STARTED, NUM_BEAM, UTTERANCE
-from hw_asr.decoders.prefix_step import NODE
 from hw_asr.decoders.prefix_tree import PARENT, SYMBOL
 from hw_asr.types import Hypothesis, LogProbs, TextEncoder
 
