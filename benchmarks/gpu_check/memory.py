@@ -13,7 +13,8 @@ from benchmarks.gpu_check.networks import PUBLISHED, new_step, pinned, speech_ba
 from benchmarks.gpu_check.report import BAD, OK, Options, Report, Row, expect
 from benchmarks.training_steps import noise_batch
 from hw_asr.runtime.devices import set_numerics, synchronize
-from hw_asr.training.step import OUT_OF_MEMORY, TrainingStep
+from hw_asr.training.step import TrainingStep
+from hw_asr.training.step_result import OUT_OF_MEMORY
 
 MIB = 2**20
 MAX_STEPS_WITH_NEW_SIZES = 40

@@ -9,7 +9,8 @@ from benchmarks.training_steps import MODELS, NUM_CLASSES, make_batches, make_st
 from hw_asr.augmentations import FrequencyMasking, Gain, PitchShift, TimeMasking
 from hw_asr.batch import Batch
 from hw_asr.models.deepspeech2 import DeepSpeech2
-from hw_asr.training.step import Augmentations, StepResult, TrainingStep
+from hw_asr.training.step import Augmentations, TrainingStep
+from hw_asr.training.step_result import StepResult
 from hw_asr.training.stream import Placed
 
 PUBLISHED = Augmentations(

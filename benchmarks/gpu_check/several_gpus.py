@@ -23,7 +23,8 @@ from hw_asr.loss import CTCLoss
 from hw_asr.runtime.devices import set_numerics, synchronize
 from hw_asr.runtime.processes import Processes
 from hw_asr.spectrograms import MelSpectrogram
-from hw_asr.training.step import OUT_OF_MEMORY, Augmentations, StepSettings, TrainingStep
+from hw_asr.training.step import Augmentations, StepSettings, TrainingStep
+from hw_asr.training.step_result import OUT_OF_MEMORY
 
 TIMEOUT = timedelta(seconds=60)
 Task = Callable[[Options, Processes], Any]

@@ -29,7 +29,7 @@ from hw_asr.runtime.writable import is_writable
 from hw_asr.storage.runs import Run, Runs
 from hw_asr.streaming.network import look_ahead_seconds
 from hw_asr.training.snapshots import num_steps
-from hw_asr.training.step import OUT_OF_MEMORY, SCALE_LOWERED
+from hw_asr.training.step_result import OUT_OF_MEMORY, SCALE_LOWERED
 from hw_asr.training.stream import Placed
 from hw_asr.training.trainer import TrainingFailedError
 

@@ -22,7 +22,7 @@ from hw_asr.runtime.memory import MemoryExhaustedError
 from hw_asr.runtime.processes import Processes
 from hw_asr.tests.test_devices import ACCELERATOR_ERROR
 from hw_asr.tests.training_case import make_config
-from hw_asr.training.step import SCALE_LOWERED
+from hw_asr.training.step_result import SCALE_LOWERED
 from hw_asr.writers.null import NullWriter
 
 

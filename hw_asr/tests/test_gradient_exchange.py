@@ -23,7 +23,8 @@ from hw_asr.runtime.processes import Processes
 from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.training import gradient_exchange
 from hw_asr.training.gradient_exchange import GradientExchange
-from hw_asr.training.step import Augmentations, StepResult, StepSettings, TrainingStep
+from hw_asr.training.step import Augmentations, StepSettings, TrainingStep
+from hw_asr.training.step_result import StepResult
 from hw_asr.training.stream import Placed
 from hw_asr.types import Utterance
 

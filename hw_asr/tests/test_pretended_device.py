@@ -24,7 +24,8 @@ from hw_asr.runtime.processes import Processes
 from hw_asr.spectrograms import MelSpectrogram
 from hw_asr.tests.pretended_device import MixedDevicesError, Pretended, counted_waits, pretended_device, values_of
 from hw_asr.training.average import WeightAverage
-from hw_asr.training.step import NOT_FINITE, SCALE_LOWERED, Augmentations, StepResult, StepSettings, TrainingStep
+from hw_asr.training.step import Augmentations, StepSettings, TrainingStep
+from hw_asr.training.step_result import NOT_FINITE, SCALE_LOWERED, StepResult
 from hw_asr.training.stream import Placed
 from hw_asr.types import Utterance
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hw_asr.batch import Batch
 from hw_asr.metrics import text_errors
-from hw_asr.training.step import Outputs
+from hw_asr.training.step_result import Outputs
 from hw_asr.types import CTCDecoder, TextEncoder, best_text
 from hw_asr.writers.base import AudioClip, Writer
 

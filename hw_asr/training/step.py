@@ -23,42 +23,11 @@ from hw_asr.runtime.transfers import send
 from hw_asr.training.freezing import Freezing
 from hw_asr.training.gradient_exchange import GradientExchange
 from hw_asr.training.progress import mix_seed
+from hw_asr.training.step_result import NOT_FINITE, OUT_OF_MEMORY, SCALE_LOWERED, Outputs, StepResult
 from hw_asr.training.stream import Placed
 from hw_asr.types import SpectrogramAugmentation, WaveAugmentation
 
 logger = logging.getLogger(__name__)
-OUT_OF_MEMORY, NOT_FINITE, SCALE_LOWERED = "out of memory", "not finite", "fp16 loss scale lowered"
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What the model made of a batch: features (B, F, T), log-probabilities (B, T', V), their lengths (B,).
-
-    `intermediate` are the log-probabilities (B, T', V) of inner layers with a CTC head.
-    """
-
-    features: Tensor
-    feature_lengths: Tensor
-    log_probs: Tensor
-    lengths: Tensor
-    intermediate: Sequence[Tensor] = ()
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What an optimiser step did; sums are over all processes.
-
-    `problem` is None if the model was updated, otherwise OUT_OF_MEMORY, NOT_FINITE or SCALE_LOWERED. The last is
-    routine: fp16 raises the loss scale until gradients overflow, skips that step and lowers the scale.
-    """
-
-    loss_sum: float
-    num_utterances: int
-    num_infeasible: int
-    grad_norm: float
-    problem: str | None
-    batch: Batch | None
-    outputs: Outputs | None
 
 
 @dataclass

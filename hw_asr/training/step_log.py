@@ -11,7 +11,7 @@ from hw_asr.metrics import text_errors
 from hw_asr.training.learner import Learner
 from hw_asr.training.prediction_log import NoPredictions, PredictionLogger
 from hw_asr.training.progress_lines import Position, step_line
-from hw_asr.training.step import StepResult
+from hw_asr.training.step_result import StepResult
 from hw_asr.types import CTCDecoder, best_text
 from hw_asr.writers.base import Writer
 

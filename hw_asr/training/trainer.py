@@ -18,8 +18,8 @@ from hw_asr.training.evaluation import Evaluator
 from hw_asr.training.learner import Learner
 from hw_asr.training.monitor import Monitor
 from hw_asr.training.snapshots import Snapshots
-from hw_asr.training.step import OUT_OF_MEMORY, SCALE_LOWERED, StepResult
 from hw_asr.training.step_log import StepLog
+from hw_asr.training.step_result import OUT_OF_MEMORY, SCALE_LOWERED, StepResult
 from hw_asr.training.stop import StopRequest
 from hw_asr.training.stream import BatchStream, Placed
 
