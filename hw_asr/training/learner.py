@@ -1,8 +1,9 @@
-"""The state that training changes step by step, and how a checkpoint stores it."""
+"""The state that training changes step by step: what a step adds to it, and how a checkpoint stores it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,10 @@ from hw_asr.training.average import WeightAverage
 from hw_asr.training.progress import Progress
 from hw_asr.training.schedule import Schedule
 from hw_asr.training.step import TrainingStep
+from hw_asr.training.step_result import StepResult
+from hw_asr.training.stream import Placed
+
+logger = logging.getLogger(__name__)
 
 
 class Stateful(Protocol):
@@ -31,6 +36,30 @@ class Learner:
     schedule: Schedule
     average: WeightAverage
     progress: Progress
+
+    def account(self, group: Sequence[Placed], result: StepResult) -> None:
+        """Count a finished step; one that updated the model also advances the schedule and the average."""
+        progress = self.progress
+        progress.step += 1
+        progress.step_in_epoch += 1
+        for failure in (failure for placed in group for failure in placed.batch.failures):
+            name = failure.utterance.audio_path
+            if name not in progress.failed:
+                logger.warning("skipped %s: %s", name, failure.reason)
+            progress.failed[name] = failure.reason
+        progress.count("utterances without a CTC path", result.num_infeasible)
+        if result.problem is not None:
+            progress.count(f"steps skipped: {result.problem}")
+            progress.bad_steps_in_row += 1
+            return
+        progress.bad_steps_in_row = 0
+        progress.add(
+            loss=result.loss_sum, utterances=result.num_utterances, grad_norm=result.grad_norm, steps=1,
+            samples=sum(int(placed.batch.sample_lengths.sum()) for placed in group),
+            padded=sum(placed.batch.samples.numel() for placed in group),
+        )  # fmt: skip
+        self.schedule.after_step()
+        self.average.update()
 
     def parts(self) -> dict[str, Stateful]:
         """Return what is saved and restored beside the weights, by its key in a checkpoint."""

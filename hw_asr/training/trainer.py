@@ -19,7 +19,7 @@ from hw_asr.training.learner import Learner
 from hw_asr.training.monitor import Monitor
 from hw_asr.training.snapshots import Snapshots
 from hw_asr.training.step_log import StepLog
-from hw_asr.training.step_result import OUT_OF_MEMORY, SCALE_LOWERED, StepResult
+from hw_asr.training.step_result import OUT_OF_MEMORY, SCALE_LOWERED
 from hw_asr.training.stop import StopRequest
 from hw_asr.training.stream import BatchStream, Placed
 
@@ -109,7 +109,8 @@ class Trainer:
                     return False
                 group = self._take()
                 result = self._learner.step.run(group)
-                self._account(group, result)
+                self._learner.account(group, result)
+                self._check(result.problem)
                 self._step_log.step(self._learner, result, self._position())
                 if snapshots is not None and snapshots.due(progress.step):
                     snapshots.write_last()
@@ -126,37 +127,15 @@ class Trainer:
             self._save_to_resume()
             raise
 
-    def _account(self, group: Sequence[Placed], result: StepResult) -> None:
-        """Count a step and advance the schedule; raise TrainingFailedError after too many bad steps in a row."""
-        progress = self.progress
-        progress.step += 1
-        progress.step_in_epoch += 1
-        for failure in (failure for placed in group for failure in placed.batch.failures):
-            name = failure.utterance.audio_path
-            if name not in progress.failed:
-                logger.warning("skipped %s: %s", name, failure.reason)
-            progress.failed[name] = failure.reason
-        progress.count("utterances without a CTC path", result.num_infeasible)
-        if result.problem is not None:
-            self._count_bad_step(result.problem)
+    def _check(self, problem: str | None) -> None:
+        """Log a step that was skipped; raise TrainingFailedError after too many in a row."""
+        if problem is None:
             return
-        progress.bad_steps_in_row = 0
-        progress.add(
-            loss=result.loss_sum, utterances=result.num_utterances, grad_norm=result.grad_norm, steps=1,
-            samples=sum(int(placed.batch.sample_lengths.sum()) for placed in group),
-            padded=sum(placed.batch.samples.numel() for placed in group),
-        )  # fmt: skip
-        self._learner.schedule.after_step()
-        self._learner.average.update()
-
-    def _count_bad_step(self, problem: str) -> None:
-        progress = self.progress
-        progress.count(f"steps skipped: {problem}")
-        progress.bad_steps_in_row += 1
+        step, in_row = self.progress.step, self.progress.bad_steps_in_row
         level = logging.DEBUG if problem == SCALE_LOWERED else logging.WARNING
-        logger.log(level, "step %d skipped: %s (%d in a row)", progress.step, problem, progress.bad_steps_in_row)
-        if progress.bad_steps_in_row >= self._settings.max_bad_steps:
-            raise TrainingFailedError(_diagnosis(problem, progress.bad_steps_in_row))
+        logger.log(level, "step %d skipped: %s (%d in a row)", step, problem, in_row)
+        if in_row >= self._settings.max_bad_steps:
+            raise TrainingFailedError(_diagnosis(problem, in_row))
 
     def _finish_epoch(self) -> bool:
         """Evaluate, log, decide whether this epoch is the best, save; return False when asked to stop before."""
