@@ -32,7 +32,8 @@ from hw_asr.config.registry import MODELS, TEXT_ENCODERS
 from hw_asr.datasets.audio import read_audio
 from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.datasets.loader import make_loader
-from hw_asr.datasets.samplers import GroupLengthBatchSampler, RandomBatchSampler, Shard
+from hw_asr.datasets.samplers import RandomBatchSampler, Shard
+from hw_asr.datasets.samplers_by_duration import GroupLengthBatchSampler
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.features import FeatureExtractor
 from hw_asr.spectrograms import MelSpectrogram

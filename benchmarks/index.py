@@ -21,7 +21,8 @@ from benchmarks.growth_data import CORPUS, FRAMES_PER_SECOND, SAMPLE_RATE
 from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.datasets.librispeech import LibrispeechDataset
 from hw_asr.datasets.manifest import consume, select, split_alignable
-from hw_asr.datasets.samplers import GroupLengthBatchSampler, Shard
+from hw_asr.datasets.samplers import Shard
+from hw_asr.datasets.samplers_by_duration import GroupLengthBatchSampler
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.text.encoder import CTCCharTextEncoder
 

@@ -17,7 +17,8 @@ from hw_asr.batch import Batch, Example, Failure
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.loader import SharedFlag, make_loader
 from hw_asr.datasets.manifest import DataError
-from hw_asr.datasets.samplers import GroupLengthBatchSampler, RandomBatchSampler, SequentialBatchSampler, Shard
+from hw_asr.datasets.samplers import RandomBatchSampler, SequentialBatchSampler, Shard
+from hw_asr.datasets.samplers_by_duration import GroupLengthBatchSampler
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.text.encoder import CTCCharTextEncoder
 from hw_asr.types import Utterance

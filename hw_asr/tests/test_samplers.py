@@ -9,14 +9,13 @@ import numpy as np
 from hw_asr.config.registry import SAMPLERS
 from hw_asr.datasets.samplers import (
     BatchSampler,
-    DurationBatchSampler,
-    GroupLengthBatchSampler,
     RandomBatchSampler,
     SequentialBatchSampler,
     Shard,
     TrainingBatchSampler,
     padding_share,
 )
+from hw_asr.datasets.samplers_by_duration import DurationBatchSampler, GroupLengthBatchSampler
 from hw_asr.experiment.components import PROVIDED, build_batch_sampler
 
 DURATIONS = np.random.default_rng(1).gamma(4.0, 3.0, 997).clip(0.5, 35.0)
