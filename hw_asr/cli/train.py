@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
     if options.bs is not None:
         assignments.append(f"data.train.batch_size={options.bs}")
     from hw_asr.commands.train import train
-    from hw_asr.commands.train_check import check, check_batch
+    from hw_asr.commands.train_check import check
+    from hw_asr.commands.train_check_batch import check_batch
     from hw_asr.commands.train_request import Request
 
     command = check_batch if options.check_batch else check if options.check else train

@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 
-from hw_asr.commands import dev_emissions, train_check
+from hw_asr.commands import dev_emissions, train_check_batch
 from hw_asr.config import parse
 from hw_asr.experiment.network import make_network
 from hw_asr.experiment.training_data import BatchedSplit, TrainingData
@@ -96,13 +96,13 @@ class CheckBatchTest(unittest.TestCase):
         }  # fmt: skip
         printed = StringIO()
         with (
-            mock.patch.multiple(train_check, **fakes),
-            mock.patch.object(train_check.time, "perf_counter", lambda: next(seconds)),
+            mock.patch.multiple(train_check_batch, **fakes),
+            mock.patch.object(train_check_batch.time, "perf_counter", lambda: next(seconds)),
             mock.patch.object(torch.cuda, "set_device") as set_device,
             mock.patch.object(torch.cuda, "max_memory_allocated", return_value=3 * 2**29) as memory,
             redirect_stdout(printed),
         ):
-            self.assertEqual(train_check.check_batch(mock.Mock()), 0)
+            self.assertEqual(train_check_batch.check_batch(mock.Mock()), 0)
         for called in (set_device, memory):
             called.assert_called_once_with(torch.device("cuda", 1))
         self.assertEqual(step.run.call_count, 2)
