@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from hw_asr.storage.external import (
 from hw_asr.storage.gdrive_auth import Login
 from hw_asr.storage.gdrive_errors import Gone
 from hw_asr.storage.gdrive_public import PublicFolder
-from hw_asr.storage.gdrive_session import ENDPOINT, FOLDER, IS_FOLDER, Item, Session, quote
+from hw_asr.storage.gdrive_session import ENDPOINT, FOLDER, IS_FOLDER, Item, Session, described, modified, quote
 from hw_asr.storage.gdrive_transfer import download_content, upload_content
 from hw_asr.storage.run_names import RunId, is_safe_name
 from hw_asr.storage.secrets import require_encrypted
@@ -114,15 +113,15 @@ class GDriveStorage(ExternalStorage):
                 for parent in item["parents"]:
                     run = RunId(experiments.get(parent["id"], ""), item["title"])
                     if is_safe_name(run.experiment) and is_safe_name(run.name):
-                        found[run] = max(found.get(run, 0.0), _modified(item))
-        return [RemoteRun(run, modified) for run, modified in sorted(found.items())]
+                        found[run] = max(found.get(run, 0.0), modified(item))
+        return [RemoteRun(run, newest) for run, newest in sorted(found.items())]
 
     def files(self, run: RunId, checksums: bool = True) -> list[RemoteFile]:
         """The files of a run; of several with one name the newest."""
         if not self._login.has_credentials():
             return self._public.files(run)
         with self._session() as session:
-            return [_described(item) for _, item in sorted(self._items(session, run).items())]
+            return [described(item) for _, item in sorted(self._items(session, run).items())]
 
     def download(self, run: RunId, name: str, path: Path, progress: Progress | None = None) -> None:
         """Fetch a file in chunks, verified by size and MD5; without an account by size only."""
@@ -136,7 +135,7 @@ class GDriveStorage(ExternalStorage):
                 if name not in items:
                     raise StorageError(f"Google Drive: run {run} has no file {name}")
                 uri = session.media_uri(items[name]["id"])
-                download_content(session, uri, path, _described(items[name]), self._backoff(), progress)
+                download_content(session, uri, path, described(items[name]), self._backoff(), progress)
 
             self._backoff(_ATTEMPTS_FOR_A_WHOLE_FILE).retry(attempt, on=(Gone, Damaged))
 
@@ -167,7 +166,7 @@ class GDriveStorage(ExternalStorage):
             folder = session.first_folder(title, folder) or session.make_folder(title, folder)
         hidden = f".{name}.part"
         titles = f"(title = {quote(name)} or title = {quote(hidden)})"
-        present = sorted(session.children([folder], titles), key=lambda item: (item["title"] == name, _modified(item)))
+        present = sorted(session.children([folder], titles), key=lambda item: (item["title"] == name, modified(item)))
         target = present.pop() if present else None
 
         def make_request(media: MediaUpload) -> HttpRequest:
@@ -198,7 +197,7 @@ class GDriveStorage(ExternalStorage):
             folders = [item["id"] for item in session.children(folders, f"{IS_FOLDER} and title = {quote(title)}")]
         items = session.children(folders, f"mimeType != {quote(FOLDER)}")
         whole = [item for item in items if is_safe_name(item["title"]) and "fileSize" in item]
-        return {item["title"]: item for item in sorted(whole, key=_modified)}
+        return {item["title"]: item for item in sorted(whole, key=modified)}
 
     @contextmanager
     def _session(self, write: bool = False) -> Iterator[Session]:
@@ -217,11 +216,3 @@ class GDriveStorage(ExternalStorage):
 
     def _backoff(self, attempts: int | None = None) -> Backoff:
         return Backoff(attempts or self._attempts, self._first_wait)
-
-
-def _described(item: Item) -> RemoteFile:
-    return RemoteFile(item["title"], int(item["fileSize"]), item.get("md5Checksum"), _modified(item))
-
-
-def _modified(item: Item) -> float:
-    return datetime.fromisoformat(item["modifiedDate"].replace("Z", "+00:00")).timestamp()

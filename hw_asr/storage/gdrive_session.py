@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from hw_asr.storage.backoff import Backoff
-from hw_asr.storage.external import StorageUnavailable
+from hw_asr.storage.external import RemoteFile, StorageUnavailable
 from hw_asr.storage.gdrive_errors import ExistsError, Unreachable, translated
 
 if TYPE_CHECKING:  # they are imported only for Google Drive, and have no annotations
@@ -39,6 +40,16 @@ class Item(TypedDict, total=False):
     createdDate: str
     modifiedDate: str
     parents: list[Parent]
+
+
+def described(item: Item) -> RemoteFile:
+    """Return what Drive says of a file."""
+    return RemoteFile(item["title"], int(item["fileSize"]), item.get("md5Checksum"), modified(item))
+
+
+def modified(item: Item) -> float:
+    """Return when an item was changed, in seconds since 1970."""
+    return datetime.fromisoformat(item["modifiedDate"].replace("Z", "+00:00")).timestamp()
 
 
 class Session:
