@@ -19,11 +19,10 @@ from hw_asr.config.registry import (
     STORAGES,
     WAVE_AUGMENTATIONS,
 )
-from hw_asr.errors import UserError, nearest
+from hw_asr.errors import UserError
 from hw_asr.experiment import components
-from hw_asr.metrics import SplitMetric
-from hw_asr.training.monitor import Monitor, MonitorError
-from hw_asr.types import Metric, TextEncoder
+from hw_asr.experiment.consistency import decoder_faults, freeze_faults, monitor_faults, size_faults
+from hw_asr.types import TextEncoder
 
 if TYPE_CHECKING:  # torch is imported where a network or an optimizer is built
     from torch import nn
@@ -73,16 +72,16 @@ def construction_faults(config: ExperimentConfig, known: Sequence[str], *, train
         model = _make_model(attempts, config, n_feats, encoder.alphabet)
     made = [metric for metric in metrics if metric is not None]
     if training:
-        attempts.faults += _freeze_faults(config, model)
+        attempts.faults += freeze_faults(config, model)
         attempts.make("loss", lambda: components.build_loss(config))
         storage = config.trainer.external_storage
         if storage is not None:  # making one connects to nothing
             attempts.make("trainer.external_storage", partial(STORAGES.build, storage))
         _make_optimizer(attempts, config, model)
         if len(made) == len(metrics) and all(is_sound(path, known) for path in ("trainer.monitor", "metrics")):
-            attempts.faults += _monitor_faults(config, [name for metric in made for name in metric.names()])
+            attempts.faults += monitor_faults(config, [name for metric in made for name in metric.names()])
     if encoder is not None and is_sound("decoders", known):
-        attempts.faults += _decoder_faults(config, encoder, made if training else [])
+        attempts.faults += decoder_faults(config, encoder, made if training else [])
         _make_decoders(attempts, config, encoder)
     return attempts.faults
 
@@ -102,7 +101,7 @@ def _make_model(
 
     from hw_asr.experiment.network_limits import limited_modules
 
-    attempts.faults += _size_faults(config, n_feats, alphabet)
+    attempts.faults += size_faults(config, n_feats, alphabet)
     with torch.device("meta"), limited_modules():
         return attempts.make("arch", lambda: components.build_model(config, n_feats, len(alphabet)))
 
@@ -160,33 +159,6 @@ def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: nn.Mod
         attempts.faults.append("trainer.scheduler_step: ReduceLROnPlateau advances per epoch; remove this key")
 
 
-def _freeze_faults(config: ExperimentConfig, model: nn.Module | None) -> list[str]:
-    from hw_asr.checkpoints.weights import belongs_to, check_parts
-
-    transfer, path = config.trainer.transfer, "trainer.transfer"
-    faults = []
-    if transfer.unfreeze_after_epochs is not None and not transfer.freeze:
-        faults.append(f"{path}.unfreeze_after_epochs: has no effect without {path}.freeze")
-    if model is not None and transfer.freeze:
-        trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        faults += check_parts(transfer.freeze, [name for name, _ in model.named_parameters()], f"{path}.freeze")
-        if all(belongs_to(name, transfer.freeze) for name in trained):
-            faults.append(f"{path}.freeze: leaves no parameter of the model to train")
-    return faults
-
-
-def _size_faults(config: ExperimentConfig, n_feats: int, alphabet: Sequence[str]) -> list[str]:
-    faults = []
-    args = config.arch.get("args", {})
-    if args.get("n_feats", n_feats) != n_feats:
-        faults.append(f"arch.args.n_feats: {args['n_feats']}, but preprocessing.spectrogram gives {n_feats} features")
-    if args.get("n_class", len(alphabet)) != len(alphabet):
-        faults.append(
-            f"arch.args.n_class: {args['n_class']}, but text_encoder has {len(alphabet)} classes, the blank included"
-        )
-    return faults
-
-
 def _stepped(scheduler: LRScheduler | None) -> LRScheduler | None:
     """Advance a schedule by a step, which shows some faults of its arguments first; return it."""
     import torch
@@ -196,31 +168,3 @@ def _stepped(scheduler: LRScheduler | None) -> LRScheduler | None:
             warnings.simplefilter("ignore", UserWarning)
             scheduler.step()
     return scheduler
-
-
-def _monitor_faults(config: ExperimentConfig, metric_names: list[str]) -> list[str]:
-    try:
-        monitor = Monitor.parse(config.trainer.monitor)
-    except MonitorError as error:
-        return [f"trainer.monitor: {error}"]
-    splits = [name for name in config.data if name != "train"]
-    known = [SplitMetric(split, name).key for split in splits for name in ("loss", *metric_names)]
-    if monitor is not None and monitor.key not in known:
-        return [f"trainer.monitor: {monitor.key!r} is not a metric this config produces{nearest(monitor.key, known)}"]
-    return []
-
-
-def _decoder_faults(config: ExperimentConfig, encoder: TextEncoder, metrics: list[Metric]) -> list[str]:
-    specs = components.decoder_specs(config, encoder, config.trainer.beam_size)
-    faults = [
-        f"metrics: {metric.name!r} scores decoder {metric.decoder!r}, not in `decoders`{nearest(metric.decoder, specs)}"
-        for metric in metrics
-        if metric.decoder not in specs
-    ]
-    for index, spec in enumerate(config.decoders or []):
-        path = spec.get("args", {}).get("language_model")
-        if isinstance(path, str) and not Path(path).is_file():
-            faults.append(f"decoders[{index}].args.language_model: {path}: no such file")
-        if path is None and spec["type"] == "lm_beam_search" and not hasattr(encoder, "language_model_path"):
-            faults.append(f"decoders[{index}].args.language_model: missing; expected a path to an ARPA or KenLM file")
-    return faults

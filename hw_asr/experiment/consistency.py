@@ -1,0 +1,76 @@
+"""Faults between parts of a config that are sound by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hw_asr.config import ExperimentConfig
+from hw_asr.errors import nearest
+from hw_asr.experiment import components
+from hw_asr.metrics import SplitMetric
+from hw_asr.training.monitor import Monitor, MonitorError
+from hw_asr.types import Metric, TextEncoder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def freeze_faults(config: ExperimentConfig, model: nn.Module | None) -> list[str]:
+    """Return the faults of `trainer.transfer`; without a model, the names in `freeze` are not checked."""
+    from hw_asr.checkpoints.weights import belongs_to, check_parts
+
+    transfer, path = config.trainer.transfer, "trainer.transfer"
+    faults = []
+    if transfer.unfreeze_after_epochs is not None and not transfer.freeze:
+        faults.append(f"{path}.unfreeze_after_epochs: has no effect without {path}.freeze")
+    if model is not None and transfer.freeze:
+        trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        faults += check_parts(transfer.freeze, [name for name, _ in model.named_parameters()], f"{path}.freeze")
+        if all(belongs_to(name, transfer.freeze) for name in trained):
+            faults.append(f"{path}.freeze: leaves no parameter of the model to train")
+    return faults
+
+
+def size_faults(config: ExperimentConfig, n_feats: int, alphabet: Sequence[str]) -> list[str]:
+    """Return where the sizes in `arch` differ from those of the features and of the alphabet."""
+    faults = []
+    args = config.arch.get("args", {})
+    if args.get("n_feats", n_feats) != n_feats:
+        faults.append(f"arch.args.n_feats: {args['n_feats']}, but preprocessing.spectrogram gives {n_feats} features")
+    if args.get("n_class", len(alphabet)) != len(alphabet):
+        faults.append(
+            f"arch.args.n_class: {args['n_class']}, but text_encoder has {len(alphabet)} classes, the blank included"
+        )
+    return faults
+
+
+def monitor_faults(config: ExperimentConfig, metric_names: list[str]) -> list[str]:
+    """Return what is wrong with `trainer.monitor`, given the names of the values of all metrics."""
+    try:
+        monitor = Monitor.parse(config.trainer.monitor)
+    except MonitorError as error:
+        return [f"trainer.monitor: {error}"]
+    splits = [name for name in config.data if name != "train"]
+    known = [SplitMetric(split, name).key for split in splits for name in ("loss", *metric_names)]
+    if monitor is not None and monitor.key not in known:
+        return [f"trainer.monitor: {monitor.key!r} is not a metric this config produces{nearest(monitor.key, known)}"]
+    return []
+
+
+def decoder_faults(config: ExperimentConfig, encoder: TextEncoder, metrics: list[Metric]) -> list[str]:
+    """Return which decoders the metrics name but the config lacks, and which language models are missing."""
+    specs = components.decoder_specs(config, encoder, config.trainer.beam_size)
+    faults = [
+        f"metrics: {metric.name!r} scores decoder {metric.decoder!r}, not in `decoders`{nearest(metric.decoder, specs)}"
+        for metric in metrics
+        if metric.decoder not in specs
+    ]
+    for index, spec in enumerate(config.decoders or []):
+        path = spec.get("args", {}).get("language_model")
+        if isinstance(path, str) and not Path(path).is_file():
+            faults.append(f"decoders[{index}].args.language_model: {path}: no such file")
+        if path is None and spec["type"] == "lm_beam_search" and not hasattr(encoder, "language_model_path"):
+            faults.append(f"decoders[{index}].args.language_model: missing; expected a path to an ARPA or KenLM file")
+    return faults
