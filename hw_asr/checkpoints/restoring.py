@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,6 +99,14 @@ def check_optimizer(saved: object, optimizer: torch.optim.Optimizer, source: Pat
         for name, value in state.items():
             if not isinstance(name, str) or not _is_state_of(name, value, parameters[key]):
                 raise CheckpointError(f"{source}: optimizer.state.{key}.{name!r:.60} does not fit its parameter")
+
+
+def on_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, object]:
+    """Return a saved state with the implementation (fused or not) that the optimizer has chosen for its device."""
+    groups = []
+    for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=False):
+        groups.append({**saved, **{name: own[name] for name in ("fused", "foreach") if name in own}})
+    return {**state, "param_groups": groups}
 
 
 def _is_state_of(name: str, value: object, parameter: Tensor) -> bool:

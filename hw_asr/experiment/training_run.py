@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from hw_asr.checkpoints.restoring import check_format, check_optimizer, matching, restoring
+from hw_asr.checkpoints.restoring import check_format, check_optimizer, matching, on_this_device, restoring
 from hw_asr.config import ExperimentConfig
 from hw_asr.experiment import components
 from hw_asr.experiment.network import Network
@@ -74,7 +72,7 @@ class Experiment:
         self.learner = Learner(step, schedule, WeightAverage(model, trainer.ema_decay), progress)
         self._writer_state: Mapping[str, object] = {}
 
-    def restore(self, state: Mapping[str, object], source: Path) -> None:
+    def restore(self, state: Mapping[str, Any], source: Path) -> None:
         """Restore the whole state of a checkpoint; raises CheckpointError if it has only weights."""
         check_format(state, source)
         new_schedule = schedule_changed(self._config, self.learner.schedule.state_dict(), state, self._processes.size)
@@ -82,8 +80,7 @@ class Experiment:
             state = {**state, "lr_scheduler": None}
         progress, optimizer, saved = self.learner.progress, self.learner.step.optimizer, state.get("config")
         with restoring(source):
-            state = self._checked(state, source)
-            self.learner.load_state_dict({**state, "optimizer": _on_this_device(state["optimizer"], optimizer)}, source)
+            self.learner.load_state_dict(self._checked(state, source), source)
             progress.share_among(self._processes.size, whole_passes=self._config.trainer.len_epoch is None)
             rate = optimizer.param_groups[0]["lr"]
             apply_changes(self._config, saved, optimizer, self._options)
@@ -92,12 +89,12 @@ class Experiment:
             self._derive_schedule(rate)
         self._writer_state = state.get("writers") or {}
 
-    def _checked(self, state: Mapping[str, object], source: Path) -> dict[str, Any]:
+    def _checked(self, state: Mapping[str, Any], source: Path) -> dict[str, Any]:
         """Return a checkpoint whose training states fit the objects of this run; raises CheckpointError."""
-        parts = self.learner.parts()
-        check_optimizer(state["optimizer"], self.learner.step.optimizer, source)
-        checked: dict[str, object] = {}
-        for name, part in parts.items():
+        optimizer = self.learner.step.optimizer
+        check_optimizer(state["optimizer"], optimizer, source)
+        checked: dict[str, object] = {"optimizer": on_this_device(state["optimizer"], optimizer)}
+        for name, part in self.learner.parts().items():
             # Empty for a part that was not in use: no schedule, no loss scaler.
             if name != "optimizer" and (state[name] or name == "progress"):
                 checked[name] = matching(state[name], part.state_dict() or {}, name, source)
@@ -211,11 +208,3 @@ def _make_step(config: ExperimentConfig, network: Network, processes: Processes)
             transfer.unfreeze_after_epochs,
         ),
     )
-
-
-def _on_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, object]:
-    """Return an optimiser's state with the implementation (fused or not) that this run's device has chosen."""
-    groups = []
-    for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=False):
-        groups.append({**saved, **{name: own[name] for name in ("fused", "foreach") if name in own}})
-    return {**state, "param_groups": groups}
