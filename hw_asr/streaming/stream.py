@@ -13,12 +13,11 @@ from hw_asr.datasets.recording import Samples
 from hw_asr.errors import UserError
 from hw_asr.recognition.audio_input import checked_samples
 from hw_asr.recognition.causal_speech import CausalSpeechDetector
-from hw_asr.recognition.piece_decoder import DecodedPiece, PieceDecoder
+from hw_asr.recognition.piece_decoder import PieceDecoder
 from hw_asr.recognition.results import Result, Segment
-from hw_asr.recognition.segments import PauseCutter, Piece, join_texts
 from hw_asr.recognition.speech_activity import STEP_SECONDS, frames_with_speech, silenced
 from hw_asr.recognition.waveform_model import WaveformModel
-from hw_asr.streaming.search import live_search
+from hw_asr.streaming.live_segments import LiveSegments
 from hw_asr.types import LogProbs
 
 
@@ -89,12 +88,11 @@ class Stream:
         self._speech: NDArray[np.bool_] = np.empty(0, bool)  # decisions from step `_first_step` on
         self._first_step = 0
         num_classes = len(pieces.text_encoder.alphabet)
-        self._waiting: LogProbs = np.empty(
-            (0, num_classes), np.float32
-        )  # frames whose decision is not known, from frame `_frame` on
+        # Frames whose decision is not known, from frame `_frame` on.
+        self._waiting: LogProbs = np.empty((0, num_classes), np.float32)
         self._frame = 0
         self._resampler = _resampler(sample_rate, model.sample_rate)
-        self._segments = _Segments(pieces)
+        self._segments = LiveSegments(pieces)
 
     def accept(self, samples: NDArray[Any]) -> Partial:
         """Take the next mono samples (N,), floats in [-1, 1] or 16-bit integers, and return the transcript so far.
@@ -147,74 +145,6 @@ class Stream:
         done = max(0, math.floor((self._frame + known) * frame / STEP_SECONDS) - 1 - self._first_step)
         self._speech, self._first_step = self._speech[done:], self._first_step + done
         return np.concatenate([silenced(log_probs[:known], has_speech), log_probs[known:]]), known
-
-
-class _Segments:
-    """Cuts the frames of a recording into segments and decodes them while they arrive."""
-
-    def __init__(self, pieces: PieceDecoder) -> None:
-        self._pieces = pieces
-        self._cutter = PauseCutter(pieces.seconds_per_frame, pieces.space, pieces.limits)
-        self._parts: list[DecodedPiece] = []
-        self.text = ""
-        """Of the segments that have ended."""
-        self._start, self._held = 0, list[LogProbs]()
-        self._search = live_search(pieces.decoders[pieces.best], pieces.text_encoder)
-
-    def accept(self, log_probs: LogProbs) -> list[Segment]:
-        """Read the next frames (t, V); return the segments that end in them."""
-        segments, begin = list[Segment](), 0
-        for cut in self._cutter.cuts(log_probs):
-            self._read(log_probs[begin:cut])
-            segments += self._end()
-            begin = cut
-        self._read(log_probs[begin:])
-        return segments
-
-    def finish(self) -> list[Segment]:
-        """End the last segment."""
-        return self._end() if any(map(len, self._held)) or not self._parts else []
-
-    def result(self, duration: float) -> Result:
-        """Return the result of all segments."""
-        return self._pieces.joined(self._parts, duration)
-
-    def stable(self) -> str:
-        """Return the part of the text that does not change."""
-        return self._joined(self._search.stable()).rstrip()
-
-    def with_tail(self, log_probs: LogProbs) -> str:
-        """Return the best text if these frames follow."""
-        search = self._search
-        if len(log_probs):
-            search = search.copy()
-            search.accept(log_probs)
-        return self._joined(search.best())
-
-    def _joined(self, text: str) -> str:
-        has_spaces = self._pieces.space is not None
-        return join_texts([self.text, text.lstrip() if has_spaces else text], has_spaces)
-
-    def _read(self, log_probs: LogProbs) -> None:
-        if len(log_probs) or not self._held:
-            self._held.append(log_probs)
-            self._search.accept(log_probs)
-
-    def _end(self) -> list[Segment]:
-        piece = Piece(self._start, np.concatenate(self._held))
-        part = self._pieces.decoded(piece, {name: self._hypotheses(name, piece) for name in self._pieces.decoders})
-        self._parts.append(part)
-        best = part.by_decoder[self._pieces.best]
-        self.text = join_texts([self.text, best[0].text if best else ""], self._pieces.space is not None)
-        self._start, self._held = self._start + len(piece.log_probs), []
-        self._search = live_search(self._pieces.decoders[self._pieces.best], self._pieces.text_encoder)
-        segment = self._pieces.segment(part, math.inf)  # where the recording ends is not known
-        return [] if segment is None else [segment]
-
-    def _hypotheses(self, name: str, piece: Piece) -> Any:
-        if name == self._pieces.best:
-            return self._search.finish(piece.log_probs)
-        return self._pieces.decoders[name]([piece.log_probs])[0]
 
 
 def _resampler(own_rate: int, rate: int) -> Any:
