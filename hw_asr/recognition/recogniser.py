@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hw_asr.datasets.recording import MAX_AUDIO_HOURS, Integers, Recording, Samples, as_floats
+from hw_asr.datasets.recording import MAX_AUDIO_HOURS, Recording
 from hw_asr.errors import UserError
 from hw_asr.recognition.audio_input import Audio, read
-from hw_asr.recognition.causal_speech import CausalSpeechDetector
 from hw_asr.recognition.piece_decoder import Decode, DecodedPiece, PieceDecoder
+from hw_asr.recognition.recording_model import RecordingModel
 from hw_asr.recognition.results import Result
 from hw_asr.recognition.segments import Piece, cut_at_pauses, cut_causally
-from hw_asr.recognition.speech_activity import frames_with_speech, silenced, speech_steps
 from hw_asr.recognition.timing import Seconds, Timed
 from hw_asr.recognition.waveform_model import WaveformModel
 from hw_asr.types import LogProbs, TextEncoder
@@ -54,6 +52,7 @@ class Recogniser:
         self.sample_rate = model.sample_rate
         """Hz; recordings of other rates are resampled."""
         self._model, self._settings, self._pieces = model, settings, PieceDecoder(model, decoders)
+        self._recordings = RecordingModel(model, settings.chunk_seconds, settings.skip_silence)
         self.best_decoder = self._pieces.best
         """The decoder that `text`, `alternatives`, `words` and `segments` of a result come from."""
         self._is_causal = model.is_causal
@@ -95,7 +94,7 @@ class Recogniser:
         if not self.is_long(recording):
             return self.recognise_batch([recording], spent)[0]
         frame, decoded = self._model.seconds_per_frame, list[DecodedPiece]()
-        log_probs = Timed(self._long(recording.samples))
+        log_probs = Timed(self._recordings.long(recording))
         pieces = self._cut(log_probs) if self._is_causal else cut_at_pauses(log_probs, frame, self._pieces.space)
         while group := list(islice(pieces, PIECES_AT_ONCE)):
             decoded += self._pieces.decode(group, spent)
@@ -109,7 +108,7 @@ class Recogniser:
         if not recordings:
             return []
         start = time.perf_counter()
-        log_probs = self._batch(recordings)
+        log_probs = self._recordings.batch(recordings)
         spent.model += time.perf_counter() - start
         pieces = [list(self._cut([row])) if self._is_causal else [Piece(0, row)] for row in log_probs]
         decoded = iter(self._pieces.decode([piece for parts in pieces for piece in parts], spent))
@@ -150,20 +149,7 @@ class Recogniser:
 
         `progress` is called with the seconds of audio of a long recording that are done so far.
         """
-        short = [recording for recording in recordings if not self.is_long(recording)]
-        batch = iter(self._batch(short) if short else ())
-        result = []
-        for recording in recordings:
-            if not self.is_long(recording):
-                result.append(next(batch))
-                continue
-            blocks: list[LogProbs] = []
-            for block in self._long(recording.samples):
-                blocks.append(block)
-                if progress is not None:
-                    progress(sum(map(len, blocks)) * self.seconds_per_frame)
-            result.append(np.concatenate(blocks))
-        return result
+        return self._recordings.log_probs(recordings, progress)
 
     @property
     def seconds_per_frame(self) -> float:
@@ -177,7 +163,7 @@ class Recogniser:
 
     def is_long(self, recording: Recording) -> bool:
         """Whether a recording goes through the network in chunks."""
-        return len(recording.samples) > self._settings.chunk_seconds * self.sample_rate
+        return self._recordings.is_long(recording)
 
     def _transcribe_many(self, recordings: Iterator[Audio], sample_rate: int | None) -> Iterator[Result]:
         while group := list(islice(recordings, self._settings.batch_size)):
@@ -195,36 +181,6 @@ class Recogniser:
                     short[index] = recording
             results.update(zip(short, self.recognise_batch(list(short.values()), Seconds()), strict=True))
             yield from (results[index] for index in range(len(group)))
-
-    def _batch(self, recordings: Sequence[Recording]) -> list[LogProbs]:
-        """Return the log-probabilities of recordings that are not long, without those of silence."""
-        log_probs = self._model.batch([as_floats(recording.samples) for recording in recordings])
-        if not self._settings.skip_silence:
-            return log_probs
-        speech = [self._speech(recording.samples) for recording in recordings]
-        frame = self._model.seconds_per_frame
-        return [
-            silenced(row, frames_with_speech(steps, 0, len(row), frame))
-            for row, steps in zip(log_probs, speech, strict=True)
-        ]
-
-    def _long(self, samples: Samples | Integers) -> Iterator[LogProbs]:
-        """Yield the log-probabilities of a long recording, without those of silence."""
-        chunk_seconds = self._settings.chunk_seconds
-        if not self._settings.skip_silence:
-            yield from self._model.long(samples, chunk_seconds, None)
-            return
-        speech, first = self._speech(samples), 0
-        for log_probs in self._model.long(samples, chunk_seconds, speech):
-            yield silenced(log_probs, frames_with_speech(speech, first, len(log_probs), self._model.seconds_per_frame))
-            first += len(log_probs)
-
-    def _speech(self, samples: Samples | Integers) -> NDArray[np.bool_]:
-        """Return for each 20 ms whether there may be speech; for a live model, as it is found live."""
-        if not self._is_causal:
-            return speech_steps(samples, self.sample_rate)
-        detector = CausalSpeechDetector(self.sample_rate)
-        return np.concatenate([detector.accept(samples), detector.finish()])
 
     def _cut(self, log_probs: Iterable[LogProbs]) -> Iterator[Piece]:
         return cut_causally(log_probs, self._model.seconds_per_frame, self._pieces.space, self._pieces.limits)
