@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from hw_asr.config.registry import MODELS
@@ -113,15 +114,32 @@ class Subsampling(nn.Module):
         self.linear = nn.Linear(dim * -(-n_feats // _STRIDE), dim)
 
     def forward(self, spectrogram: Tensor, lengths: Tensor) -> tuple[Tensor, Packing]:
-        """Map (B, F, T) and lengths (B,), on the CPU, to rows of real frames (N, dim) and their packing."""
-        num_frames, device = spectrogram.shape[2], spectrogram.device
-        packing = Packing(lengths, num_frames, device)
-        image = packing.unpack(packing.pack(spectrogram.transpose(1, 2)))[:, None]  # (B, 1, T, F)
-        for number in range(2):
-            lengths, num_frames = (lengths + 1) // 2, (num_frames + 1) // 2
-            packing = Packing(lengths, num_frames, device)
-            image = self.first(image).relu() if number == 0 else self.pointwise(self.depthwise(image)).relu()
-            rows = packing.pack(image.permute(0, 2, 1, 3))  # (N, channels, F')
-            if number == 0:
-                image = packing.unpack(rows).permute(0, 2, 1, 3)
-        return self.linear(rows.flatten(1)), packing
+        """Map (B, F, T) and lengths (B,), on the CPU, to rows of real frames (N, dim) and their packing.
+
+        Channels are the last dimension, in which the convolutions need no copies.
+        """
+        device = spectrogram.device
+        inside = Packing.inside(lengths, spectrogram.shape[2], device)
+        image = self._halved(spectrogram.transpose(1, 2) * inside[:, :, None], (lengths + 1) // 2)
+        image = self.depthwise(image.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, T'', F'', dim)
+        packing = Packing((lengths + 3) // 4, image.shape[1], device)
+        rows = nn.functional.linear(packing.pack(image), self.pointwise.weight.flatten(1), self.pointwise.bias).relu_()
+        weight = self.linear.weight.view(-1, rows.shape[2], rows.shape[1]).transpose(1, 2).flatten(1)  # frequency first
+        return nn.functional.linear(rows.flatten(1), weight, self.linear.bias), packing
+
+    def _halved(self, spectrogram: Tensor, lengths: Tensor) -> Tensor:
+        """Map (B, T, F) to the first convolution's output (B, T', F', dim), zero beyond the new lengths.
+
+        The convolution is a product with the weights and, for a column of ones in the real frames, the bias.
+        """
+        padded = nn.functional.pad(spectrogram, (1, 1, 1, 1))
+        patches = padded.unfold(1, 3, 2).unfold(2, 3, 2).flatten(3)  # (B, T', F', 9)
+        inside = Packing.inside(lengths, patches.shape[1], patches.device)[:, :, None, None]
+        columns = torch.cat([patches * inside, inside.expand(*patches.shape[:3], 1).to(patches.dtype)], dim=3)
+        weight = torch.cat([self.first.weight.flatten(1), _bias(self.first)[:, None]], dim=1)
+        return nn.functional.linear(columns, weight).relu_()
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias

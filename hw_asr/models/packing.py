@@ -45,6 +45,11 @@ class Packing:
         """T."""
         return self._shape[1]
 
+    @staticmethod
+    def inside(lengths: Tensor, num_frames: int, device: torch.device) -> Tensor:
+        """Return (B, T) booleans on `device`, true at the real frames; the lengths (B,) are on the CPU."""
+        return send(lengths[:, None] > torch.arange(num_frames), device)
+
     def keys_mask(self) -> Tensor:
         """Return (B, 1, 1, T) booleans, true at the frames that attention may read.
 
