@@ -105,6 +105,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="processor time of the published recipe; default: what ours took")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", default=[OURS, PUBLISHED], choices=[*VARIANTS, PUBLISHED], metavar="NAME")
+    parser.add_argument("--set", dest="changes", nargs="+", default=[], metavar="KEY=VALUE", help="of ours")
     parser.add_argument("--arpa", type=Path, help="language model for the third decoder")
     parser.add_argument("--work", type=Path, default=Path("saved/recipes"), help="default: saved/recipes")
     return parser.parse_args()
@@ -124,7 +125,7 @@ def config(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         variant = VARIANTS[name]
         steps = round(options.steps * variant.steps)
         schedule = (f"lr_scheduler.args.total_steps={steps}", "trainer.epochs=1", f"trainer.len_epoch={steps}")
-        recipe = override(override(small, [*QUICK, *schedule]), variant.changes)
+        recipe = override(override(small, [*QUICK, *schedule, *options.changes]), variant.changes)
     trainer = {"seed": seed, "monitor": "off", "num_threads": 1, "wandb_run": "run", "log_step": 50}
     recipe |= {"name": "recipe", "data": {"root_dir": str(options.data), "train": recipe["data"]["train"]}}
     recipe["data"]["train"]["num_workers"] = 1
