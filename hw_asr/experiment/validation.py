@@ -89,10 +89,10 @@ def examine(raw: RawConfig, *, training: bool = True, network: bool = True) -> E
     for kind, spec, path in specs(raw):
         if path in unread:
             continue
-        spec = resolved(spec, 1) if path == "lr_scheduler" else spec
-        found = kind.check(spec, path, _provided(kind))
         if path == "lr_scheduler":
-            found += [fault for fault in schedule_faults(spec, path) if is_sound(fault.partition(":")[0], found)]
+            found = _schedule_faults(kind, resolved(spec, 1), path)
+        else:
+            found = kind.check(spec, path, _provided(kind))
         faults += [fault for fault in found if fault not in faults]
         if len(faults) > MAX_FAULTS:
             return Examination(None, [*faults[:MAX_FAULTS], "config: more faults are not listed"])
@@ -105,6 +105,14 @@ def examine(raw: RawConfig, *, training: bool = True, network: bool = True) -> E
     if training:  # the config is copied into the run, its checkpoints and its exports
         faults += [f'{fault}; put it into an environment variable and write "$NAME"' for fault in secrets_in(raw)]
     return Examination(config, faults)
+
+
+def _schedule_faults(kind: Registry[Any], spec: Mapping[str, Any], path: str) -> list[str]:
+    own = schedule_faults(spec, path)
+    if any(fault.startswith(f"{path}.type:") for fault in own):
+        return own
+    found = kind.check(spec, path, _provided(kind))
+    return found + [fault for fault in own if is_sound(fault.partition(":")[0], found)]
 
 
 def _group_faults(raw: RawConfig) -> list[str]:

@@ -170,7 +170,8 @@ class ArgumentsTest(unittest.TestCase):
                 "lr_scheduler.args.mode: unknown value 'saw'; known: exp_range, triangular, triangular2",
             ],
         )
-        self.assertRegex(faults_of("LambdaLR", {"lr_lambda": "x"})[0], "^lr_scheduler.type: LambdaLR takes Python obj")
+        (fault,) = examine(config({"type": "LambdaLR", "args": {"lr_lambda": "x"}}).raw).faults
+        self.assertRegex(fault, "^lr_scheduler.type: LambdaLR takes Python objects")
         last_epoch = faults_of("StepLR", {"step_size": 2, "last_epoch": 3})[0]
         self.assertIn("expected -1, since a checkpoint stores", last_epoch)
 
