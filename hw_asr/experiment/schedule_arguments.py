@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from hw_asr.config.arguments import check_value
+from hw_asr.config.partial import is_sound
 from hw_asr.config.registry import SCHEDULERS
 
 
@@ -51,8 +52,17 @@ _MODES = {
 _WITHOUT_JSON = ("ChainedScheduler", "LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR")
 
 
-def schedule_faults(spec: Mapping[str, Any], path: str) -> list[str]:
-    """List the faults in the arguments of a schedule of torch, in which "auto" is replaced already."""
+def schedule_faults(spec: Mapping[str, Any], path: str, provided: Sequence[str]) -> list[str]:
+    """List the faults of a schedule's spec, in which "auto" is replaced already; see `Registry.check`."""
+    own = _argument_faults(spec, path)
+    if any(fault.startswith(f"{path}.type:") for fault in own):
+        return own
+    found = SCHEDULERS.check(spec, path, provided)
+    return found + [fault for fault in own if is_sound(fault.partition(":")[0], found)]
+
+
+def _argument_faults(spec: Mapping[str, Any], path: str) -> list[str]:
+    """List what torch checks late or not at all in the arguments of its own schedules."""
     kind, args = spec.get("type"), spec.get("args", {})
     if "module" in spec or kind in SCHEDULERS.registered() or not isinstance(kind, str):
         return []

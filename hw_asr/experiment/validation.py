@@ -90,7 +90,7 @@ def examine(raw: RawConfig, *, training: bool = True, network: bool = True) -> E
         if path in unread:
             continue
         if path == "lr_scheduler":
-            found = _schedule_faults(kind, resolved(spec, 1), path)
+            found = schedule_faults(resolved(spec, 1), path, _provided(kind))
         else:
             found = kind.check(spec, path, _provided(kind))
         faults += [fault for fault in found if fault not in faults]
@@ -105,14 +105,6 @@ def examine(raw: RawConfig, *, training: bool = True, network: bool = True) -> E
     if training:  # the config is copied into the run, its checkpoints and its exports
         faults += [f'{fault}; put it into an environment variable and write "$NAME"' for fault in secrets_in(raw)]
     return Examination(config, faults)
-
-
-def _schedule_faults(kind: Registry[Any], spec: Mapping[str, Any], path: str) -> list[str]:
-    own = schedule_faults(spec, path)
-    if any(fault.startswith(f"{path}.type:") for fault in own):
-        return own
-    found = kind.check(spec, path, _provided(kind))
-    return found + [fault for fault in own if is_sound(fault.partition(":")[0], found)]
 
 
 def _group_faults(raw: RawConfig) -> list[str]:

@@ -120,9 +120,9 @@ class Subsampling(nn.Module):
         """
         device = spectrogram.device
         inside = Packing.inside(lengths, spectrogram.shape[2], device)
-        image = self._halved(spectrogram.transpose(1, 2) * inside[:, :, None], (lengths + 1) // 2)
+        image = self._halved(spectrogram.transpose(1, 2).masked_fill(~inside[:, :, None], 0), (lengths + 1) // 2)
         image = self.depthwise(image.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, T'', F'', dim)
-        packing = Packing((lengths + 3) // 4, image.shape[1], device)
+        packing = Packing((lengths + _STRIDE - 1) // _STRIDE, image.shape[1], device)
         rows = nn.functional.linear(packing.pack(image), self.pointwise.weight.flatten(1), self.pointwise.bias).relu_()
         weight = self.linear.weight.view(-1, rows.shape[2], rows.shape[1]).transpose(1, 2).flatten(1)  # frequency first
         return nn.functional.linear(rows.flatten(1), weight, self.linear.bias), packing
@@ -136,10 +136,6 @@ class Subsampling(nn.Module):
         patches = padded.unfold(1, 3, 2).unfold(2, 3, 2).flatten(3)  # (B, T', F', 9)
         inside = Packing.inside(lengths, patches.shape[1], patches.device)[:, :, None, None]
         columns = torch.cat([patches * inside, inside.expand(*patches.shape[:3], 1).to(patches.dtype)], dim=3)
-        weight = torch.cat([self.first.weight.flatten(1), _bias(self.first)[:, None]], dim=1)
-        return nn.functional.linear(columns, weight).relu_()
-
-
-def _bias(layer: nn.Conv2d) -> Tensor:
-    assert layer.bias is not None
-    return layer.bias
+        bias = self.first.bias
+        assert bias is not None
+        return nn.functional.linear(columns, torch.cat([self.first.weight.flatten(1), bias[:, None]], dim=1)).relu_()

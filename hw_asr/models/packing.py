@@ -55,8 +55,8 @@ class Packing:
 
         An utterance without frames may read all of them, so that its softmax is defined; nothing of it is packed.
         """
-        mask = (self._lengths[:, None] > torch.arange(self.num_frames)) | (self._lengths == 0)[:, None]
-        return send(mask, self._device)[:, None, None, :]
+        readable = self._lengths.masked_fill(self._lengths == 0, self.num_frames)
+        return self.inside(readable, self.num_frames, self._device)[:, None, None, :]
 
     def pack(self, padded: Tensor) -> Tensor:
         """Gather (B, T, ...) into rows (N, ...)."""

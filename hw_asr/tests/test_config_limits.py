@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 
+import hw_asr
 from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
 from hw_asr.checkpoints.writing import save_checkpoint
 from hw_asr.commands.train_check import check
@@ -49,6 +53,20 @@ class ConfigLimitsTest(ReceivedCase):
         self.refused(
             changed(preprocessing={"spectrogram": mfcc, "log_spec": False}), "its filters and window have .* elements"
         )
+
+    def test_examining_a_config_does_not_import_the_compiler_of_torch(self) -> None:
+        path = Path(hw_asr.__file__).parent / "configs/demo.json"
+        faulty = {"trainer.epochs": 0, "optimizer.args.lr": "0,1"}
+        code = f"""
+import json, sys
+from hw_asr.config import override
+from hw_asr.experiment.validation import examine
+raw = json.loads(open({str(path)!r}, encoding="utf-8").read())
+assert not examine(raw).faults
+assert len(examine(override(raw, {[f"{key}={value}" for key, value in faulty.items()]!r})).faults) == 2
+sys.exit("torch._dynamo" in sys.modules)
+"""
+        self.assertEqual(subprocess.run([sys.executable, "-c", code], check=False).returncode, 0)
 
     def test_values_that_cost_memory_or_time_later(self) -> None:
         self.refused(spectrogram(hop_length=1, n_mels=20), "hop_length: 1 samples at 16000 Hz are less than a milli")

@@ -125,6 +125,15 @@ class BatchTest(unittest.TestCase):
                         self.assertEqual(len(one), int(size))
                         torch.testing.assert_close(row[:size], one, rtol=0, atol=1e-4)
 
+    def test_padding_is_not_read(self) -> None:
+        model = make().eval()
+        batch, lengths = batch_of(spectrograms(23, 40, 9), extra=5)
+        noisy = batch.clone()
+        for row, length in zip(noisy, lengths.tolist(), strict=True):
+            row[:, length:] = float("nan")
+        with torch.no_grad():
+            torch.testing.assert_close(model(noisy, lengths), model(batch, lengths), rtol=0, atol=0)
+
     def test_training_does_not_depend_on_padding(self) -> None:
         gradients = []
         for extra in (0, 13):

@@ -13,7 +13,6 @@ from torch import nn
 
 from hw_asr.commands.train_request import rate_assignments
 from hw_asr.config import ConfigError, ExperimentConfig, parse
-from hw_asr.config.registry import SCHEDULERS
 from hw_asr.experiment.optimizer import build_optimizer
 from hw_asr.experiment.resume_rules import schedule_changed
 from hw_asr.experiment.schedule_arguments import schedule_faults
@@ -178,8 +177,7 @@ class ArgumentsTest(unittest.TestCase):
 
 def faults_of(name: str, args: dict[str, Any]) -> list[str]:
     """Return the faults of a schedule's spec, as far as no object is made of it."""
-    spec = {"type": name, "args": args}
-    return [*SCHEDULERS.check(spec, "lr_scheduler", ["optimizer"]), *schedule_faults(spec, "lr_scheduler")]
+    return schedule_faults({"type": name, "args": args}, "lr_scheduler", ["optimizer"])
 
 
 class GroupsTest(unittest.TestCase):
