@@ -23,11 +23,8 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-import torchaudio
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.per_item_data import BATCH_SIZE, RATE, per_item
 from hw_asr.config.registry import MODELS, TEXT_ENCODERS
 from hw_asr.datasets.audio import read_audio
 from hw_asr.datasets.custom import CustomAudioDataset
@@ -41,35 +38,8 @@ from hw_asr.types import TextEncoder, Utterance
 
 for package in ("models", "text"):  # importing them fills the registries
     importlib.import_module(f"hw_asr.{package}")
-RATE = 16_000
-BATCH_SIZE = 20
 ENCODER: TextEncoder = TEXT_ENCODERS.build({"type": "CTCCharTextEncoder"})
 KINDS = (("wav", RATE), ("flac", RATE), ("wav", 44_100), ("flac", 48_000))
-
-
-class PerItem(Dataset[Tensor]):
-    """Decodes, resamples and transforms one utterance at a time; with `kept`, one transform serves all."""
-
-    def __init__(self, utterances: Sequence[Utterance], kept: bool) -> None:
-        self._paths = [str(utterance.audio_path) for utterance in utterances]
-        self._transform = torchaudio.transforms.MelSpectrogram(sample_rate=RATE) if kept else None
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        samples, rate = soundfile.read(self._paths[index], dtype="float32", always_2d=True)
-        wave = torch.from_numpy(samples.T)[:1]
-        if rate != RATE:
-            wave = torchaudio.functional.resample(wave, rate, RATE)
-        transform = self._transform or torchaudio.transforms.MelSpectrogram(sample_rate=RATE)
-        features: Tensor = torch.log(transform(wave) + 1e-5)
-        return features[0].T
-
-
-def pad(items: list[Tensor]) -> Tensor:
-    """Collate spectrograms."""
-    return pad_sequence(items, batch_first=True)
 
 
 def features_of_ours() -> FeatureExtractor:
@@ -88,13 +58,6 @@ def ours(utterances: Sequence[Utterance], num_workers: int, device: torch.device
             features(on_device.samples, on_device.sample_lengths)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-        yield len(batch)
-
-
-def per_item(utterances: Sequence[Utterance], num_workers: int, kept: bool) -> Iterator[int]:
-    """Yield the size of each batch after its features are computed."""
-    dataset = PerItem(utterances, kept)
-    for batch in DataLoader(dataset, BATCH_SIZE, shuffle=True, num_workers=num_workers, collate_fn=pad):
         yield len(batch)
 
 

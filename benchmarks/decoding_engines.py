@@ -18,6 +18,7 @@ Decode = Callable[[Batch], list[list[str]]]
 N_BEST = 10
 PRUNING: dict[str, tuple[float | None, float | None]] = {
     "ours": (-5.0, 10.0),  # the defaults, as those of pyctcdecode and ctc-beam-decoder
+    "ours, pruned at -6, 10": (-6.0, 10.0),
     "ours, pruned at -8, 12": (-8.0, 12.0),
     "ours, nothing pruned": (None, None),
 }
