@@ -46,9 +46,9 @@ class CheckpointArchive:
             raise FormatError(f"{len(members)} members; a checkpoint has at most {_MAX_MEMBERS}")
         names = [member.filename for member in members]
         if any(name.partition("/")[2].startswith(_CODE) for name in names):
-            raise FormatError("a TorchScript archive, which holds code; save the state_dict instead")
+            raise FormatError("a TorchScript archive, which contains code; save the state_dict instead")
         if len(set(names)) != len(names):
-            raise FormatError("two members have one name")
+            raise FormatError("two members have the same name")
         for member in members:
             _check_member(member)
         if sum(member.file_size for member in members) > size:

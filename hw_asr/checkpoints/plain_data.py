@@ -69,7 +69,7 @@ class PlainData:
                 continue
             if children is None:
                 if id(node) in open_nodes:
-                    raise FormatError("a part of it holds itself")
+                    raise FormatError("it contains a circular reference")
                 children = _children(node)
                 open_nodes.add(id(node))
                 waiting.append((node, children))

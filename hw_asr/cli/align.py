@@ -3,10 +3,10 @@
 Words that are not spoken and speech that is not in the text are found, too.
 
 examples:
-  align -r model_best.pth talk.m4a talk.txt                      JSON on standard output
-  align -r model_best.pth talk.m4a talk.txt -o talk.TextGrid     for Praat; also .srt, .vtt, .ctm, .json
-  align -r model_best.pth talk.wav --text "hello world" --characters
-  align -r model_best.pth book.mp3 book.txt --segments book.jsonl      a manifest for training
+  hw-asr align -r model_best.pth talk.m4a talk.txt                      JSON on standard output
+  hw-asr align -r model_best.pth talk.m4a talk.txt -o talk.TextGrid     for Praat; also .srt, .vtt, .ctm, .json
+  hw-asr align -r model_best.pth talk.wav --text "hello world" --characters
+  hw-asr align -r model_best.pth book.mp3 book.txt --segments book.jsonl      a manifest for training
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=FORMATS, help="default: by the ending of -o, else json")
     add("--characters", action="store_true", help="also the times of characters (json and textgrid)")
     add("--forced", action="store_true",
-        help="the recording is exactly the text: give every word a place, search no other speech")  # fmt: skip
+        help="assume that every word of the text is spoken, and nothing else")  # fmt: skip
     add("--segments", type=Path, metavar="JSONL",
         help="cut the recording at pauses into utterances for training and write their manifest")  # fmt: skip
     add("--min-seconds", type=float, default=1.0, metavar="S", help="of a segment; default: 1")
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="geometric mean of a segment's words; default: 0.3")  # fmt: skip
     add("-c", "--config", type=config_path, metavar="OVERLAY",
         help="JSON whose top-level sections replace those of the checkpoint's config")  # fmt: skip
-    add("-d", "--device", help="GPU index, or cpu; default: a GPU where there is one")
+    add("-d", "--device", help="GPU index, or cpu; default: a GPU if available, else the CPU")
     add("--chunk-seconds", type=float, default=60.0, metavar="S",
         help="longer recordings go through the network in overlapping chunks; default: 60")  # fmt: skip
     add("--keep-silence", action="store_true",

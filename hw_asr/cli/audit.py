@@ -3,10 +3,10 @@
 Every transcript is scored by a model. The results are sorted, the worst first.
 
 examples:
-  audit -r model_best.pth -o audit.json --report audit.html           the train split of the checkpoint's config
-  audit -r model_best.pth -t corpus.jsonl -o audit.json               a manifest, or a folder with transcriptions/
-  audit --results audit.json --keep clean.jsonl --max-loss 2          a manifest without those above a loss
-  audit --results audit.json --keep clean.jsonl --drop-share 0.05     without the worst 5 %
+  hw-asr audit -r model_best.pth -o audit.json --report audit.html          the train split of the checkpoint's config
+  hw-asr audit -r model_best.pth -t corpus.jsonl -o audit.json              a manifest, or a folder with transcriptions/
+  hw-asr audit --results audit.json --keep clean.jsonl --max-loss 2         a manifest without those above a loss
+  hw-asr audit --results audit.json --keep clean.jsonl --drop-share 0.05    without the worst 5 %
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--drop-share", type=float, metavar="SHARE", help="keep all but this share of the utterances, 0 to 1")
     add("-b", "--batch-size", type=int, default=8, help="utterances per batch in the model; default: 8")
     add("-j", "--jobs", type=int, default=1, help="threads that read recordings in advance; default: 1")
-    add("-d", "--device", help="GPU index, or cpu; default: a GPU where there is one")
+    add("-d", "--device", help="GPU index, or cpu; default: a GPU if available, else the CPU")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
         help="override any key of the config by dotted path; repeatable")  # fmt: skip
     add("--overwrite", action="store_true", help="ignore the results of an interrupted run instead of continuing it")

@@ -1,7 +1,7 @@
 """Average the weights of several checkpoints into one for evaluation or fine-tuning.
 
 example:
-  average saved/models/EXP/RUN/checkpoint-epoch*.pth -o saved/models/EXP/RUN/average.pth
+  hw-asr average saved/models/EXP/RUN/checkpoint-epoch*.pth -o saved/models/EXP/RUN/average.pth
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 The checkpoint's network has to run in one direction; see docs/streaming.md.
 
 examples:
-  listen -r model_best.pth --microphone
-  listen -r model_best.pth talk.m4a --real-time
-  ffmpeg -i rtsp://camera -f s16le -ac 1 -ar 16000 - | listen -r model_best.pth -
-  listen -r model_best.pth talk.wav --json        partial and final results, one JSON object per line
+  hw-asr listen -r model_best.pth --microphone
+  hw-asr listen -r model_best.pth talk.m4a --real-time
+  ffmpeg -i rtsp://camera -f s16le -ac 1 -ar 16000 - | hw-asr listen -r model_best.pth -
+  hw-asr listen -r model_best.pth talk.wav --json        partial and final results, one JSON object per line
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--hotwords", metavar="WORDS", help="words or phrases to favour, separated by commas")
     add("--keep-silence", action="store_true",
         help="also decode what does not rise above the background noise; less delay")  # fmt: skip
-    add("-d", "--device", default="auto", help="GPU index, or cpu; default: a GPU where there is one")
+    add("-d", "--device", default="auto", help="GPU index, or cpu; default: a GPU if available, else the CPU")
     add("--allow-module", action="append", default=[], metavar="NAME", dest="allowed_modules",
         help="let the checkpoint's own config import this module; repeatable")  # fmt: skip
 

@@ -1,9 +1,9 @@
 """Estimate a word n-gram language model (modified Kneser-Ney, ARPA) from text or from a split's transcripts.
 
 examples:
-  lm-build --text book.txt news.txt.gz --order 3 -o lm.arpa.gz
-  zcat crawl.gz | lm-build --text - --order 4 --prune 0 0 1 -o lm.arpa
-  lm-build --config config.json --split train --order 3 -o lm.arpa --discount-fallback
+  hw-asr lm-build --text book.txt news.txt.gz --order 3 -o lm.arpa.gz
+  zcat crawl.gz | hw-asr lm-build --text - --order 4 --prune 0 0 1 -o lm.arpa
+  hw-asr lm-build --config config.json --split train --order 3 -o lm.arpa --discount-fallback
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Choose alpha, beta and beam width of decoding with a language model, on a dev split of a checkpoint's config.
 
 examples:
-  lm-tune -r saved/models/EXP/RUN/model_best.pth --split val --lm lm.arpa -o overlay.json
-  lm-tune -r model_best.pth --split val --lm lm.arpa -o overlay.json --log-probs val.npz
-  lm-tune --log-probs val.npz --lm other.arpa.gz -o other.json --alphas 0.2 1.4 0.2 --betas 0 4 1
+  hw-asr lm-tune -r saved/models/EXP/RUN/model_best.pth --split val --lm lm.arpa -o overlay.json
+  hw-asr lm-tune -r model_best.pth --split val --lm lm.arpa -o overlay.json --log-probs val.npz
+  hw-asr lm-tune --log-probs val.npz --lm other.arpa.gz -o other.json --alphas 0.2 1.4 0.2 --betas 0 4 1
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Write an HTML page: the curves of a training run, the results of an evaluation, or two evaluations compared.
 
 examples:
-  report saved/log/EXP/RUN         curves of a run; its models directory or a checkpoint work too
-  report EXP:RUN --watch           the same from the external storage, written anew every minute
-  report output.json               results of test
-  report --compare A.json B.json   which is better, with confidence intervals, and on which utterances
+  hw-asr report saved/log/EXP/RUN         curves of a run; its models directory or a checkpoint work too
+  hw-asr report EXP:RUN --watch           the same from the external storage, updated every minute
+  hw-asr report output.json               results of test.py
+  hw-asr report --compare A.json B.json   which is better, with confidence intervals, and on which utterances
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from hw_asr.cli.errors import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("target", nargs="?", metavar="RUN | EXP:RUN | OUTPUT.json")
-    add("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"))
+    add("target", nargs="?", metavar="RUN | EXP:RUN | OUTPUT.json",
+        help="directory of a run, a run in the storage, or results of test.py")  # fmt: skip
+    add("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"),
+        help="compare two results of test.py on the same recordings")  # fmt: skip
     add("--decoder", nargs="+", metavar="NAME",
         help="with --compare: argmax, beam_search or lm_beam_search; two names to compare different ones")  # fmt: skip
     add("--audio-mb", type=float, default=20.0, help="embed recordings up to this total size (default: 20)")
     add("-c", "--config", type=Path, default=Path("gdrive_storage/external_storage.json"),
         help="with EXP:RUN: the storage config, or an experiment's config (default: %(default)s)")  # fmt: skip
     add("--watch", nargs="?", type=float, const=60.0, metavar="SECONDS",
-        help="rewrite the page of a run every so many seconds (default: 60) until Ctrl-C")  # fmt: skip
+        help="rewrite the page of a run every SECONDS seconds (default: 60) until Ctrl-C")  # fmt: skip
     add("-o", "--output", type=Path, help="the page; default: in the directory of what it shows")
 
 

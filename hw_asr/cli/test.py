@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=Path, default=Path("output.json"), help="default: output.json")
     add("-b", "--batch-size", type=int, help="overrides the config's")
     add("-j", "--jobs", type=int, help="threads that read recordings; overrides the config's")
-    add("-d", "--device", help="GPU index, or cpu; default: a GPU where there is one")
+    add("-d", "--device", help="GPU index, or cpu; default: a GPU if available, else the CPU")
     add("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments",
         help="override any key of the config by dotted path; repeatable")  # fmt: skip
     add("--hotwords", metavar="WORDS", help="words or phrases to favour, separated by commas")

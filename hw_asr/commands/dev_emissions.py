@@ -53,8 +53,8 @@ def dev_split(config: ExperimentConfig) -> str:
     """Return the only dev split. Raises ConfigError when there is none or more than one."""
     names = [name for name in config.data if is_dev(name)]
     if len(names) != 1:
-        splits = ", ".join(names) or f"none of {', '.join(config.data)}"
-        raise ConfigError([f"which split is the dev set? candidates: {splits}; give --split"], "--split")
+        found = f"candidates: {', '.join(names)}" if names else f"the config has {', '.join(config.data)}"
+        raise ConfigError([f"which split is the dev set? {found}; give --split"], "--split")
     return names[0]
 
 
@@ -122,11 +122,11 @@ def _load(path: Path, args: argparse.Namespace) -> CachedEmissions:
     refuse_test(cached.origin, args.i_know)
     if args.resume is not None and cached.checkpoint != fingerprint(args.resume):
         raise UserError(
-            f"{path}: holds log-probabilities of another checkpoint, {cached.checkpoint.split(' ')[0]!r}; "
-            "delete it to compute it again, name another file, or omit -r to use it as it is"
+            f"{path}: contains log-probabilities of another checkpoint, {cached.checkpoint.split(' ')[0]!r}; "
+            "delete it to compute them again, name another file, or omit -r to use it as it is"
         )
     if args.resume is not None and args.split is not None and cached.origin[0] != args.split:
-        raise UserError(f"{path}: holds the split {cached.origin[0]!r}, not {args.split!r}; name another file")
+        raise UserError(f"{path}: contains the split {cached.origin[0]!r}, not {args.split!r}; name another file")
     return cached
 
 

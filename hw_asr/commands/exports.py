@@ -70,7 +70,7 @@ class Exports:
         self._at_end = export_last
 
     def _lost(self, host: str) -> None:
-        logger.error("%s trains run %s now; this process exports nothing more and stops", host, self._run.id)
+        logger.error("run %s is now trained by %s; this process stops and exports nothing more", self._run.id, host)
         if self._exporter is not None:
             self._exporter.stop(f"taken over by {host}")
         os.kill(os.getpid(), signal.SIGTERM)

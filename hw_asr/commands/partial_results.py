@@ -39,7 +39,7 @@ class PartialResults:
             if not self._entries:
                 self._append({"key": key})
         if self._entries:
-            logger.info("%s: continuing after %d results; --overwrite starts anew", self.path, len(self))
+            logger.info("%s: continuing after %d results; --overwrite starts over", self.path, len(self))
 
     def __enter__(self) -> PartialResults:
         return self

@@ -45,7 +45,7 @@ def show_training(target: str, output: Path | None, storage_config: Path, watch:
     """Write the curves of a run and return the page's path.
 
     `target` is a log directory, a model directory, a checkpoint, or EXPERIMENT:RUN in the storage that `storage_config`
-    describes. With `watch`, the page is written anew every so many seconds until KeyboardInterrupt.
+    describes. With `watch`, the page is updated every so many seconds until KeyboardInterrupt.
 
     Raises ReportError when the run has no metrics, StorageError when the storage fails.
     """

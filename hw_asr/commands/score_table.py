@@ -45,7 +45,7 @@ def summary(entries: Sequence[Result], seconds: Seconds) -> str:
         shown = [entry for entry in entries if "error" not in entry]
         lines += [printable_line(f"{Path(entry['audio_path']).name}: {shown_text(entry)}") for entry in shown]
     else:
-        lines.append("no references: transcripts only")
+        lines.append(f"{len(entries)} recordings without references; the transcripts are in the output file")
     lines.append(_time(seconds))
     return "\n".join(lines + _left_out(entries, bool(scores)) + _damaged(entries))
 

@@ -175,7 +175,7 @@ def _log_device(config: ExperimentConfig, processes: Processes) -> None:
     logger.info("device %s%s", processes.device, f", {processes.size} processes" if processes.size > 1 else "")
     available = torch.cuda.device_count()
     if config.n_gpu > max(1, available):
-        logger.warning("n_gpu is %d, but this machine has %d; using those", config.n_gpu, available)
+        logger.warning("n_gpu is %d, but this machine has %d GPUs; a process uses one", config.n_gpu, available)
 
 
 def _warn_of_test_selection(config: ExperimentConfig) -> None:

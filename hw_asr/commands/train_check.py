@@ -28,6 +28,7 @@ from hw_asr.runtime.writable import is_writable
 from hw_asr.storage.runs import Run, Runs
 from hw_asr.streaming.network import look_ahead_seconds
 from hw_asr.training.snapshots import num_steps
+from hw_asr.types import TextEncoder
 
 
 def check(request: Request) -> int:
@@ -125,21 +126,29 @@ class _Check:
     def _data(self, config: ExperimentConfig, network: Network | None) -> BatchedSplit | None:
         """Load every split that needs no download; return the train split if it is one of them."""
         train = None
+        encoder = network.text_encoder if network is not None else self._text_encoder(config)
         for name in config.data:
             if not all(is_sound(path, self._faults) for path in (f"data.{name}", "data.root_dir")):
                 continue
             corpora = components.build_corpora(config, name)
             self._lines += [f"{name:<11} {corpus.status()}" for corpus in corpora]
             here = all(corpus.is_here() or not getattr(corpus, "can_download", True) for corpus in corpora)
-            if not here or network is None:
+            if not here or encoder is None:
                 continue
             with self._noted(f"data.{name}"):
-                if name == "train":
+                if name == "train" and network is not None:
                     train = load_train_split(config, network, Processes(device=self._device))
-                dataset = train.dataset if train and name == "train" else load_split(config, name, network.text_encoder)
+                dataset = train.dataset if train and name == "train" else load_split(config, name, encoder)
                 hours = dataset.durations.sum() / 3600
                 self._lines.append(f"{'':<11} {len(dataset)} utterances, {hours:.2f} h")
         return train
+
+    def _text_encoder(self, config: ExperimentConfig) -> TextEncoder | None:
+        """Return what the data need where the network could not be built."""
+        if is_sound("text_encoder", self._faults):
+            with self._noted():
+                return components.build_text_encoder(config)
+        return None
 
     def _places(self, config: ExperimentConfig) -> None:
         """Check that a run can be written, and that its name is free."""

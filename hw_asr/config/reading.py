@@ -43,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ConfigError([f"{path}: nested deeper than {MAX_DEPTH} levels"]) from error
     except UnicodeEncodeError as error:
-        raise ConfigError([f"{path}: a string holds half of a surrogate pair: {error.reason}"]) from error
+        raise ConfigError([f"{path}: a string contains half of a surrogate pair: {error.reason}"]) from error
     except ValueError as error:  # an integer of thousands of digits
         raise ConfigError([f"{path}: {error}"]) from error
     if not isinstance(value, dict):

@@ -121,7 +121,7 @@ class TrainerConfig:
     export_minutes: float = 15.0
     """Minutes between two exports of `last.pth` to the external storage."""
     heartbeat_seconds: float = 30.0
-    """Seconds between two signs of life in the external storage, by which other machines know that the run is alive."""
+    """Seconds between two status updates in the external storage, which tell other machines that the run is active."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def read_recording(
             decoded = _decode(file, replace(target, channel=decoded.opposed_channel))
         samples, warning, damage = decoded.samples, decoded.warning, decoded.damage
         if len(samples) == 0:
-            raise DecodingError("holds no audio" if piece is None else f"ends before the piece at {piece.start:g} s")
+            raise DecodingError("contains no audio" if piece is None else f"ends before the piece at {piece.start:g} s")
         if samples.dtype != np.int16 and check_amplitude(samples) > 1:
             np.clip(samples, -1.0, 1.0, out=samples)
         seconds = len(samples) / sample_rate
@@ -103,7 +103,7 @@ def duration(path: Path) -> float:
         if seconds == 0:
             seconds = len(_decode(file, Target(_RATE_TO_MEASURE, None, float("inf"))).samples) / _RATE_TO_MEASURE
         if seconds == 0:
-            raise DecodingError("holds no audio")
+            raise DecodingError("contains no audio")
         return seconds
 
 

@@ -128,7 +128,7 @@ class MonoSignal:
     def _check_length(self, seconds: float) -> None:
         if seconds > 3600 * self._target.max_audio_hours:
             limit = f"{self._target.max_audio_hours:g} h"
-            raise DecodingError(f"longer than {limit}; split it, or raise max_audio_hours where there is the memory")
+            raise DecodingError(f"longer than {limit}; split it, or raise preprocessing.max_audio_hours")
 
 
 def check_amplitude(samples: Samples | Integers) -> float:

@@ -90,7 +90,7 @@ def _read(checkpoint: Path, named: Named, state: Mapping[str, object] | None, on
     else:
         embedded = (_load(checkpoint) if state is None else state).get("config")
         if not isinstance(embedded, Mapping):
-            raise ConfigError([f"{path}: no such file, and the checkpoint holds no config; name one with -c"])
+            raise ConfigError([f"{path}: no such file, and the checkpoint contains no config; name one with -c"])
         raw, source = _as_json(embedded, checkpoint), f"config in {checkpoint}"
     overlaid: Mapping[str, object] = {}
     if named.overlay is not None:

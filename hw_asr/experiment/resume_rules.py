@@ -72,7 +72,7 @@ def forget_best(config: ExperimentConfig, saved: object, progress: Progress) -> 
 
 
 def schedule_changed(config: ExperimentConfig, fresh: Any, state: State, num_processes: int) -> bool:
-    """Whether the schedule has to be derived anew, because its settings or the length of the run have changed.
+    """Whether the schedule has to be recomputed, because its settings or the length of the run have changed.
 
     `fresh` is the state of the schedule that the config gives, `state` the checkpoint. Epochs, their length and the
     number of processes matter only to a schedule that has a length.

@@ -112,7 +112,7 @@ class Experiment:
         if math.isclose(rate, optimizer.param_groups[0]["lr"]):
             return
         logger.warning(
-            "learning-rate schedule derived anew for %d epochs of %d steps: the rate at step %d is %.3g, was %.3g",
+            "learning-rate schedule recomputed for %d epochs of %d steps: the rate at step %d is %.3g, was %.3g",
             settings.epochs, settings.steps_per_epoch, progress.step, optimizer.param_groups[0]["lr"], rate,
         )  # fmt: skip
 

@@ -65,7 +65,7 @@ def load_initial_weights(config: ExperimentConfig, network: Network, weights: We
         [
             f"{len(values)} of {len(own)} tensors carried over from {weights.source}",
             classes.summary(),
-            *([f"started anew: {', '.join(parts)}"] if parts else []),
+            *([f"newly initialised: {', '.join(parts)}"] if parts else []),
             *([f"dropped: {len(dropped)} tensors that the model does not have"] if dropped else []),
         ]
     )
@@ -136,9 +136,9 @@ class _Classes:
         old, new = self._old[1:], self._new[1:]
         kept = len(self._pairs) - 1
         parts = [f"{kept} of {len(new)} characters carried over"]
-        parts += [f"started {_shown([character for character in new if character not in old])}"] * (kept < len(new))
+        parts += [f"new: {_shown([character for character in new if character not in old])}"] * (kept < len(new))
         lost = [character for character in old if character not in new]
-        return ", ".join([*parts, *([f"dropped {_shown(lost)}"] if lost else [])])
+        return ", ".join([*parts, *([f"dropped: {_shown(lost)}"] if lost else [])])
 
 
 def _class_axes(config: ExperimentConfig, network: Network) -> dict[str, int]:

@@ -36,7 +36,7 @@ class Backoff:
         self.wait(seconds)
 
     def progressed(self) -> None:
-        """Start counting anew: something went through."""
+        """Start counting again: something went through."""
         self.failures = 0
 
     def retry(self, operation: Callable[[], T], on: tuple[type[StorageUnavailable], ...] = (StorageUnavailable,)) -> T:

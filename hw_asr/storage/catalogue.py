@@ -57,7 +57,7 @@ class Catalogue(NamedTuple):
         """Return the run called EXPERIMENT:RUN, `latest` (changed last) or `best`; StorageError when there is none."""
         if name == BEST:
             if self.best_run is None:
-                raise StorageError("run 'best': the storage config does not say which that is; name the run")
+                raise StorageError("run 'best': the storage config has no `best`; name the run as EXPERIMENT:RUN")
             return self.best_run
         if name == LATEST:
             runs = self.storage.runs()

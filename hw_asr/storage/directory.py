@@ -102,7 +102,7 @@ class DirectoryStorage(ExternalStorage):
 
     def _check_exists(self) -> None:
         if not self._root.is_dir():
-            raise StorageError(f"external storage {self._root}: no such directory; make it, or mount what holds it")
+            raise StorageError(f"external storage {self._root}: no such directory; create it, or mount its disk")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -28,7 +28,7 @@ def wait_until_stale(
     if status.state != "running":
         return
     seconds = STALE_INTERVALS * min(max(status.interval, 0.0), 300.0)
-    logger.info("run %s was last trained by %s; waiting %.0f s for a sign of life", run, status.host, seconds)
+    logger.info("run %s was last trained by %s; waiting %.0f s for a status update", run, status.host, seconds)
     sleep(seconds)
     now = read_status(storage, run)
     if now is not None and now.state == "running" and (now.owner, now.beat) != (status.owner, status.beat):

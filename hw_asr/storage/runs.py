@@ -174,7 +174,7 @@ class Runs:
         if used is not None:
             raise RunError(
                 f"run {run.id} exists already ({used}); to continue it give one of its checkpoints to --resume, "
-                "to start anew choose another run name"
+                "to start a new run, choose another name"
             )
 
     def list(self) -> list[Run]:

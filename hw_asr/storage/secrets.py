@@ -72,7 +72,7 @@ def secrets_in(value: object, path: str = "") -> list[str]:
         return [fault for index, item in enumerate(value) for fault in secrets_in(item, f"{path}[{index}]")]
     if not isinstance(value, str):
         return []
-    return [f"{path}: holds {what}" for what, pattern in _SECRET_VALUES.items() if pattern.search(value)][:1]
+    return [f"{path}: contains {what}" for what, pattern in _SECRET_VALUES.items() if pattern.search(value)][:1]
 
 
 def _strings(value: object) -> Iterator[str]:

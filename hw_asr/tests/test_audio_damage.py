@@ -137,9 +137,9 @@ class TestCut(DamageCase):
         codec = Codec("libopencore_amrnb", 8000)
         data = write(self.directory / "a.3gp", [[Part(NOISE)]], codec).read_bytes()
         path = self.written("b.3gp", data[:-20])
-        with self.assertRaisesRegex(AudioError, "b.3gp: holds no audio"):
+        with self.assertRaisesRegex(AudioError, "b.3gp: contains no audio"):
             duration(path)
-        with self.assertRaisesRegex(AudioError, "b.3gp: holds no audio"):
+        with self.assertRaisesRegex(AudioError, "b.3gp: contains no audio"):
             read_audio(path, RATE)
 
     def test_a_header_alone_is_refused(self) -> None:

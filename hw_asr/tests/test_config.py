@@ -213,7 +213,7 @@ class ValidationTest(unittest.TestCase):
     def test_secrets_anywhere_are_faults_and_are_not_quoted(self) -> None:
         faults = self.faults(changed("trainer.wandb_project=https://me:planted@host/x"))
         self.assertEqual(1, len(faults))
-        self.assertRegex(faults[0], r"^trainer.wandb_project: holds a password in an address; .*\$NAME")
+        self.assertRegex(faults[0], r"^trainer.wandb_project: contains a password in an address; .*\$NAME")
         self.assertNotIn("planted", faults[0])
 
     def test_numbers_that_no_machine_has(self) -> None:

@@ -246,7 +246,7 @@ class WithoutTorchTest(ExportedModelCase):
         errors = io.StringIO()
         with contextlib.redirect_stderr(errors):
             self.assertEqual(main(["export", "-r", str(path), "-o", str(path.with_suffix(".onnx"))]), 2)
-        self.assertRegex(errors.getvalue(), "name: holds a password in an address; put it into an environment variable")
+        self.assertRegex(errors.getvalue(), "name: contains a password in an address; put it into an env")
         self.assertFalse(path.with_suffix(".onnx").exists())
 
 

@@ -255,13 +255,13 @@ class ContinuedRunTest(TrainingCase):
         self.train(place, "-c", "config.json")
         self.assertEqual(outcome(place)[0]["lr_scheduler"]["total_steps"], 5)
         output = self.train(place, "-r", last, "--set", "trainer.epochs=2", "--lr", "0.04")
-        self.assertIn("schedule derived anew for 2 epochs of 5 steps: the rate at step 5 is", output)
+        self.assertIn("schedule recomputed for 2 epochs of 5 steps: the rate at step 5 is", output)
         state, _ = outcome(place)
         self.assertEqual((state["lr_scheduler"]["total_steps"], state["lr_scheduler"]["last_epoch"]), (10, 10))
         self.assertAlmostEqual(state["optimizer"]["param_groups"][0]["max_lr"], 0.04)
         output = self.train(place, "-r", last)
         self.assertIn("nothing to do: all 2 epochs", output)
-        self.assertNotIn("derived anew", output)
+        self.assertNotIn("recomputed", output)
         cosine = 'lr_scheduler={"type":"CosineAnnealingLR","args":{"T_max":"auto"}}'
         self.train(place, "-r", last, "--set", "trainer.epochs=3", "--set", cosine)
         schedule = outcome(place)[0]["lr_scheduler"]

@@ -104,7 +104,7 @@ class InterfaceTest(unittest.TestCase):
         self.assertEqual(len(storage.files(RUN)), 1)
 
     def test_read_only_or_missing_directory(self) -> None:
-        with self.assertRaisesRegex(StorageError, "no such directory; make it, or mount"):
+        with self.assertRaisesRegex(StorageError, "no such directory; create it, or mount"):
             DirectoryStorage(self.directory / "absent").runs()
         with mock.patch("os.access", return_value=False), self.assertRaisesRegex(StorageError, "is read-only"):
             self.storages[0].check_writable()
@@ -121,7 +121,7 @@ class SecretsTest(unittest.TestCase):
             with self.subTest(options), self.assertRaisesRegex(ValueError, "^options.*looks like a secret") as caught:
                 FsspecStorage("memory://x", options=options)
             self.assertNotIn("planted", str(caught.exception))
-        with self.assertRaisesRegex(ValueError, "^url: holds a password in an address") as caught:
+        with self.assertRaisesRegex(ValueError, "^url: contains a password in an address") as caught:
             FsspecStorage("sftp://me:planted@host/runs")
         self.assertNotIn("planted", str(caught.exception))
         storage = FsspecStorage("memory://x", options={"secret": "$PLANTED_NAME"})
@@ -142,14 +142,15 @@ class SecretsTest(unittest.TestCase):
                 FsspecStorage("memory://x", options=options)
             self.assertNotIn("planted", str(caught.exception))
         for url in ("abfs://c@a.dfs/x?sig=planted", "https://planted@host/x", "sftp://me:planted@host/runs"):
-            with self.assertRaisesRegex(ValueError, "^url: holds a") as caught:
+            with self.assertRaisesRegex(ValueError, "^url: contains a") as caught:
                 FsspecStorage(url)
             self.assertNotIn("planted", str(caught.exception))
         for options in ({"anon": True, "endpoint_url": "https://host:9000/x?list=1", "username": "me"},
                         {"key": "$S3_KEY", "headers": {"Authorization": "$HEADER"}, "region": "basic"}):  # fmt: skip
             FsspecStorage("sftp://me@host/runs", options=options)
         self.assertEqual(
-            ["data.val[0].url: holds a password in an address"], secrets_in({"data": {"val": [{"url": "ftp://a:b@c"}]}})
+            ["data.val[0].url: contains a password in an address"],
+            secrets_in({"data": {"val": [{"url": "ftp://a:b@c"}]}}),
         )
         with mock.patch.dict(os.environ, {"PLANTED": "value"}):
             self.assertEqual({"a": [["value", 1]]}, from_environment({"a": [["$PLANTED", 1]]}))

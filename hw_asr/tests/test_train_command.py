@@ -120,6 +120,9 @@ class CommandLineTest(unittest.TestCase):
         code, errors = self.run_train(config, "--check", "-d", "cpu", "--set", "optimizer.args.lr=0,002")
         self.assertIn("optimizer.args.lr: expected a number", errors)
         self.assertIn("data.dev: nowhere.jsonl: cannot read the manifest", errors)
+        code, errors = self.run_train(config, "--check", "-d", "cpu", "--set", "arch.type=DeepSpeach2")
+        self.assertIn("unknown arch 'DeepSpeach2'", errors)
+        self.assertIn("data.dev: nowhere.jsonl: cannot read the manifest", errors)
         self.assertEqual(["config.json", "file", "weights.pth"], sorted(path.name for path in self.folder.iterdir()))
 
     def test_check_refuses_the_directories_that_training_refuses(self) -> None:

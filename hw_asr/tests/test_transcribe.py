@@ -76,7 +76,7 @@ class TranscribeTest(TranscribeCase):
     def test_without_references_a_few_transcripts_are_printed(self) -> None:
         entries, printed = self.run_test("-t", str(self.audio))
         self.assertEqual(33, len(entries))
-        self.assertIn("no references: transcripts only", printed)
+        self.assertIn(" recordings without references; the transcripts are in the output file", printed)
         few = self.folder / "few"
         few.mkdir()
         for number in range(20):

@@ -80,7 +80,7 @@ class AlphabetTest(unittest.TestCase):
         config, new = network_of("éca ", seed=2)
         fresh = network_of("éca ", seed=2)[1].model.state_dict()
         line = load_initial_weights(config, new, weights_of(old))
-        self.assertRegex(line, "; 2 of 4 characters carried over, started 'é' ' ', dropped 'b' 'd'$")
+        self.assertRegex(line, "; 2 of 4 characters carried over, new: 'é' ' ', dropped: 'b' 'd'$")
         before, after = old.model.state_dict(), new.model.state_dict()
         by_class = {"linear.weight": 0, "linear.bias": 0, "intermediate.heads.1.weight": 0,
                     "intermediate.heads.1.bias": 0, "intermediate.feedback.1.weight": 1}  # fmt: skip
@@ -131,7 +131,7 @@ class AlphabetTest(unittest.TestCase):
             config = parse(raw)
             network = make_network(config, CPU)
             line = load_initial_weights(config, network, read_weights(path))
-            self.assertIn("26 of 27 characters carried over, started \"'\", dropped ' '", line)
+            self.assertIn("26 of 27 characters carried over, new: \"'\", dropped: ' '", line)
             before = load_checkpoint(path)["state_dict"]["linear.bias"]
             after = network.model.state_dict()["linear.bias"]
             self.assertTrue(torch.equal(after[2:], before[1:27].flip(0)))
@@ -159,7 +159,7 @@ class PartsTest(unittest.TestCase):
         saved = {name: value for name, value in before.items() if not name.startswith("gru_block.rnn_layers.0.")}
         saved["lookahead.conv.weight"] = torch.zeros(3)
         line = load_initial_weights(config, network, Weights(saved, SOURCE, network.text_encoder.alphabet))
-        self.assertIn("started anew: gru_block.rnn_layers.0 (8 tensors), lookahead (0 tensors), intermediate (", line)
+        self.assertIn("initialised: gru_block.rnn_layers.0 (8 tensors), lookahead (0 tensors), intermediate (", line)
         self.assertIn("dropped: 1 tensors that the model does not have", line)
         for name, value in network.model.state_dict().items():
             source = fresh if name.startswith(("gru_block.rnn_layers.0.", "intermediate.")) else before
@@ -186,7 +186,7 @@ class FineTuningTest(TrainingCase):
         raw = self.config(epochs=2, ema_decay=0.9, save_steps=1)
         raw["text_encoder"]["args"]["alphabet"] = "dxcba"
         place = self.place(raw)
-        line = "4 of 5 characters carried over, started 'x'"
+        line = "4 of 5 characters carried over, new: 'x'"
         self.assertIn(line, self.train(place, "-c", "config.json", "-r", str(start), "--check"))
         self.assertFalse((place / "saved").exists())
         output = self.train(place, "-c", "config.json", "-r", str(start))
@@ -211,7 +211,7 @@ class FineTuningTest(TrainingCase):
         output = self.train(
             place, *arguments, "--set", 'trainer.transfer.allow=["gru_block.rnn_layers.2", "gru_block.bn_layers.2"]'
         )
-        self.assertIn("started anew: gru_block.rnn_layers.2 (8 tensors), gru_block.bn_layers.2 (5 tensors)", output)
+        self.assertIn("initialised: gru_block.rnn_layers.2 (8 tensors), gru_block.bn_layers.2 (5 tensors)", output)
         self.assertTrue(json.loads((run_dir(place) / "config.json").read_text())["trainer"]["transfer"]["allow"])
 
     def test_feature_statistics_that_the_checkpoint_lacks_are_measured(self) -> None:

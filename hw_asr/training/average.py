@@ -67,7 +67,7 @@ class WeightAverage:
         if self._average is None:
             return
         if state.get("ema_updates") is None:
-            raise CheckpointError(f"{source}: it holds no average of the weights; remove trainer.ema_decay")
+            raise CheckpointError(f"{source}: it contains no average of the weights; remove trainer.ema_decay")
         load_weights(self._average, state["state_dict"], source)
         self._updates.copy_(state["ema_updates"])
 

@@ -90,7 +90,7 @@ class _Reader:
         words = normalize(raw, self._alphabet).split()
         for word in words:
             if word in SPECIAL_WORDS:
-                raise NgramError(f"the text holds {word!r}, which language models reserve; take it out of the text")
+                raise NgramError(f"the text contains {word!r}, a word that language models reserve; remove it")
         if len(self._remembered) >= _REMEMBERED:
             self._remembered.clear()
         ids = [self.vocabulary.setdefault(word, len(self.vocabulary)) for word in words]

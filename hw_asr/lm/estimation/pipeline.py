@@ -57,7 +57,7 @@ class NgramOptions:
         if not self.prune or len(self.prune) > self.order:
             raise ValueError(f"prune: expected 1 to {self.order} values, one per order, got {list(self.prune)}")
         if self.prune[0] != 0:
-            raise ValueError(f"prune: words themselves are never pruned, the first value is 0, got {self.prune[0]}")
+            raise ValueError(f"prune: the first value must be 0, because unigrams are not pruned, got {self.prune[0]}")
         if list(self.prune) != sorted(self.prune):
             raise ValueError(f"prune: expected values that do not decrease, got {list(self.prune)}")
         if self.discount_fallback and not all(
