@@ -29,18 +29,23 @@ if TYPE_CHECKING:  # torch is imported where a network or an optimizer is built
     from torch.optim.lr_scheduler import LRScheduler
 
 T = TypeVar("T")
+_UNUSABLE_OPTIMIZERS = {
+    "LBFGS": "computes the loss several times in a step, which training does not support",
+    "SparseAdam": "needs sparse gradients, which no model has",
+}
+"""Optimisers of torch that can be made, but not used."""
 
 
 class _Attempts:
     """Collects errors of constructors. A constructor is called only if no known fault concerns its arguments."""
 
     def __init__(self, known: Sequence[str]) -> None:
-        self._known = known
+        self.known = known
         self.faults: list[str] = []
 
     def make(self, path: str, factory: Callable[[], T], needs: Sequence[str] = (), part: str = ".args") -> T | None:
         """Return the object, or None if it cannot be made; the error is reported at `path` + `part`."""
-        if not all(is_sound(needed, self._known) for needed in (path, *needs)):
+        if not all(is_sound(needed, self.known) for needed in (path, *needs)):
             return None
         try:
             return factory()
@@ -148,6 +153,9 @@ def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: nn.Mod
         model, config = torch.nn.Linear(1, 1), replace(config, optimizer={**config.optimizer, "groups": []})
     trained = model
     any_optimizer = replace(config, optimizer={"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9}})
+    kind = config.optimizer["type"]
+    if kind in _UNUSABLE_OPTIMIZERS and is_sound("optimizer", attempts.known):
+        attempts.faults.append(f"optimizer.type: {kind} {_UNUSABLE_OPTIMIZERS[kind]}; use another, such as AdamW")
     made = attempts.make("optimizer", lambda: build_optimizer(config, trained))
     optimizer = made or build_optimizer(any_optimizer, trained)  # to try the schedule with
     # The real length depends on the data; any length shows whether the other arguments are accepted.

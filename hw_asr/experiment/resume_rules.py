@@ -37,16 +37,21 @@ def compare(config: ExperimentConfig, saved: object, source: Path, num_steps: in
     """
     if not isinstance(saved, Mapping):
         return
-    changed = list(_differences(saved, config.raw))
     refused = [
         f"{path}: {_short(old)} when {source} was written, now {_short(new)}; {_REMEDY}"
-        for path, old, new in changed
-        if _is_below(path, _FIXED)
+        for path, old, new in fixed_changes(config, saved)
     ]
     if refused and num_steps > 0:
         raise ConfigError(refused, "resume")
-    for path, old, new in changed:
+    for path, old, new in _differences(saved, config.raw):
         logger.warning("config %s was %s when %s was written; now %s", path, _short(old), source, _short(new))
+
+
+def fixed_changes(config: ExperimentConfig, saved: object) -> list[tuple[str, object, object]]:
+    """Return the changes to a run's config that make it another run: path, value in the checkpoint, value now."""
+    if not isinstance(saved, Mapping):
+        return []
+    return [change for change in _differences(saved, config.raw) if _is_below(change[0], _FIXED)]
 
 
 def group_options(optimizer: torch.optim.Optimizer) -> list[dict[str, object]]:
@@ -59,10 +64,9 @@ def apply_changes(config: ExperimentConfig, saved: object, optimizer: torch.opti
     if not isinstance(saved, Mapping):
         return
     now, before = config.optimizer.get("args", {}), _at(saved, "optimizer.args") or {}
-    for name in now:
-        if now[name] != before.get(name):
-            for group, own in zip(optimizer.param_groups, options, strict=True):
-                group[name] = own[name]
+    changed = [name for name in now.keys() | before.keys() if now.get(name) != before.get(name)]
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        group.update({name: own[name] for name in changed if name in own})
 
 
 def forget_best(config: ExperimentConfig, saved: object, progress: Progress) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from hw_asr.config import ExperimentConfig, Split
 from hw_asr.datasets.manifest import DataError, consume, split_alignable
@@ -47,6 +48,24 @@ def make_sampler(
     """Return the sampler of a split: random batches for training, sorted ones for evaluation."""
     shard = Shard(dataset.durations, seed, processes.rank, processes.size)
     if split.batch_sampler is not None:
-        return components.build_batch_sampler(split.batch_sampler, shard)
+        if training:
+            return components.build_batch_sampler(split.batch_sampler, shard)
+        return _Share(components.build_batch_sampler(split.batch_sampler, Shard(dataset.durations, seed)), processes)
     kind = RandomBatchSampler if training else SequentialBatchSampler
     return kind(split.batch_size or 1, shard)
+
+
+class _Share:
+    """The batches of a sampler in turn, for evaluation: each belongs to one process, none is repeated."""
+
+    def __init__(self, sampler: EpochSampler, processes: Processes) -> None:
+        self._sampler, self._rank, self._size = sampler, processes.rank, processes.size
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        self._sampler.set_epoch(epoch, start_batch * self._size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return islice(iter(self._sampler), self._rank, None, self._size)
+
+    def __len__(self) -> int:
+        return len(range(self._rank, len(self._sampler), self._size))

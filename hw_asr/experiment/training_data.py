@@ -13,6 +13,7 @@ from hw_asr.batch import Batch
 from hw_asr.config import ExperimentConfig
 from hw_asr.datasets.collate import collate
 from hw_asr.datasets.loader import SpeechLoader, make_loader
+from hw_asr.datasets.manifest import DataError
 from hw_asr.datasets.samplers import padding_share
 from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.experiment.network import Network
@@ -51,10 +52,13 @@ class TrainingData:
         return cls(train, dict(_evaluation_splits(config, network, processes)))
 
     def longest_batch(self) -> Batch:
-        """Return the batch of the first pass that needs most memory."""
+        """Return the batch that needs most memory in the first pass; raises DataError if none can be decoded."""
         durations = self.train.dataset.durations
-        longest = max(self.train.sampler, key=lambda batch: len(batch) * float(durations[batch].max()))
-        return collate([self.train.dataset[index] for index in longest])
+        for batch in sorted(self.train.sampler, key=lambda batch: -len(batch) * float(durations[batch].max())):
+            collated = collate([self.train.dataset[index] for index in batch])
+            if len(collated) > 0:
+                return collated
+        raise DataError("data.train: no recording can be decoded")
 
 
 def load_train_split(config: ExperimentConfig, network: Network, processes: Processes) -> BatchedSplit:

@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from hw_asr.checkpoints.restoring import check_format, check_optimizer, matching, on_this_device, restoring
+from hw_asr.checkpoints.weights import load_weights
 from hw_asr.config import ExperimentConfig
 from hw_asr.experiment import components
 from hw_asr.experiment.network import Network
 from hw_asr.experiment.optimizer import build_optimizer
-from hw_asr.experiment.resume_rules import apply_changes, forget_best, group_options, schedule_changed
+from hw_asr.experiment.resume_rules import (
+    apply_changes,
+    fixed_changes,
+    forget_best,
+    group_options,
+    schedule_changed,
+)
 from hw_asr.experiment.schedules import build_schedule, check_schedule
 from hw_asr.experiment.training_data import TrainingData
 from hw_asr.experiment.transfer import Weights, load_initial_weights
@@ -26,7 +33,7 @@ from hw_asr.training.learner import Learner
 from hw_asr.training.monitor import Monitor
 from hw_asr.training.prediction_log import NoPredictions, PredictionLogger
 from hw_asr.training.progress import Progress
-from hw_asr.training.snapshots import SavePolicy, Snapshots
+from hw_asr.training.snapshots import SavePolicy, Snapshots, num_steps
 from hw_asr.training.step import Augmentations, StepSettings, TrainingStep
 from hw_asr.training.step_log import StepLog, StepLogSettings
 from hw_asr.training.stream import BatchStream
@@ -73,15 +80,24 @@ class Experiment:
         self._writer_state: Mapping[str, object] = {}
 
     def restore(self, state: Mapping[str, Any], source: Path) -> None:
-        """Restore the whole state of a checkpoint; raises CheckpointError if it has only weights."""
+        """Restore the whole state of a checkpoint; raises CheckpointError if it has only weights.
+
+        Of one that was written before the first step, by a run with another optimiser for example, only the weights.
+        """
         check_format(state, source)
+        if num_steps(state) == 0 and fixed_changes(self._config, state.get("config")):
+            with restoring(source):
+                load_weights(self._network.model, state.get("training_state_dict") or state["state_dict"], source)
+                self._writer_state = matching(state.get("writers") or {}, WRITER_STATE, "writers", source)
+            return
         new_schedule = schedule_changed(self._config, self.learner.schedule.state_dict(), state, self._processes.size)
         if new_schedule:
             state = {**state, "lr_scheduler": None}
         progress, optimizer, saved = self.learner.progress, self.learner.step.optimizer, state.get("config")
         with restoring(source):
             self.learner.load_state_dict(self._checked(state, source), source)
-            progress.share_among(self._processes.size, whole_passes=self._config.trainer.len_epoch is None)
+            steps_per_pass = self.settings.steps_per_epoch if self._config.trainer.len_epoch is None else None
+            progress.share_among(self._processes.size, steps_per_pass, self.settings.accumulate_grad_steps)
             rate = optimizer.param_groups[0]["lr"]
             apply_changes(self._config, saved, optimizer, self._options)
             forget_best(self._config, saved, progress)
@@ -107,8 +123,9 @@ class Experiment:
         for group, options in zip(optimizer.param_groups, self._options, strict=True):
             group.pop("initial_lr", None)
             group.update(options)
-        self.learner.schedule = build_schedule(self._config, optimizer, settings)
-        self.learner.schedule.advance_to(self.learner.schedule.place(progress, settings.steps_per_epoch))
+        self.learner.schedule = schedule = build_schedule(self._config, optimizer, settings)
+        end = settings.epochs if schedule.per_epoch else settings.epochs * settings.steps_per_epoch
+        schedule.advance_to(min(end, schedule.place(progress, settings.steps_per_epoch)))
         if math.isclose(rate, optimizer.param_groups[0]["lr"]):
             return
         logger.warning(

@@ -13,6 +13,7 @@ from hw_asr.config.registry import MODELS
 from hw_asr.features import length_mask
 from hw_asr.pretrained.bundles import BASE_URL, load_layout, load_weights_of
 from hw_asr.pretrained.time_masking import draw_spans
+from hw_asr.pretrained.wavlm import is_wavlm, run_wavlm
 
 _MASKED = -1e4  # what an attention score loses at padding; finite, so that rows of padding alone stay finite
 
@@ -93,8 +94,11 @@ class Wav2Vec2(nn.Module):
             spans = draw_spans(frame_lengths, num_frames, self._mask_prob, self._mask_length).to(states.device)
             states = torch.where(spans[..., None], self.mask_embedding.to(states.dtype), states)
         states = states.masked_fill(~frames[..., None], 0.0)
-        attention = (_MASKED * ~frames[:, None, None, :]).to(states.dtype).expand(-1, 1, num_frames, -1)
-        states = self.encoder.transformer(states, attention_mask=attention)
+        if is_wavlm(self.encoder.transformer):
+            states = run_wavlm(self.encoder.transformer, states, _MASKED * ~frames)
+        else:
+            attention = (_MASKED * ~frames[:, None, None, :]).to(states.dtype).expand(-1, 1, num_frames, -1)
+            states = self.encoder.transformer(states, attention_mask=attention)
         logits: Tensor = self.linear(states).masked_fill(~frames[..., None], 0.0)
         return logits
 

@@ -1,5 +1,6 @@
 """What can go wrong inside training costs a step, or ends with a reason and a state to go on from."""
 
+import json
 import os
 import signal
 import unittest
@@ -129,6 +130,19 @@ class TestOptions(FaultCase):
         self.assertFalse((place / "saved").exists())
         output = self.train(self.faulty({"out_of_memory": [0]}), "-c", "config.json", "--check-batch", code=1)
         self.assertIn("error: the longest batch does not fit", output)
+
+    def test_the_longest_batch_that_can_be_decoded(self) -> None:
+        config = self.config()
+        config["data"]["train"] = {"batch_size": 1, "datasets": config["data"]["train"]["datasets"]}
+        place = self.place(config)
+        (place / "broken.wav").write_bytes(b"RIFF")
+        rows = [json.loads(line) for line in (self.corpora / "train.jsonl").read_text().splitlines()]
+        rows = [{**row, "path": str(self.corpora / row["path"])} for row in rows]
+        rows.append({"path": str(place / "broken.wav"), "text": "ab", "duration": 9.0})
+        (place / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        data = "data.train.datasets.0.args.data=train.jsonl"
+        output = self.train(place, "-c", "config.json", "--check-batch", "--set", data)
+        self.assertRegex(output, r"longest batch +1 recordings, 0\.\d s each at most")
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """Two processes train like one with twice the batch, fail together and print one message."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -128,6 +129,17 @@ class TestFaults(ProcessesCase):
         self.assertEqual(metrics[-1]["steps skipped: out of memory"], 1)
         self.assertEqual(metrics[-1]["step"], 8)
 
+    def test_a_first_step_without_recordings_on_one(self) -> None:
+        config = self.plain_config(BASELINE, 1, epochs=1, precision="fp16")
+        place = self.place(config)
+        (place / "broken.wav").write_bytes(b"RIFF")
+        rows = [json.loads((self.corpora / "train.jsonl").read_text().splitlines()[0])]
+        rows[0]["path"] = str(self.corpora / rows[0]["path"])
+        rows.append({"path": str(place / "broken.wav"), "text": "ab", "duration": 0.5})
+        (place / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        self.train_two(place, "-c", "config.json", "--set", "data.train.datasets.0.args.data=train.jsonl")
+        self.assertEqual(outcome(place)[0]["progress"]["step"], 1)
+
     def test_not_finite_on_one_skips_the_step_on_both(self) -> None:
         place = self.place(self.plain_config(faulty(not_finite=[1], rank=1), 3))
         self.train_two(place, "-c", "config.json")
@@ -192,10 +204,16 @@ class TestResume(ProcessesCase):
 
     def test_places(self) -> None:
         progress = Progress(step_in_epoch=5, batch_in_pass=5, num_processes=2)
-        progress.share_among(3, whole_passes=True)
+        progress.share_among(3, steps_per_pass=7)
         self.assertEqual((progress.batch_in_pass, progress.step_in_epoch, progress.num_processes), (3, 3, 3))
-        progress.share_among(1, whole_passes=False)
+        progress.share_among(1)
         self.assertEqual((progress.batch_in_pass, progress.step_in_epoch, progress.num_processes), (9, 3, 1))
+        progress = Progress(step_in_epoch=1, batch_in_pass=4, num_processes=1)
+        progress.share_among(2, steps_per_pass=2, batches_per_step=4)  # a step is not divided
+        self.assertEqual((progress.batch_in_pass, progress.step_in_epoch), (0, 0))
+        progress = Progress(step_in_epoch=5, batch_in_pass=0, num_processes=1)
+        progress.share_among(2, steps_per_pass=3)  # interrupted in the evaluation
+        self.assertEqual((progress.batch_in_pass, progress.step_in_epoch), (0, 3))
 
 
 class TestTorchrun(ProcessesCase):

@@ -31,19 +31,23 @@ SMALL = {
     "encoder_attention_dropout": 0.0, "encoder_ff_interm_features": 24, "encoder_ff_interm_dropout": 0.0,
     "encoder_dropout": 0.0, "encoder_layer_drop": 0.0, "aux_num_out": None,
 }  # fmt: skip
-MODES = {"group_norm": False, "layer_norm": True}
-"""How the convolutions normalise, and whether such models normalise the waveform and put layer norms first."""
+WAVLM = {"extractor_mode": "group_norm", "encoder_num_buckets": 16, "encoder_max_distance": 40}
+MODES = {"group_norm": False, "layer_norm": True, "wavlm": False}
+"""Layouts by how the convolutions normalise; whether such models normalise the waveform and put layer norms first."""
 
 
 def small_bundles() -> dict[str, Any]:
     """Return a small model for each mode, by its name in `torchaudio.pipelines`."""
     from torchaudio.pipelines import Wav2Vec2Bundle
 
-    params = {mode: {**SMALL, "extractor_mode": mode, "encoder_layer_norm_first": MODES[mode]} for mode in MODES}
-    return {
-        mode.upper(): Wav2Vec2Bundle(f"{mode}.pth", params[mode], 16000, large, "Wav2Vec2")
-        for mode, large in MODES.items()
-    }
+    bundles = {}
+    for mode, large in MODES.items():
+        params = {**SMALL, "extractor_mode": mode, "encoder_layer_norm_first": large}
+        kind = "Wav2Vec2"
+        if mode == "wavlm":
+            params, kind = {**params, **WAVLM}, "WavLM"
+        bundles[mode.upper()] = Wav2Vec2Bundle(f"{mode}.pth", params, 16000, large, kind)
+    return bundles
 
 
 @unittest.skipUnless(importlib.util.find_spec("torchaudio"), "torchaudio is not installed")
@@ -86,11 +90,12 @@ def batch_of(utterances: list[Tensor], extra: int = 0) -> tuple[Tensor, Tensor]:
 
 class ForwardTest(Wav2Vec2Case):
     def test_one_utterance_is_what_torchaudio_computes(self) -> None:
-        from torchaudio.models import wav2vec2_model
+        from torchaudio.models import wav2vec2_model, wavlm_model
 
         for mode, large in MODES.items():
             model = self.model(mode).eval()
-            reference = wav2vec2_model(**getattr(self.pipelines, mode.upper())._params)
+            make = wavlm_model if mode == "wavlm" else wav2vec2_model
+            reference = make(**getattr(self.pipelines, mode.upper())._params)
             reference.feature_extractor.load_state_dict(model.feature_extractor.state_dict())
             reference.encoder.load_state_dict(model.encoder.state_dict())
             reference.eval()
@@ -113,9 +118,14 @@ class ForwardTest(Wav2Vec2Case):
                     self.assertEqual(row[size:].abs().sum().item(), 0)
 
     def test_training_loss_does_not_depend_on_padding(self) -> None:
+        for mode in MODES:
+            with self.subTest(mode):
+                self.check_padding(mode)
+
+    def check_padding(self, mode: str) -> None:
         losses = []
         for extra in (0, 5000):
-            model = self.model("group_norm", freeze_feature_extractor=False).train()
+            model = self.model(mode, freeze_feature_extractor=False).train()
             features, lengths = batch_of(waveforms(), extra)
             torch.manual_seed(3)  # the masked spans
             log_probs, sizes = run_model(model, features, lengths, "fp32")

@@ -48,22 +48,30 @@ class Progress:
 
     def judge(self, monitor: Monitor | None, values: Mapping[str, float]) -> bool:
         """Return whether an evaluation is the best so far, and remember it. Without a monitor none is."""
-        if monitor is not None and monitor.improved(values, self.best):
+        if monitor is None:
+            return False
+        if monitor.improved(values, self.best):
             self.best, self.epochs_without_improvement = values[monitor.key], 0
             return True
         self.epochs_without_improvement += 1
         return False
 
-    def share_among(self, num_processes: int, *, whole_passes: bool) -> None:
+    def share_among(self, num_processes: int, steps_per_pass: int | None = None, batches_per_step: int = 1) -> None:
         """Continue with another number of processes, from the same place in the pass.
 
-        Where the place does not divide, up to `num_processes - 1` batches are seen twice. With `whole_passes`, an epoch
-        is a pass, so the number of steps in it is converted as well.
+        Where the place does not divide, the batches of less than one step are seen twice. `steps_per_pass`, of the new
+        processes, is given when an epoch is a pass; the number of steps in it is converted as well.
         """
-        self.batch_in_pass = self.batch_in_pass * self.num_processes // num_processes
-        if whole_passes:
-            self.step_in_epoch = self.step_in_epoch * self.num_processes // num_processes
-        self.num_processes = num_processes
+        before, self.num_processes = self.num_processes, num_processes
+        if before == num_processes:
+            return
+        if steps_per_pass is None:
+            self.batch_in_pass = self.batch_in_pass * before // num_processes
+        elif self.batch_in_pass == 0 and self.step_in_epoch > 0:  # all steps are done, but not the evaluation
+            self.step_in_epoch = steps_per_pass
+        else:
+            self.step_in_epoch = self.step_in_epoch * before // num_processes
+            self.batch_in_pass = self.step_in_epoch * batches_per_step
 
     def state_dict(self) -> dict[str, object]:
         """Return plain data."""

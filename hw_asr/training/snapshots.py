@@ -90,7 +90,7 @@ class Snapshots:
         paths = [self._path(name) for name in names]
         state = self._state_of()
         save_checkpoint(state, *paths)
-        self._rotate()
+        self._rotate(epoch)
         self._keep_previous()
         link_checkpoint(paths[0], self._path(LAST))
         self._note(start, state)
@@ -118,12 +118,13 @@ class Snapshots:
         if self._path(LAST).is_file():
             link_checkpoint(self._path(LAST), self._path(PREVIOUS))
 
-    def _rotate(self) -> None:
+    def _rotate(self, current: int) -> None:
+        """Remove old checkpoints of epochs; later ones are there if the run was continued from an older checkpoint."""
         keep_last, keep_every = self._policy.keep_last, self._policy.keep_every
         if keep_last is None:
             return
         matches = [(int(m[1]), path) for path in self._run.checkpoints() if (m := _EPOCH_NAME.fullmatch(path.name))]
-        for epoch, path in sorted(matches)[:-keep_last]:
+        for epoch, path in sorted(match for match in matches if match[0] <= current)[:-keep_last]:
             if keep_every is None or epoch % keep_every:
                 path.unlink()
 

@@ -92,10 +92,12 @@ class TrainingStep:
         self.freezing.set_train_mode()
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         sizes = self._processes.sum([len(placed.batch) for placed in group] + self._missing(group))
-        total, missing = sum(sizes[: len(group)]), sizes[len(group) :]
+        missing = sizes[len(group) :]
+        total = sum(size for size, lacks in zip(sizes, missing, strict=False) if not lacks)
         usable = [placed for placed, lacks in zip(group, missing, strict=True) if len(placed.batch) > 0 and not lacks]
         nothing = torch.zeros((), device=self._processes.device)
         tally = _Tally(nothing, nothing.clone())
+        self.scaler.scale(nothing)  # makes the scale, also if no batch here can be used
         self._exchange.start()
         complete = self._accumulate_all(usable, max(1.0, total), tally)
         self._exchange.finish()

@@ -78,7 +78,6 @@ class Trainer:
 
     def fit(self) -> int:
         """Train to the end; return 0, or 130 or 143 when a signal ended the run after it was saved."""
-        started = time.perf_counter()
         if self.progress.epoch > self._settings.epochs:
             logger.warning("nothing to do: all %d epochs of trainer.epochs are done", self._settings.epochs)
             return 0
@@ -90,7 +89,7 @@ class Trainer:
                 if not (self._train_epoch() and self._finish_epoch()):
                     self._save_to_resume()
                     return self._stop.exit_code
-        self._log_overhead(time.perf_counter() - started)
+        self._log_overhead(time.perf_counter() - self._started[0])
         return 0
 
     def _train_epoch(self) -> bool:
