@@ -24,7 +24,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from benchmarks import emissions
-from benchmarks.decoding_engines import N_BEST, Decode, Task, engines, ours
+from benchmarks.decoding_engines import DEFAULT, N_BEST, Decode, Task, engines, ours
 from benchmarks.emissions import Batch
 
 OURS = "ours"
@@ -119,7 +119,7 @@ def timed(decode: Decode, batches: list[Batch], clock: Callable[[], float]) -> t
 
 def compare_threads(task: Task, num_threads: int, repeat: int) -> None:
     """Print the wall-clock times of our decoder with one thread and with several."""
-    decoders = {count: ours(task, (-5.0, 10.0), count) for count in (1, num_threads)}
+    decoders = {count: ours(task, DEFAULT, count) for count in (1, num_threads)}
     seconds: dict[int, list[float]] = {count: [] for count in decoders}
     torch.set_num_threads(1)
     batches = task.data.batches(BATCH)

@@ -16,9 +16,10 @@ from hw_asr.text.encoder import CTCCharTextEncoder
 
 Decode = Callable[[Batch], list[list[str]]]
 N_BEST = 10
+DEFAULT = (-6.0, 10.0)
 PRUNING: dict[str, tuple[float | None, float | None]] = {
-    "ours": (-5.0, 10.0),  # the defaults, as those of pyctcdecode and ctc-beam-decoder
-    "ours, pruned at -6, 10": (-6.0, 10.0),
+    "ours": DEFAULT,
+    "ours, pruned at -5, 10": (-5.0, 10.0),  # the defaults of pyctcdecode and ctc-beam-decoder
     "ours, pruned at -8, 12": (-8.0, 12.0),
     "ours, nothing pruned": (None, None),
 }

@@ -18,6 +18,8 @@ class Options(NamedTuple):
     """Of the recording, for CTM; spaces become underscores."""
     characters: bool = False
     """Also write characters: in JSON and TextGrid. CTM and subtitles are of words."""
+    separator: str = " "
+    """Between words in subtitles: a space, or nothing for an alphabet without one."""
 
 
 def to_json(alignment: Alignment, options: Options) -> str:
@@ -73,7 +75,7 @@ def _filled(words: Sequence[Word], end: float) -> list[Word]:
 FORMATS: dict[str, Callable[[Alignment, Options], str]] = {
     "json": to_json,
     "textgrid": to_textgrid,
-    "srt": lambda alignment, _: to_srt(alignment.spoken),
-    "vtt": lambda alignment, _: to_vtt(alignment.spoken),
+    "srt": lambda alignment, options: to_srt(alignment.spoken, options.separator),
+    "vtt": lambda alignment, options: to_vtt(alignment.spoken, options.separator),
     "ctm": to_ctm,
 }

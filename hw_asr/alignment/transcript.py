@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ def read_transcript(text: str, encoder: TextEncoder) -> Transcript:
     Punctuation between spaces, such as a dash, belongs to the word before it. Raises TranscriptError for a text
     without any character of the alphabet.
     """
+    text = unicodedata.normalize("NFC", text)  # a letter and its accent are one character
     has_space = " " in encoder.alphabet
     words: list[TextWord] = []
     tokens = text.split() if has_space else [character for character in text if not character.isspace()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import NoReturn
@@ -17,7 +16,7 @@ from hw_asr.alignment.result import Alignment
 from hw_asr.alignment.segments import Limits, cut_into_segments
 from hw_asr.alignment.transcript import TranscriptError
 from hw_asr.cli.errors import UsageError
-from hw_asr.commands.output_files import check_file, relative_path, write_lines, writing
+from hw_asr.commands.output_files import check_file, print_content, relative_path, write_lines, writing
 from hw_asr.config import ConfigError
 from hw_asr.experiment.checkpoint_config import for_evaluation
 from hw_asr.experiment.config_permissions import Named, Trust
@@ -40,6 +39,8 @@ def run(options: argparse.Namespace) -> int:
     if options.output is not None:
         check_file(options.output, "--output", inputs)
     if options.segments is not None:
+        if options.output is not None and options.output.absolute() == options.segments.absolute():
+            raise UsageError(f"--segments: {options.segments} is also the --output; give another name")
         check_file(options.segments, "--segments", inputs, begins="{")
         check_file(_list_path(options.segments), "--segments", inputs, begins="{")
     recogniser = _recogniser(options)
@@ -52,12 +53,12 @@ def run(options: argparse.Namespace) -> int:
         )
     for warning in alignment.warnings:
         logger.warning("%s", warning)
+    separator = " " if " " in recogniser.text_encoder.alphabet else ""
     if options.segments is not None:
-        separator = " " if " " in recogniser.text_encoder.alphabet else ""
         _write_segments(alignment, limits, separator, options)
-    content = write(alignment, Options(options.audio.stem, options.characters))
+    content = write(alignment, Options(options.audio.stem, options.characters, separator))
     if options.output is None and options.segments is None:
-        sys.stdout.write(content)
+        print_content(content)
     elif options.output is not None:
         with writing(options.output, "--output"), write_and_rename(options.output, "w") as file:
             file.write(content)

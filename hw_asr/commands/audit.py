@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hw_asr.commands.audit_run import Auditor, audit
+from hw_asr.commands.audit_run import Auditor, SpelledText, audit
 from hw_asr.commands.output_files import check_file, relative_path, write_lines, writing
 from hw_asr.commands.partial_results import PartialResults, key_of
 from hw_asr.commands.sources import given_utterances
@@ -107,16 +107,20 @@ def _audit(options: argparse.Namespace) -> list[Entry]:
 
 def _utterances(options: argparse.Namespace, config: ExperimentConfig, encoder: TextEncoder) -> list[Utterance]:
     """Return the utterances to score, with normalised texts. Raises AuditError when none has a text."""
+
+    def spelled(text: str) -> SpelledText:
+        return SpelledText.of(text, encoder.normalize)
+
     if options.data is None:
         if options.split not in config.data:
             raise ConfigError([f"data: no split {options.split!r}{nearest(options.split, config.data)}"], "--split")
         corpora = components.build_corpora(config, options.split)
-        utterances, dropped = components.select_utterances(corpora, encoder.normalize)
+        utterances, dropped = components.select_utterances(corpora, spelled)
         for reason, count in dropped.items():
             logger.warning("%s: %d left out: %s", options.split, count, reason)
     else:
-        utterances = given_utterances(options.data, encoder.normalize)
-    scored = [each._replace(text=encoder.normalize(each.text)) for each in utterances if each.text is not None]
+        utterances = given_utterances(options.data, spelled)
+    scored = [each._replace(text=spelled(each.text)) for each in utterances if each.text is not None]
     if len(scored) < len(utterances):
         logger.warning("%d left out: no text", len(utterances) - len(scored))
     if not scored:
@@ -156,8 +160,8 @@ def _kept(entries: Sequence[Entry], max_loss: float | None, drop_share: float | 
 
 def _row(entry: Entry, directory: Path) -> dict[str, object]:
     """Return the row of a manifest in `directory`."""
-    names = {"text": "ground_truth", "duration": "duration", "offset": "offset", "speaker": "speaker"}
-    row = {name: entry[key] for name, key in names.items() if entry.get(key) is not None}
+    row = {name: entry[name] for name in ("duration", "offset", "speaker") if entry.get(name) is not None}
+    row = {"text": entry.get("text", entry["ground_truth"]), **row}
     return {"path": relative_path(Path(str(entry["audio_path"])), directory), **row}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -49,7 +49,27 @@ class Auditor:
                 text, duration, alternatives, placed, by_decoder={"argmax": alternatives}, warning=recording.warning
             )
             fit = fit_of(log_probs, utterance.text or "", encoder, frame)
-            yield {**entry_of(utterance, result), **fit.to_dict()}
+            yield {**entry_of(utterance, result), **fit.to_dict(), **_spelling(utterance.text)}
+
+
+class SpelledText(str):
+    """A normalised text that knows how it was spelled."""
+
+    spelling: str
+
+    @classmethod
+    def of(cls, spelling: str, normalize: Callable[[str], str]) -> SpelledText:
+        """Return a text normalised; one that is already is returned as it is."""
+        if isinstance(spelling, cls):
+            return spelling
+        text = cls(normalize(spelling))
+        text.spelling = spelling
+        return text
+
+
+def _spelling(text: str | None) -> dict[str, object]:
+    """Return the entry's `text`, if normalisation has changed it."""
+    return {"text": text.spelling} if isinstance(text, SpelledText) and text.spelling != text else {}
 
 
 def audit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,9 @@ def origin(config: ExperimentConfig, split: str) -> tuple[str, ...]:
         raise ConfigError([f"data: no split {split!r}{nearest(split, config.data)}"], "--split")
     args = [spec.get("args", {}) for spec in config.data[split].datasets]
     return (split, *(str(arguments[key]) for arguments in args for key in ("part", "split") if key in arguments))
+
+
+_REMEDY = "delete the file to compute them again, name another file, or omit -r to use it as it is"
 
 
 def is_dev(split: str) -> bool:
@@ -98,33 +102,43 @@ def load_or_compute(args: argparse.Namespace) -> CachedEmissions:
     data unless `i_know`.
     """
     path: Path | None = args.log_probs
-    if path is not None and path.is_file():
-        return _load(path, args)
+    cached = _load(path, args) if path is not None and path.is_file() else None
+    if cached is not None and args.resume is None:
+        return cached
     state = load_checkpoint(args.resume)
     named = Named(args.config, trust=Trust(frozenset(args.allowed_modules), args.trust_config))
     config = for_evaluation(
         args.resume, named, lambda name: name != "train" and args.split in (None, name), state
     ).config
     split = args.split or dev_split(config)
+    if cached is not None:
+        known = identify(args.resume, config, split), fingerprint(args.resume)  # older versions wrote the second
+        if cached.checkpoint not in known:
+            raise UserError(f"{path}: contains log-probabilities of other data or features; {_REMEDY}")
+        return cached
     refuse_test(origin(config, split), args.i_know)
     device = choose_device(args.device, config.n_gpu)
     set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
     network = load_network(config, device, state["state_dict"], args.resume)
-    cached = compute(Model(network, config, fingerprint(args.resume)), split, args.batch_size)
+    cached = compute(Model(network, config, identify(args.resume, config, split)), split, args.batch_size)
     if path is not None:
         cached.save(path)
     return cached
+
+
+def identify(checkpoint_path: Path, config: ExperimentConfig, split: str) -> str:
+    """Return the fingerprint of a checkpoint, and a digest of a split's recordings and features in the config."""
+    described = {"data": config.data[split].datasets, "root_dir": config.root_dir, "features": config.preprocessing}
+    return f"{fingerprint(checkpoint_path)} {hashlib.sha256(repr(described).encode()).hexdigest()[:16]}"
 
 
 def _load(path: Path, args: argparse.Namespace) -> CachedEmissions:
     """Read a file of log-probabilities. Raises UserError for another file, or one of another checkpoint or split."""
     cached = CachedEmissions.load(path)
     refuse_test(cached.origin, args.i_know)
-    if args.resume is not None and cached.checkpoint != fingerprint(args.resume):
-        raise UserError(
-            f"{path}: contains log-probabilities of another checkpoint, {cached.checkpoint.split(' ')[0]!r}; "
-            "delete it to compute them again, name another file, or omit -r to use it as it is"
-        )
+    if args.resume is not None and not f"{cached.checkpoint} ".startswith(f"{fingerprint(args.resume)} "):
+        other = cached.checkpoint.split(" ")[0]
+        raise UserError(f"{path}: contains log-probabilities of another checkpoint, {other!r}; {_REMEDY}")
     if args.resume is not None and args.split is not None and cached.origin[0] != args.split:
         raise UserError(f"{path}: contains the split {cached.origin[0]!r}, not {args.split!r}; name another file")
     return cached

@@ -9,6 +9,7 @@ import threading
 from types import FrameType
 
 import hw_asr
+from hw_asr.cli.errors import UsageError
 from hw_asr.recognition.recogniser import Recogniser
 from hw_asr.runtime.console import set_up_logging
 from hw_asr.streaming.display import Display, JsonLines, Lines
@@ -45,6 +46,8 @@ def _source(options: argparse.Namespace, recogniser: Recogniser) -> Source:
         print("listening; Ctrl-C ends", file=sys.stderr)
         return source
     if options.source == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input is closed; give a recording, or a pipe")
         return of_pipe(sys.stdin.buffer, options.rate or recogniser.sample_rate)
     recording = recogniser.read(options.source)
     if recording.warning is not None:

@@ -7,11 +7,12 @@ import gzip
 import io
 import string
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hw_asr.commands.output_files import check_file
+from hw_asr.commands.output_files import check_file, writing
 from hw_asr.errors import UserError
 from hw_asr.lm.estimation.discounts import FALLBACK
 from hw_asr.lm.estimation.pipeline import NgramOptions, OrderStatistics, build_language_model
@@ -35,7 +36,8 @@ def run(options: argparse.Namespace) -> None:
         config = read_config(options.config) if options.config else None
         characters = alphabet(options.alphabet, options.apostrophe, config)
         lines = read_lines(options.text, config, options.split)
-        statistics = build_language_model(lines, options.output, characters, model)
+        with writing(options.output, "--output"):
+            statistics = build_language_model(lines, options.output, characters, model)
     except ValueError as error:
         raise BuildError(str(error)) from error
     print(table(statistics))
@@ -96,6 +98,10 @@ def file_lines(path: str) -> Iterator[str]:
         ) from error
     except EOFError as error:
         raise BuildError(f"{path}: the compressed file ends too early; download or create it again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise BuildError(f"{path}: not a gzip file, or a damaged one ({error}); download or create it again") from error
+    except OSError as error:
+        raise BuildError(f"{path}: cannot read it: {error.strerror or error}") from error
 
 
 def table(statistics: Iterable[OrderStatistics]) -> str:

@@ -12,6 +12,7 @@ import hw_asr.text  # noqa: F401 - registers the text encoders
 from hw_asr.commands.dev_emissions import load_or_compute
 from hw_asr.commands.output_files import check_file
 from hw_asr.config.registry import TEXT_ENCODERS
+from hw_asr.decoders.base import MAX_BEAM_SIZE
 from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
 from hw_asr.errors import UserError
 from hw_asr.lm.language_model import LanguageModel
@@ -58,12 +59,15 @@ def run(options: argparse.Namespace) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """Raise TuningError for values out of range, before anything is loaded."""
-    for name in ("search_beam", "batch_size", "limit"):
+    for name in ("batch_size", "limit"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise TuningError(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
-    if min(options.beams) < 1:
-        raise TuningError(f"--beams: expected widths of at least 1, got {min(options.beams)}")
+    for name, widths in (("--beams", options.beams), ("--search-beam", [options.search_beam])):
+        if not all(1 <= width <= MAX_BEAM_SIZE for width in widths):
+            raise TuningError(f"{name}: expected widths from 1 to {MAX_BEAM_SIZE}, got {', '.join(map(str, widths))}")
+    if not all(map(math.isfinite, options.unknown)):
+        raise TuningError(f"--unknown: expected finite values, got {', '.join(map(str, options.unknown))}")
     if options.refinements < 0:
         raise TuningError(f"--refinements: expected 0 or more, got {options.refinements}")
     if min(options.alphas[:2]) < 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,6 +99,17 @@ def write_lines(rows: Sequence[Mapping[str, object]], path: Path, option: str) -
             file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
 
 
+def print_content(content: str) -> None:
+    """Write the content of a file to standard output: as it is, in UTF-8, unless that is a terminal."""
+    raw = getattr(sys.stdout, "buffer", None)
+    if raw is None or sys.stdout.isatty():
+        sys.stdout.write(content)
+    else:
+        sys.stdout.flush()
+        raw.write(content.encode("utf-8", "surrogateescape"))
+        raw.flush()
+
+
 def relative_path(path: Path, directory: Path) -> str:
     """Return a path as a manifest in `directory` names it: relative to there, absolute on another drive."""
     try:
@@ -110,12 +122,23 @@ def write_all_subtitles(entries: Sequence[Result], directory: Path, suffix: str)
     """Write the subtitles of every recording under its own stem; recordings of the same stem get a number."""
     from hw_asr.report.subtitles import write_subtitles
 
-    used: dict[str, int] = {}
-    for entry in entries:
-        if "words" in entry:
-            stem = Path(entry["audio_path"]).stem
-            used[stem] = used.get(stem, 0) + 1
-            name = stem if used[stem] == 1 else f"{stem}-{used[stem]}"
-            path = directory / f"{name}{suffix}"
-            with writing(path, f"--{suffix[1:]}"):
-                write_subtitles([Word(**word) for word in entry["words"]], path)
+    written = [entry for entry in entries if "words" in entry]
+    stems = [Path(entry["audio_path"]).stem for entry in written]
+    for name, entry in zip(_distinct(stems), written, strict=True):
+        path = directory / f"{name}{suffix}"
+        with writing(path, f"--{suffix[1:]}"):
+            write_subtitles([Word(**word) for word in entry["words"]], path)
+
+
+def _distinct(stems: Sequence[str]) -> Iterator[str]:
+    """Yield a name for each stem: itself the first time, then the first number that is no other stem or name."""
+    taken: set[str] = set()
+    last: dict[str, int] = {}
+    for stem in stems:
+        name, number = stem, last.get(stem, 1)
+        while name in taken or (number > 1 and name in stems):
+            number += 1
+            name = f"{stem}-{number}"
+        last[stem] = number
+        taken.add(name)
+        yield name

@@ -12,6 +12,7 @@ from hw_asr.commands.partial_results import PartialResults, key_of
 from hw_asr.commands.sources import find_sources
 from hw_asr.commands.transcribe_run import Reading, Transcriber
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
+from hw_asr.config.registry import DECODERS
 from hw_asr.errors import UserError
 from hw_asr.experiment.checkpoint_config import for_evaluation
 from hw_asr.experiment.config_permissions import Named, Trust
@@ -20,6 +21,7 @@ from hw_asr.recognition.recogniser import Recogniser, Settings
 from hw_asr.runtime.console import set_up_logging
 from hw_asr.runtime.cores import available_cores
 from hw_asr.runtime.memory import explain_out_of_memory
+from hw_asr.types import TextEncoder
 
 SOME_FAILED = 3
 """Exit code when some recordings could not be read."""
@@ -51,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     entries: list[dict[str, object]] = []
     tables = []
     with (
-        PartialResults(options.output, _key(options, config, specs), options.overwrite) as partial,
+        PartialResults(options.output, _key(options, config, specs, model.text_encoder), options.overwrite) as partial,
         explain_out_of_memory("use a smaller batch (-b), shorter pieces (--chunk-seconds), or --device cpu"),
     ):
         transcriber = Transcriber(recogniser, model, settings, partial, Reading(num_readers, options.strict))
@@ -105,13 +107,16 @@ def _check_options(options: argparse.Namespace) -> None:
             check_directory(directory, option)
 
 
-def _key(options: argparse.Namespace, config: ExperimentConfig, specs: dict[str, Spec]) -> str:
+def _key(options: argparse.Namespace, config: ExperimentConfig, specs: dict[str, Spec], encoder: TextEncoder) -> str:
     """Return the key of the partial results: a digest of everything that the transcripts depend on."""
     files = {"checkpoint": options.resume}
     for name, spec in specs.items():
         for argument, value in spec.get("args", {}).items():
             if isinstance(value, (str, Path)) and Path(value).is_file():
                 files[f"{name}.{argument}"] = Path(value)
+    uses_model = any(DECODERS.accepts(spec, "language_model") for spec in specs.values())
+    if uses_model and hasattr(encoder, "language_model_path"):
+        files["text_encoder"] = Path(encoder.language_model_path())
     parts = {
         "config": {key: value for key, value in config.raw.items() if key != "trainer"},
         "decoders": specs,

@@ -32,7 +32,7 @@ class PrefixSearch(ABC):
     text_encoder: TextEncoder = field(kw_only=False)
     beam_size: int = 100
     n_best: int = 10
-    symbol_floor: float | None = -5.0
+    symbol_floor: float | None = -6.0
     beam_threshold: float | None = 10.0
     num_threads: int | None = None
     hotwords: dict[str, float] | list[str] | None = None

@@ -96,7 +96,7 @@ def read_hotwords(
         normalised = text_encoder.normalize(phrase)
         if not normalised:
             raise ValueError(f"hotwords: {phrase!r} has no character of the alphabet")
-        if not np.isfinite(boost):
+        if isinstance(boost, bool) or not isinstance(boost, (int, float)) or not np.isfinite(boost):
             raise ValueError(f"hotwords: expected a finite boost for {phrase!r}, got {boost}")
         boosts[normalised] = float(boost)
     size = sum(map(len, boosts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def read(
         from hw_asr.datasets.audio import read_recording
 
         return read_recording(Path(audio), sample_rate, None, max_audio_hours, compact_seconds)
-    samples = checked_samples(audio, own_rate)
+    samples = checked_samples(np.asarray(audio), own_rate)
     if own_rate != sample_rate:
         import soxr
 
@@ -44,9 +45,14 @@ def read(
     return Recording(samples)
 
 
+def is_rate(value: object) -> bool:
+    """Whether a value is a sample rate in Hz: a positive, finite number."""
+    return isinstance(value, (int, float, np.number)) and 0 < float(value) < math.inf
+
+
 def checked_samples(samples: NDArray[Any], sample_rate: int | None) -> Samples:
     """Return mono samples (N,), N > 0, as floats in [-1, 1]; raises SamplesError for others."""
-    if sample_rate is None or sample_rate <= 0:
+    if sample_rate is None or not is_rate(sample_rate):
         raise SamplesError(f"sample_rate: samples need their rate in Hz, such as sample_rate=16000; got {sample_rate}")
     if samples.ndim != 1 or len(samples) == 0:
         raise SamplesError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from hw_asr.checkpoints.errors import CheckpointError
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
+from hw_asr.config.registry import DECODERS
 from hw_asr.errors import nearest
 from hw_asr.experiment import components
 from hw_asr.experiment.checkpoint_config import EXPORTED, for_evaluation
@@ -56,7 +57,8 @@ def load(
     if not chunk_seconds > MIN_CHUNK_SECONDS:
         raise ConfigError([f"chunk_seconds: expected more than {MIN_CHUNK_SECONDS}, got {chunk_seconds}"], "load")
     model = make_waveform_model(path, state, config, None if device == "auto" else device)
-    specs = _chosen(decoder_specs(config, model.text_encoder, hotwords), decoder, language_model)
+    specs = _chosen(decoder_specs(config, model.text_encoder), decoder, language_model)
+    specs = {name: _with_hotwords(name, spec, hotwords) for name, spec in specs.items()} if hotwords else specs
     settings = Settings(chunk_seconds, skip_silence, max_audio_hours=config.preprocessing.max_audio_hours)
     return Recogniser(model, make_decoders(specs, model.text_encoder), settings)
 
@@ -116,17 +118,11 @@ def make_waveform_model(
     return make_torch_model(path, checkpoint, config, device, num_threads)
 
 
-def decoder_specs(
-    config: ExperimentConfig, text_encoder: TextEncoder, hotwords: Sequence[str] | Mapping[str, float] = ()
-) -> dict[str, Spec]:
+def decoder_specs(config: ExperimentConfig, text_encoder: TextEncoder, hotwords: Sequence[str] = ()) -> dict[str, Spec]:
     """Return the config's decoders by name, the beam searches with the hotwords added."""
     specs = components.decoder_specs(config, text_encoder, max(100, config.trainer.beam_size))
     if hotwords:
-        phrases = dict(hotwords) if isinstance(hotwords, Mapping) else list(hotwords)
-        specs = {
-            name: _with_args(spec, hotwords=phrases) if name in HOTWORD_DECODERS else spec
-            for name, spec in specs.items()
-        }
+        specs |= {name: _with_hotwords(name, specs[name], hotwords) for name in specs if name in HOTWORD_DECODERS}
     return specs
 
 
@@ -155,8 +151,19 @@ def _chosen(specs: dict[str, Spec], name: str | None, language_model: str | Path
     if language_model is not None:
         if not Path(language_model).is_file():
             raise ConfigError([f"language_model: {language_model}: no such file"], "load")
+        if not DECODERS.accepts(specs[name], "language_model"):
+            raise ConfigError([f"language_model: decoder {name!r} uses none; use lm_beam_search"], "load")
         specs[name] = _with_args(specs[name], language_model=str(language_model))
     return {name: specs[name]}
+
+
+def _with_hotwords(name: str, spec: Spec, hotwords: Sequence[str] | Mapping[str, float]) -> Spec:
+    """Return the spec of a decoder with hotwords added; raises ConfigError for a decoder that uses none."""
+    if isinstance(hotwords, str):
+        raise ConfigError([f"hotwords: expected a list of words or a mapping, got the text {hotwords!r}"], "load")
+    if not DECODERS.accepts(spec, "hotwords"):
+        raise ConfigError([f"hotwords: decoder {name!r} uses none; use beam_search or lm_beam_search"], "load")
+    return _with_args(spec, hotwords=dict(hotwords) if isinstance(hotwords, Mapping) else list(hotwords))
 
 
 def _with_args(spec: Spec, **args: object) -> Spec:

@@ -8,8 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-import numpy as np
-
 from hw_asr.datasets.recording import MAX_AUDIO_HOURS, Recording
 from hw_asr.errors import UserError
 from hw_asr.recognition.audio_input import Audio, read
@@ -75,7 +73,7 @@ class Recogniser:
 
         Raises hw_asr.Error for a single recording that cannot be read.
         """
-        if isinstance(audio, (str, Path, np.ndarray)):
+        if isinstance(audio, (str, Path)) or hasattr(audio, "__array__"):
             return self.recognise(self.read(audio, sample_rate))
         return self._transcribe_many(iter(audio), sample_rate)
 

@@ -90,7 +90,9 @@ class BlockModel(NamedTuple):
 
         counts = has_speech if speech is not None and speech.any() else None
         features = feature_blocks(recording, self.front_end, BLOCK_SECONDS * self.sample_rate, counts)
-        yield from stitched(features, self.log_probs, self.stride, steps(chunk_seconds), steps(OVERLAP_SECONDS))
+        overlap = steps(OVERLAP_SECONDS)
+        chunk = max(steps(chunk_seconds), 2 * overlap + self.stride)  # rounding may leave less
+        yield from stitched(features, self.log_probs, self.stride, chunk, overlap)
 
 
 class TorchWaveformModel:

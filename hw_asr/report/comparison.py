@@ -112,12 +112,12 @@ def _choose(
 
 
 def _pair(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[tuple[Result, Result]], dict[str, int]]:
-    others: dict[str, list[Result]] = {}
+    others: dict[tuple[str, object], list[Result]] = {}
     for result in reversed(second):
-        others.setdefault(str(result["audio_path"]), []).append(result)
+        others.setdefault(_place(result), []).append(result)
     pairs, conflicting = [], 0
     for result in first:
-        candidates = others.get(str(result["audio_path"]))
+        candidates = others.get(_place(result))
         if candidates:
             other = candidates.pop()
             if result.get("ground_truth") == other.get("ground_truth"):
@@ -130,6 +130,11 @@ def _pair(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[tuple
         "with different references": conflicting,
     }
     return pairs, left_out
+
+
+def _place(result: Result) -> tuple[str, object]:
+    """Return the recording of a result and, if it is a piece of it, where the piece starts."""
+    return str(result["audio_path"]), result.get("offset")
 
 
 def _difference(scored: Sequence[Row], unit: Unit) -> Difference:

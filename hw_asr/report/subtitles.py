@@ -27,12 +27,12 @@ class Cue(NamedTuple):
     lines: list[str]
 
 
-def cues(words: Sequence[Word]) -> list[Cue]:
-    """Group words into cues that fit the screen and follow the pauses; cues never overlap.
+def cues(words: Sequence[Word], separator: str = " ") -> list[Cue]:
+    """Group words, with `separator` between them, into cues that fit the screen and follow the pauses; none overlap.
 
     A cue shorter than a second is shown until the next one, for at most a second.
     """
-    groups = list(_groups(words))
+    groups = list(_groups(words, separator))
     found: list[Cue] = []
     for index, group in enumerate(groups):
         start = _milliseconds(group[0].start)
@@ -40,24 +40,24 @@ def cues(words: Sequence[Word]) -> list[Cue]:
         if index + 1 < len(groups):
             end = min(end, _milliseconds(groups[index + 1][0].start))
         start = max(start, found[-1].end if found else 0)
-        found.append(Cue(start, max(end, start + 1), _lines(group)))
+        found.append(Cue(start, max(end, start + 1), _lines(_text(group, separator))))
     return found
 
 
-def to_srt(words: Sequence[Word]) -> str:
+def to_srt(words: Sequence[Word], separator: str = " ") -> str:
     """Return a SubRip file."""
     blocks = (
         f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n" + "\n".join(cue.lines) + "\n"
-        for number, cue in enumerate(cues(words), start=1)
+        for number, cue in enumerate(cues(words, separator), start=1)
     )
     return "\n".join(blocks)
 
 
-def to_vtt(words: Sequence[Word]) -> str:
+def to_vtt(words: Sequence[Word], separator: str = " ") -> str:
     """Return a WebVTT file."""
     blocks = (
         f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n" + "\n".join(map(_escaped, cue.lines)) + "\n"
-        for cue in cues(words)
+        for cue in cues(words, separator)
     )
     return "\n".join(["WEBVTT\n", *blocks])
 
@@ -72,10 +72,10 @@ def write_subtitles(words: Sequence[Word], path: Path) -> None:
         file.write(convert(words))
 
 
-def _groups(words: Sequence[Word]) -> Iterator[list[Word]]:
+def _groups(words: Sequence[Word], separator: str) -> Iterator[list[Word]]:
     group: list[Word] = []
     for word in words:
-        if group and _must_break(group, word):
+        if group and _must_break(group, word, separator):
             yield group
             group = []
         group.append(word)
@@ -83,19 +83,18 @@ def _groups(words: Sequence[Word]) -> Iterator[list[Word]]:
         yield group
 
 
-def _must_break(group: list[Word], word: Word) -> bool:
+def _must_break(group: list[Word], word: Word, separator: str) -> bool:
     if word.start - group[-1].end >= PAUSE_SECONDS or word.end - group[0].start > MAX_SECONDS:
         return True
-    return len(textwrap.wrap(_text([*group, word]), LINE_LENGTH)) > MAX_LINES
+    return len(textwrap.wrap(_text([*group, word], separator), LINE_LENGTH)) > MAX_LINES
 
 
-def _text(group: Sequence[Word]) -> str:
-    return " ".join(" ".join(word.word.split()) for word in group)
+def _text(group: Sequence[Word], separator: str) -> str:
+    return separator.join(" ".join(word.word.split()) for word in group)
 
 
-def _lines(group: Sequence[Word]) -> list[str]:
+def _lines(text: str) -> list[str]:
     """Break a cue's text as evenly as its length allows."""
-    text = _text(group)
     if len(text) <= LINE_LENGTH:
         return [text]
     widths = range(-(-len(text) // MAX_LINES), LINE_LENGTH + 1)

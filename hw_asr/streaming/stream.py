@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hw_asr.datasets.recording import Samples
 from hw_asr.errors import UserError
-from hw_asr.recognition.audio_input import checked_samples
+from hw_asr.recognition.audio_input import checked_samples, is_rate
 from hw_asr.recognition.causal_speech import CausalSpeechDetector
 from hw_asr.recognition.piece_decoder import PieceDecoder
 from hw_asr.recognition.results import Result, Segment
@@ -65,7 +65,7 @@ def open_stream(
     """
     if model.live_obstacle is not None:
         raise StreamError(f"this model cannot recognise live audio: {model.live_obstacle}")
-    if sample_rate is not None and sample_rate <= 0:
+    if sample_rate is not None and not is_rate(sample_rate):
         raise StreamError(f"sample_rate: expected a positive number of Hz, got {sample_rate}")
     return Stream(model, pieces, skip_silence, sample_rate or model.sample_rate)
 

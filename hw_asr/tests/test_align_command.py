@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import subprocess
+import sys
 import unittest
 
 from hw_asr.alignment.formats import FORMATS, Options
 from hw_asr.alignment.result import AlignedWord, Alignment, ExtraSpeech
 from hw_asr.cli.main import run
-from hw_asr.tests.transcribe_case import TranscribeCase
+from hw_asr.tests.transcribe_case import ROOT, TranscribeCase
 from hw_asr.types import Word
 
 
@@ -78,6 +81,14 @@ class CommandTest(TranscribeCase):
         _, errors = self.align(audio, "--text", "Привет 42 hello")
         self.assertIn("8 characters of the text are not in the model's alphabet", errors)
 
+    def test_standard_output_gets_the_file_as_it_is(self) -> None:
+        command = [sys.executable, str(ROOT / "scripts" / "align.py"), "-r", str(self.checkpoint), "-d", "cpu"]
+        text = "café \u200f" + (self.texts / "00.txt").read_text()
+        command += [str(self.audio / "00.opus"), "--text", text, "--forced", "--format", "srt"]
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        done = subprocess.run(command, env=environment, capture_output=True, check=True)
+        self.assertIn("café \u200f", done.stdout.decode())
+
     def test_errors(self) -> None:
         audio = str(self.audio / "00.opus")
         for arguments, message in (
@@ -94,6 +105,7 @@ class CommandTest(TranscribeCase):
             (audio,),
             (audio, str(self.texts / "00.txt"), "--text", "a"),
             (audio, "--text", "a", "-o", "a.doc"),
+            (audio, "--text", "a", "-o", "a.json", "--segments", "a.json"),
         ):
             with self.subTest(arguments), self.assertRaises(SystemExit):
                 self.align(*arguments)

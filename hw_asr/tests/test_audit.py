@@ -128,9 +128,11 @@ class CorpusTest(unittest.TestCase):
             rows[place]["text"] = " ".join(texts[place].split()[:2])
         for place in foreign:
             rows[place]["text"] = "hab geh fad"
+        for row in rows:
+            row["text"] = row["text"].capitalize() + "!"
         cls.planted = {f"{place:02d}.wav" for place in chosen}
         cls.manifest = cls.folder / "corpus.jsonl"
-        rows += [{"path": "missing.wav", "text": "abc"}, {"path": "00.wav", "id": "no text"}]
+        rows += [{"path": "missing.wav", "text": "abc"}, {"path": "62.wav", "id": "no text"}]
         cls.manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def audit(self, *arguments: str, code: int = 0) -> str:
@@ -163,6 +165,9 @@ class CorpusTest(unittest.TestCase):
         for option, value in (("--max-loss", str(worst - 1e-3)), ("--drop-share", str(share))):
             printed = self.audit("--results", str(results), "--keep", str(keep), option, value)
             self.assertIn(f"{self.NUM - len(self.planted)} of {self.NUM + 1} utterances", printed)
+            spelled = {Path(row["path"]).name: row["text"] for row in map(json.loads, keep.read_text().splitlines())}
+            given = {row["path"]: row.get("text") for row in map(json.loads, self.manifest.read_text().splitlines())}
+            self.assertEqual(spelled, {name: given[name] for name in spelled})
             utterances = CustomAudioDataset(keep).select(CTCCharTextEncoder(LETTERS + " ").normalize).utterances
             kept = {Path(utterance.audio_path).name for utterance in utterances}
             self.assertEqual(kept, {f"{number:02d}.wav" for number in range(self.NUM)} - self.planted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -83,16 +84,19 @@ class TestBuildCommand(unittest.TestCase):
     def test_faults_are_one_clear_line(self) -> None:
         cut = self.directory / "cut.gz"
         cut.write_bytes(gzip.compress(b"words of a text\n" * 99)[:-20])
+        other = self.directory / "other.gz"
+        other.write_text("words of a text")
         latin = self.directory / "latin.txt"
         latin.write_bytes("caf\xe9".encode("latin-1"))
         for arguments, message in (
-            (("--text", self.directory / "none.txt"), "none.txt: No such file"),
+            (("--text", self.directory / "none.txt"), "none.txt: cannot read it: No such file"),
             (("--text", cut), "cut.gz: the compressed file ends too early"),
+            (("--text", other), "other.gz: not a gzip file, or a damaged one"),
             (("--text", latin), "latin.txt: not UTF-8 text"),
             (("--text", self.text), "--discount-fallback"),
             (("--text", self.text, "--discount-fallback", 1), "expected three values, got 1"),
             (("--text", self.text, "--order", 9), "order: expected 1 to 6, got 9"),
-            (("--text", self.text, "--prune", 1), "prune: words themselves are never pruned"),
+            (("--text", self.text, "--prune", 1), "prune: the first value must be 0"),
             (("--config", self.directory / "none.json"), "none.json"),
         ):
             with self.subTest(arguments):
@@ -102,6 +106,18 @@ class TestBuildCommand(unittest.TestCase):
                 self.assertFalse(self.output.exists())
         with self.assertRaises(SystemExit):
             self.run_command()
+
+    @unittest.skipUnless(shutil.which("bash"), "limits the size of files with bash")
+    def test_a_disk_that_is_full(self) -> None:
+        self.text.write_text("".join(f"word{number} and word{number // 2}\n" for number in range(20_000)))
+        script = f"ulimit -f 8; exec {sys.executable} {ROOT}/scripts/language_model/build.py --text text.txt"
+        done = subprocess.run(
+            ["bash", "-c", f"{script} --alphabet abcdefghijklmnopqrstuvwxyz0123456789 --discount-fallback -o lm.arpa"],
+            cwd=self.directory, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        self.assertEqual(1, done.returncode, done.stderr)
+        self.assertRegex(done.stderr, "^error: --output: cannot write lm.arpa: ")
+        self.assertFalse(self.output.exists())
 
     def test_runs_as_a_script_from_anywhere(self) -> None:
         script = ROOT / "scripts/language_model/build.py"

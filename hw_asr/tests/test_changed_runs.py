@@ -25,7 +25,7 @@ from hw_asr.training.progress import Progress
 
 class ContinuedTest(TrainingCase):
     def test_from_an_older_checkpoint(self) -> None:
-        place = self.place(self.config(epochs=5, early_stop=None, keep_every=2))
+        place = self.place(self.config(epochs=5, early_stop=None, keep_every=2, monitor="off"))
         self.train(place, "-c", "config.json")
         before = outcome(place)
         self.train(place, "-r", str(run_dir(place) / "checkpoint-epoch2.pth"))

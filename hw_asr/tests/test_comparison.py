@@ -74,6 +74,12 @@ class ComparisonTest(unittest.TestCase):
         found = comparison_data(self.first, second)["comparison"]
         self.assertEqual([1, 1, 1], list(found["left_out"].values()))
 
+    def test_pieces_of_a_recording_are_paired_by_their_place(self) -> None:
+        pieces = [{**result("a", text, text), "offset": start} for start, text in ((0.0, "a"), (5.0, "b"), (9.0, "c"))]
+        found = comparison_data(pieces, pieces[:0:-1])["comparison"]
+        self.assertEqual((0, 0, 2), (found["better"], found["worse"], found["same"]))
+        self.assertEqual([1, 0, 0], list(found["left_out"].values()))
+
     def test_faults_are_explained(self) -> None:
         with self.assertRaisesRegex(ReportError, "no recording in common"):
             comparison_data(self.first, [result("new", "a", "a")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -22,7 +23,9 @@ import soundfile
 
 import hw_asr
 from hw_asr.checkpoints.writing import save_checkpoint
+from hw_asr.cli.errors import UsageError
 from hw_asr.cli.main import run
+from hw_asr.commands import listen
 from hw_asr.tests.missing_packages import missing
 from hw_asr.tests.streaming_case import make_random, random_config
 from hw_asr.tests.test_streaming import RATE, sounds
@@ -221,6 +224,10 @@ class WrongUseTest(TranscribeCase):
         with contextlib.redirect_stderr(errors):
             self.assertEqual(run("listen", ["-r", str(self.checkpoint), str(self.audio)]), 1)
         self.assertRegex(errors.getvalue(), "cannot recognise live audio: the network is bidirectional.*; train one")
+
+    def test_a_closed_standard_input(self) -> None:
+        with mock.patch("sys.stdin", None), self.assertRaisesRegex(UsageError, "standard input is closed"):
+            listen._source(argparse.Namespace(microphone=False, source="-"), mock.Mock())
 
     def test_options_that_do_not_fit(self) -> None:
         for arguments in ([], ["x.wav", "--microphone"], ["x.wav", "--rate", "8000"], ["-", "--real-time"]):

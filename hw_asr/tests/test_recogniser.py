@@ -7,6 +7,7 @@ import dataclasses
 import doctest
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -107,6 +108,8 @@ class PythonInterfaceTest(unittest.TestCase):
             ("missing.wav", None, "missing.wav: cannot be opened"),
             (self.folder / "text.wav", None, "text.wav"),
             (np.zeros(100), None, "sample_rate: samples need their rate"),
+            (np.zeros(100), math.nan, "sample_rate: samples need their rate"),
+            (np.zeros(100), "16000", "sample_rate: samples need their rate"),
             (np.zeros((2, 100)), 16_000, r"expected one channel of shape \(N,\), got \(2, 100\)"),
             (np.zeros(0), 16_000, "expected one channel"),
             (np.full(100, np.nan), 16_000, r"expected floats in \[-1, 1\]"),
@@ -125,6 +128,10 @@ class PythonInterfaceTest(unittest.TestCase):
             ({"language_model": "no.arpa"}, "no.arpa: no such file"),
             ({"device": "tpu"}, "device 'tpu'"),
             ({"chunk_seconds": 5}, "expected more than 12"),
+            ({"decoder": "argmax", "language_model": self.folder / "lm.arpa"}, "language_model: decoder 'argmax' uses"),
+            ({"decoder": "argmax", "hotwords": ["milk"]}, "hotwords: decoder 'argmax' uses none"),
+            ({"hotwords": "milk"}, "hotwords: expected a list of words"),
+            ({"hotwords": {"milk": None}}, "expected a finite boost for 'milk', got None"),
         ):
             with self.subTest(message), self.assertRaisesRegex(hw_asr.Error, message):
                 hw_asr.load(self.checkpoint, **options)  # type: ignore[arg-type]
@@ -135,6 +142,24 @@ class PythonInterfaceTest(unittest.TestCase):
         ):
             with self.subTest(message), self.assertRaisesRegex(hw_asr.Error, message):
                 hw_asr.load(path)
+
+    def test_hotwords_go_to_every_beam_search(self) -> None:
+        plain = self.recogniser.transcribe(self.paths[0]).text
+        for options in ({"decoder": "beam_search"}, {"language_model": self.folder / "lm.arpa"}):
+            words = {plain.split()[0]: -200.0}
+            recogniser = hw_asr.load(self.checkpoint, device="cpu", hotwords=words, **options)  # type: ignore[arg-type]
+            self.assertNotIn(plain.split()[0], recogniser.transcribe(self.paths[0]).text.split())
+
+    def test_a_chunk_that_is_hardly_longer_than_its_overlaps(self) -> None:
+        samples = np.tile(read_audio(self.paths[0], 16_000), 20)
+        recogniser = hw_asr.load(self.checkpoint, device="cpu", chunk_seconds=12.01)
+        self.assertTrue(recogniser.transcribe(samples, 16_000).text)
+
+    def test_tensors_are_samples(self) -> None:
+        samples = read_audio(self.paths[0], 16_000)
+        self.assertEqual(
+            self.recogniser.transcribe(samples, 16_000), self.recogniser.transcribe(torch.from_numpy(samples), 16_000)
+        )
 
     def test_threads_share_a_recogniser(self) -> None:
         recogniser = hw_asr.load(self.checkpoint, language_model=self.folder / "lm.arpa", device="cpu")

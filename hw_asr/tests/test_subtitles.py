@@ -82,6 +82,8 @@ class SubtitlesTest(unittest.TestCase):
         )
         self.assertEqual("a <b>&", html.unescape(read(to_vtt(words))[0][2]))
         self.assertEqual(("", "WEBVTT\n"), (to_srt([]), to_vtt([])))
+        characters = [Word("你", 0.0, 0.4, 1.0), Word("好", 0.5, 1.5, 1.0)]
+        self.assertIn("\n你好\n", to_srt(characters, ""))
 
     def test_words_that_fit_nowhere_and_times_that_go_back(self) -> None:
         words = [Word("x" * 200, 5.0, 6.0, 1.0), Word("y", 4.0, 3.0, 1.0), Word("-->\n\n", 100.0, 101.0, 1.0)]

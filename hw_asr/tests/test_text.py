@@ -31,6 +31,12 @@ class NormalizeTest(unittest.TestCase):
         for text in ("don't", "don’t", "DON`T", "donʼt"):
             self.assertEqual("don't", normalize(text, LETTERS | {"'"}))
 
+    def test_another_apostrophe_in_the_alphabet(self) -> None:
+        for text in ("п'ять", "п’ять", "пʼять", "п´ять"):
+            self.assertEqual("пʼять", normalize(text, frozenset("птьяʼ ")))
+        self.assertEqual("don't", normalize("don´t", LETTERS | {"'"}))
+        self.assertEqual("a'b’c", normalize("a'b’c", LETTERS | {"'", "’"}))
+
     def test_case_follows_the_alphabet(self) -> None:
         self.assertEqual("ABC", normalize("abc", frozenset("ABC ")))
         self.assertEqual("aBc", normalize("aBc", frozenset("abcABC ")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import unicodedata
 import unittest
 from collections.abc import Iterator
 from unittest import mock
@@ -217,6 +218,11 @@ class TranscriptTest(unittest.TestCase):
         said = "well known he said cafe"
         alignment = align_text(emissions(said), transcript, ENCODER, SECONDS)
         self.assertEqual([word.spoken for word in alignment.words], [True, True, True, True, None])
+
+    def test_letters_with_their_accents_apart(self) -> None:
+        transcript = read_transcript(unicodedata.normalize("NFD", "Café"), ENCODER)
+        self.assertEqual(("Café", "cafe"), transcript.words[0])
+        self.assertIsNone(transcript.warning)
 
     def test_texts_that_cannot_be_aligned(self) -> None:
         for text, reason in (("", "the text is empty"), (" \n", "the text is empty"), ("42 Привет", "no character")):

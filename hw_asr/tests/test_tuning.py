@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import json
 import tempfile
 import unittest
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +11,11 @@ import torch
 from torch import Tensor
 
 from hw_asr.commands.dev_emissions import dev_split
-from hw_asr.commands.lm_tune import decoder_factory
 from hw_asr.config import ConfigError, parse
-from hw_asr.lm.estimation.pipeline import NgramOptions, build_language_model
 from hw_asr.lm.tuning.cached_emissions import CachedEmissions, CachedEmissionsError
 from hw_asr.lm.tuning.search import SearchSpace, Setting, Trial, evaluate, overlay, table, tune
-from hw_asr.tests.missing_packages import missing
 from hw_asr.tests.transcribe_case import CONFIG
 from hw_asr.types import CTCDecoder, Hypothesis
-from scripts.language_model import tune as command
 
 ALPHABET = ("^", *"abcdefgh ")
 WORDS = ["bad", "bed", "cab", "dad", "fed", "had", "head", "egg"]
@@ -211,87 +204,6 @@ class TestDevSplit(unittest.TestCase):
                         dev_split(config)
                 else:
                     self.assertEqual(dev_split(config), expected)
-
-
-QUICK = ("--alphas", "0", "1", "1", "--betas", "0", "0", "1", "--refinements", "0", "--beams", "5")
-
-
-class TestCommand(unittest.TestCase):
-    def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = Path(directory.name)
-        self.cache, self.lm = self.directory / "val.npz", self.directory / "lm.arpa"
-        generator = np.random.default_rng(1)
-        text = [" ".join(generator.choice(WORDS, 4)) for _ in range(300)]
-        build_language_model(text, self.lm, "abcdefgh ", NgramOptions(2, discount_fallback=(0.5, 1.0, 1.5)))
-
-    def run_command(self, *arguments: str) -> tuple[int, str]:
-        output = io.StringIO()
-        with redirect_stdout(output), redirect_stderr(output):
-            status = command.main(["--lm", str(self.lm), "-o", str(self.directory / "best.json"), *arguments])
-        return status, output.getvalue()
-
-    def test_from_cached_log_probabilities(self) -> None:
-        emissions = made_emissions()
-        emissions.save(self.cache)
-        status, output = self.run_command(
-            "--log-probs", str(self.cache), "--alphas", "0", "1", "0.5", "--betas", "0", "2", "1", "--beams", "5", "20",
-            "--refinements", "1", "--unknown", "-10",
-        )  # fmt: skip
-        self.assertEqual(0, status, output)
-        self.assertIn("12 utterances of val, dev-clean", output)
-        spec = json.loads((self.directory / "best.json").read_text())["decoders"][2]
-        self.assertEqual("lm_beam_search", spec["type"])
-        self.assertEqual(b"\x89PNG", (self.directory / "best.png").read_bytes()[:4])
-        values = {name: value for name, value in spec["args"].items() if name != "language_model"}
-        found = Setting(**values)
-        make = decoder_factory(self.lm, ALPHABET)
-        least = evaluate(emissions, make(found), found).wer
-        for alpha in (0.0, 0.5, 1.0):
-            for beta in (0.0, 1.0, 2.0):
-                setting = Setting(alpha, beta, -10.0, 50)
-                self.assertLessEqual(least, evaluate(emissions, make(setting), setting).wer + 0.0005)
-
-    def test_test_data_is_refused(self) -> None:
-        made = made_emissions(2)
-        for origin in (("test",), ("val", "dev-clean", "test-other")):
-            cached = CachedEmissions(made.log_probs, made.references, ALPHABET, origin)
-            cached.save(self.cache)
-            status, output = self.run_command("--log-probs", str(self.cache))
-            self.assertEqual(1, status)
-            self.assertRegex(output, "is test data .*--i-know")
-        self.assertFalse((self.directory / "best.json").exists())
-        self.assertEqual(0, self.run_command("--log-probs", str(self.cache), "--i-know", *QUICK)[0])
-
-    def test_without_matplotlib_there_is_an_overlay_and_no_heat_map(self) -> None:
-        made_emissions(2).save(self.cache)
-        with missing("matplotlib", "matplotlib.backends.backend_agg", "matplotlib.figure"):
-            status, output = self.run_command("--log-probs", str(self.cache), *QUICK)
-        self.assertEqual(0, status, output)
-        self.assertRegex(output, r"no heat map: .* pip install 'hw_asr\[plots\]'")
-        self.assertTrue((self.directory / "best.json").is_file())
-        self.assertFalse((self.directory / "best.png").exists())
-
-    def test_faults_are_one_clear_line(self) -> None:
-        made_emissions(2).save(self.cache)
-        cache = ("--log-probs", str(self.cache))
-        for arguments, message in (
-            ((), "nothing to tune on"),
-            ((*cache, "--alphas", "1", "0", "0.1"), "--alphas: expected FIRST <= LAST"),
-            ((*cache, "--alphas", "-1", "0", "0.1"), "--alphas: expected weights of 0 or more"),
-            ((*cache, "--betas", "0", "nan", "1"), "--betas"),
-            ((*cache, "--beams", "0"), "--beams"),
-            ((*cache, "--limit", "0"), "--limit: expected at least 1"),
-            ((*cache, "-r", str(self.directory / "none.pth")), "none.pth: No such file"),
-            ((*cache, "-r", str(self.lm)), "another checkpoint"),
-            ((*cache, "--lm", "none.arpa"), "no such file"),
-        ):
-            with self.subTest(arguments):
-                status, output = self.run_command(*arguments)
-                self.assertEqual(1, status)
-                self.assertIn(message, output)
-                self.assertEqual(1, output.count("\n"), output)
 
 
 if __name__ == "__main__":

@@ -6,23 +6,31 @@ import unicodedata
 from functools import lru_cache
 from typing import Literal
 
-_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "＇": "'", "`": "'"})
+_APOSTROPHES = "'ʼ’‘＇`´"
 
 
 def normalize(text: str, alphabet: frozenset[str]) -> str:
     """Normalise a transcript as for training and scoring.
 
-    Unicode is composed (NFKC) and folded to the case of the alphabet. A letter that the alphabet lacks loses its
-    accent if the letter without it is in the alphabet. Hyphens, dashes and slashes separate words, all other unknown
-    characters are removed, and runs of white space become one space.
+    Unicode is composed (NFKC) and folded to the case of the alphabet. Apostrophes that the alphabet lacks become one
+    that it has. A letter that the alphabet lacks loses its accent if the letter without it is in the alphabet. Hyphens,
+    dashes and slashes separate words, all other unknown characters are removed, and runs of white space become one
+    space.
     """
-    text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
+    text = unicodedata.normalize("NFKC", text.translate(_apostrophes(alphabet)))
     case = _case(alphabet)
     if case is not None:
         text = text.lower() if case == "lower" else text.upper()
     if not alphabet.issuperset(text):
         text = "".join([_known(character, alphabet) for character in text])
     return " ".join(text.split())
+
+
+@lru_cache
+def _apostrophes(alphabet: frozenset[str]) -> dict[int, str]:
+    """Map the apostrophes that an alphabet lacks to the first one that it has, or to that of ASCII."""
+    known = next((mark for mark in _APOSTROPHES if mark in alphabet), "'")
+    return {ord(mark): known for mark in _APOSTROPHES if mark not in alphabet}
 
 
 @lru_cache
