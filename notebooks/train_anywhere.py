@@ -20,7 +20,8 @@ from pathlib import Path
 
 ADDRESS = os.environ.get("HW_ASR_ADDRESS", "ADDRESS-OF-THIS-REPOSITORY")
 here = Path.cwd().resolve()
-ROOT = next((folder for folder in (here, *here.parents) if (folder / "demo" / "corpus").is_dir()), None)
+candidates = (here, *here.parents, here / "hw_asr_clone")
+ROOT = next((folder for folder in candidates if (folder / "demo" / "corpus").is_dir()), None)
 if ROOT is None:
     subprocess.run(["git", "clone", "--depth", "1", ADDRESS, "hw_asr_clone"], check=True)
     ROOT = here / "hw_asr_clone"
@@ -67,11 +68,13 @@ def kaggle_storage():
     from kaggle_secrets import UserSecretsClient
 
     secrets = UserSecretsClient()
+    folder = Path.home() / ".config" / "hw_asr"  # outside of /kaggle/working, which is published with the notebook
+    folder.mkdir(parents=True, exist_ok=True)
     for name, file in (("GDRIVE_CLIENT_SECRETS", "client_secrets.json"), ("GDRIVE_TOKEN", "client_secrets.token.json")):
-        path = WORK / file
+        path = folder / file
         path.touch(mode=0o600)
         path.write_text(secrets.get_secret(name))
-    args = {"storage_folder_id": secrets.get_secret("GDRIVE_FOLDER_ID"), "client_credentials_filepath": "client_secrets.json"}
+    args = {"storage_folder_id": secrets.get_secret("GDRIVE_FOLDER_ID"), "client_credentials_filepath": str(folder / "client_secrets.json")}
     return {"type": "GDriveStorage", "args": args}
 
 
@@ -107,7 +110,7 @@ if "HW_ASR_NOTEBOOK_SMALL" in os.environ:  # how the tests run this notebook
     for split in ("train", "dev"):
         config["data"][split]["datasets"][0]["args"]["limit"] = 24
 (WORK / "config.json").write_text(json.dumps(config, indent=2))
-command("train", "-c", "config.json", "--check")
+command("train", "-c", "config.json", "--check", "--auto-resume")
 
 # %% [markdown]
 # ## Train

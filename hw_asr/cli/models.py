@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from hw_asr.cli.recipes import config_path
 from hw_asr.runtime.entry_point import INTERRUPTED
 
 
@@ -13,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommands and their options."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "-c", "--config", type=Path, default=Path("gdrive_storage/external_storage.json"),
+        "-c", "--config", type=config_path, default=Path("gdrive_storage/external_storage.json"),
         help="storage config, or an experiment's config with a storage (default: %(default)s)",
     )  # fmt: skip
     common.add_argument("--json", action="store_true", help="print JSON")

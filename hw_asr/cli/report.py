@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from hw_asr.cli.errors import UsageError
+from hw_asr.cli.recipes import config_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--decoder", nargs="+", metavar="NAME",
         help="with --compare: argmax, beam_search or lm_beam_search; two names to compare different ones")  # fmt: skip
     add("--audio-mb", type=float, default=20.0, help="embed recordings up to this total size (default: 20)")
-    add("-c", "--config", type=Path, default=Path("gdrive_storage/external_storage.json"),
+    add("-c", "--config", type=config_path, default=Path("gdrive_storage/external_storage.json"),
         help="with EXP:RUN: the storage config, or an experiment's config (default: %(default)s)")  # fmt: skip
     add("--watch", nargs="?", type=float, const=60.0, metavar="SECONDS",
         help="rewrite the page of a run every SECONDS seconds (default: 60) until Ctrl-C")  # fmt: skip

@@ -63,6 +63,7 @@ def find_run(config: ExperimentConfig) -> Continuation:
     if remote is not None and (local is None or remote.id == local.id or remote.modified > _modified(local)):
         return _continue_stored(remote, runs.at(remote.id), config)
     if local is not None:
+        _need_last(local)
         print(f"auto-resume: continuing run {local.id} from {local.checkpoint_path(LAST)}")
         return Continuation(local)
     print(f"auto-resume: no earlier run of {config.name}; starting one")
@@ -81,6 +82,7 @@ def _continue_stored(remote: _Remote, here: Run, config: ExperimentConfig) -> Co
         # On the machine that trained it, the lock of the run's directory tells whether it is still running.
         wait_until_stale(remote.storage, remote.id, status)
     if step is not None and step >= status.step:
+        _need_last(here)
         print(f"auto-resume: continuing run {remote.id} from {here.checkpoint_path(LAST)} (step {step})")
     else:
         _fetch(remote, here)
@@ -89,6 +91,12 @@ def _continue_stored(remote: _Remote, here: Run, config: ExperimentConfig) -> Co
             f"in {remote.storage!r}"
         )
     return Continuation(here)
+
+
+def _need_last(run: Run) -> None:
+    """Make the newest checkpoint `last.pth` too, in a run that was downloaded without one."""
+    if not run.checkpoint_path(LAST).is_file():
+        link_checkpoint(run.checkpoints()[-1], run.checkpoint_path(LAST))
 
 
 def _fetch(remote: _Remote, here: Run) -> None:

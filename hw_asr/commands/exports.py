@@ -19,12 +19,13 @@ logger = logging.getLogger(__name__)
 class Exports:
     """A context manager around training; does nothing without `trainer.external_storage`.
 
-    Set `finished` before the end of a run that needs no continuation. `best` describes the best value so far. When
+    Set `finished` before the end of a run that needs no continuation. `best` describes the best value so far, `step` is
+    the step that training starts at. When
     another machine takes over the run, nothing more is exported and training is asked to stop.
     """
 
-    def __init__(self, config: ExperimentConfig, run: Run, best: Callable[[], str]) -> None:
-        self._config, self._run, self._best = config, run, best
+    def __init__(self, config: ExperimentConfig, run: Run, best: Callable[[], str], step: int = 0) -> None:
+        self._config, self._run, self._best, self._step = config, run, best, step
         self._at_end: Callable[[], None] = lambda: None
         self.finished = False
         self.missing: int | None = None
@@ -41,7 +42,7 @@ class Exports:
 
         # The heartbeat has a storage of its own: it must not wait for the upload of a checkpoint.
         beats = STORAGES.build(trainer.external_storage)
-        self._heartbeat = Heartbeat(beats, self._run.id, trainer.heartbeat_seconds, self._lost, self._best)
+        self._heartbeat = Heartbeat(beats, self._run.id, trainer.heartbeat_seconds, self._lost, self._best, self._step)
         storage = STORAGES.build(trainer.external_storage)
         self._exporter = Exporter(storage, self._run, exported=self._heartbeat.exported)
         self._exporter.export(self._run.config_path)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hw_asr.storage.catalogue import BEST, LATEST, Catalogue, choose, nearest_of
 from hw_asr.storage.external import UNKNOWN_SIZE, Progress, RemoteFile, RemoteRun, StorageError
-from hw_asr.storage.run_names import CONFIG_NAME, METRICS_NAME, RunId
+from hw_asr.storage.run_names import CONFIG_NAME, METRICS_NAME, RunId, is_safe_name
 from hw_asr.storage.run_status import STATUS_NAME, RunStatus, read_status
 from hw_asr.storage.runs import Run
 
@@ -99,6 +99,9 @@ def _fetch(catalogue: Catalogue, run: RunId, file: RemoteFile, path: Path) -> No
     if file.is_copied_to(path):
         print(f"{file.name}: already downloaded and verified", file=sys.stderr)
         return
+    if path.is_file() and file.size == UNKNOWN_SIZE and file.md5 is None:
+        print(f"{file.name}: already here; the storage has no checksum; delete it to download again", file=sys.stderr)
+        return
     with _progress(file.name) as progress:
         catalogue.storage.download(run, file.name, path, progress)
 
@@ -114,6 +117,8 @@ def upload(options: argparse.Namespace) -> None:
     times = {path.name: path.stat().st_mtime for path in local.checkpoints()}
     names = list(dict.fromkeys([CONFIG_NAME, *(choose(name, times) for name in options.names)]))
     for name in names:
+        if not is_safe_name(name):
+            raise StorageError(f"{name}: give the name of a checkpoint in {local.model_dir}, such as last.pth")
         if not (local.model_dir / name).is_file():
             raise StorageError(f"{local.model_dir}: has no {name}{nearest_of(name, [CONFIG_NAME, *times])}")
         if name != CONFIG_NAME and not zipfile.is_zipfile(local.model_dir / name):

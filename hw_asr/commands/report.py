@@ -67,7 +67,7 @@ class _LocalRun:
     def __init__(self, target: Path) -> None:
         run = Run.of_checkpoint(target) if target.is_file() and target.suffix == ".pth" else None
         if run is None and not (target / "metrics.jsonl").is_file():
-            absolute = target.absolute()
+            absolute = Path(os.path.normpath(target.absolute()))
             run = Run.below(absolute.parent.parent, RunId(absolute.parent.name, absolute.name), target)
         self._path = run.metrics_path if run else target / "metrics.jsonl"
         if not self._path.is_file():

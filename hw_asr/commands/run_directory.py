@@ -46,14 +46,18 @@ def discarded_unless_started(run: Run) -> Iterator[None]:
 
 def copy_of_run(run: Run, config: ExperimentConfig, request: Request, checkpoint: Path, processes: Processes) -> Run:
     """Return a copy, below trainer.save_dir, of a run whose directory is read-only; it continues from `checkpoint`."""
-    # A path that came with somebody else's run is not written to; a relative one stays below the current directory.
-    save_dir = config.trainer.save_dir
-    given = any(assignment.startswith("trainer.save_dir=") for assignment in request.assignments)
-    trusted = given or not (save_dir.is_absolute() or ".." in save_dir.parts)
-    copy = place_of_copy(run, save_dir if trusted else run.model_dir.parents[2])
+    copy = place_of_copy(run, save_dir_of_copy(run, config, request))
     if processes.is_main:
         copy_run(run, copy, checkpoint)
     return copy
+
+
+def save_dir_of_copy(run: Run, config: ExperimentConfig, request: Request) -> Path:
+    """Return `trainer.save_dir`, unless it came with somebody else's run and leads out of the current directory."""
+    save_dir = config.trainer.save_dir
+    given = any(assignment.startswith("trainer.save_dir=") for assignment in request.assignments)
+    trusted = given or not (save_dir.is_absolute() or ".." in save_dir.parts)
+    return save_dir if trusted else run.model_dir.absolute().parents[2]
 
 
 def keep_config(config: ExperimentConfig, run: Run) -> None:

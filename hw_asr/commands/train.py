@@ -73,10 +73,10 @@ def train(request: Request) -> int:
             start = read_start(request)
             run = copy_of_run(run, config, request, start.source, processes)
         with ExitStack() as stack:
-            if processes.is_main and resumed is None:
-                stack.enter_context(discarded_unless_started(run))
             if processes.is_main:
                 stack.enter_context(run.lock())
+            if processes.is_main and resumed is None:
+                stack.enter_context(discarded_unless_started(run))
             set_up_logging(_verbosity(config, processes), log_path(run, processes))
             logger.info("run %s:%s in %s", run.experiment, run.name, run.model_dir)
             _log_device(config, processes)
@@ -118,14 +118,17 @@ def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes)
         f"then continue with: python train.py -r {run.checkpoint_path(LAST)}"
     )
     try:
-        exports = Exports(config, run, experiment.describe_best) if processes.is_main else None
+        step = experiment.learner.progress.step
+        exports = Exports(config, run, experiment.describe_best, step) if processes.is_main else None
         with explain_out_of_memory(advice), exports or nullcontext():
             snapshots = experiment.snapshots(run, writer, exports.export if exports else None)
             trainer = experiment.trainer(writer, snapshots)
             if snapshots is not None and exports is not None:
                 exports.at_end(snapshots.export_last)
-                if start.state is None:  # so that a run can be continued whenever it was killed
+                if start.source != run.checkpoint_path(LAST):  # so that this state can be continued after any kill
                     snapshots.write_last()
+                    if start.state is not None:
+                        snapshots.export_last()
             if not processes.is_main:
                 set_up_logging(0)  # warnings about this process's own batches
             code = trainer.fit()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from hw_asr.checkpoints.restoring import check_format
+from hw_asr.commands.run_directory import save_dir_of_copy
 from hw_asr.commands.train import Start, check_exports_writable, read_start
 from hw_asr.commands.train_request import Request, rate_assignments, read_request
 from hw_asr.config import ConfigError, ExperimentConfig, override, read_json
@@ -25,6 +26,7 @@ from hw_asr.experiment.validation import examine
 from hw_asr.runtime.devices import check_precision, choose_device
 from hw_asr.runtime.processes import Processes
 from hw_asr.runtime.writable import is_writable
+from hw_asr.storage.run_names import RunId
 from hw_asr.storage.runs import Run, Runs
 from hw_asr.streaming.network import look_ahead_seconds
 from hw_asr.training.snapshots import num_steps
@@ -154,14 +156,17 @@ class _Check:
         """Check that a run can be written, and that its name is free."""
         if not is_sound("trainer", self._faults) or not is_sound("name", self._faults):
             return
-        save_dir = config.trainer.save_dir
-        if self._run is not None:
-            with self._noted():
-                if not (is_writable(self._run.model_dir) and is_writable(self._run.log_dir)):
-                    place_of_copy(self._run, save_dir)
-        else:
-            with self._noted():
-                Runs(save_dir).check_writable(config.name, config.trainer.wandb_run)
+        runs, name, run = Runs(config.trainer.save_dir), config.trainer.wandb_run, self._run
+        if run is None and self._request.auto_resume and name is not None:
+            existing = runs.at(RunId(config.name, name))
+            run = existing if existing.model_dir.is_dir() and existing.checkpoints() else None
+            if run is not None:
+                self._lines.append(f"continues   {run.model_dir}")
+        with self._noted():
+            if run is None:
+                runs.check_writable(config.name, name)
+            elif not (is_writable(run.model_dir) and is_writable(run.log_dir)):
+                place_of_copy(run, save_dir_of_copy(run, config, self._request))
         with self._noted("trainer.external_storage"):
             check_exports_writable(config, Processes())
 

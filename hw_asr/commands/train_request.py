@@ -52,7 +52,10 @@ def rate_assignments(raw: RawConfig, rate: float) -> list[str]:
     of two rates, CyclicLR.
     """
     value, spec = json.dumps(rate), raw.get("lr_scheduler")
-    names = parameters(SCHEDULERS.find(spec)) if spec else {}
+    try:
+        names = parameters(SCHEDULERS.find(spec)) if isinstance(spec, dict) else {}
+    except LookupError:  # an unknown schedule, which validation explains
+        names = {}
     if spec and "base_lr" in names:
         raise ConfigError(
             [f"--lr: {spec['type']} ignores it; set lr_scheduler.args.base_lr and lr_scheduler.args.max_lr with --set"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def read_json(path: Path) -> dict[str, Any]:
         if path.is_dir():
             raise ConfigError([f"{path}: a directory; give a JSON file"])
         text = path.read_text(encoding="utf-8")
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_without_duplicates)
         json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise ConfigError([f"{path}: no such file"]) from None
@@ -51,6 +52,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if _is_deeper(value, MAX_DEPTH):
         raise ConfigError([f"{path}: nested deeper than {MAX_DEPTH} levels"])
     return value
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return a JSON object; raises ValueError for a key that it has twice, of which one would be lost."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"key {next(key for key, count in counts.items() if count > 1)!r} is there twice")
+    return result
 
 
 def _is_deeper(value: object, limit: int) -> bool:
@@ -81,6 +91,9 @@ def override(raw: Mapping[str, object], assignments: Iterable[str]) -> dict[str,
         if not separator or not path:
             faults.append(f"--set {assignment}: expected KEY=VALUE, such as trainer.epochs=3")
             continue
+        if not _is_text(assignment):
+            faults.append(f"--set {assignment}: not UTF-8 text; rename what it names")
+            continue
         try:
             _assign(result, path.split("."), _json_or_text(text))
         except LookupError as error:
@@ -88,6 +101,11 @@ def override(raw: Mapping[str, object], assignments: Iterable[str]) -> dict[str,
     if faults:
         raise ConfigError(faults)
     return result
+
+
+def _is_text(value: str) -> bool:
+    """Whether a command-line argument was valid UTF-8; bytes that were not are surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _json_or_text(text: str) -> object:
@@ -101,7 +119,7 @@ def _assign(node: object, keys: list[str], value: object) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(node, list):
-            if not key.isdigit() or int(key) >= len(node):
+            if not key.isdecimal() or int(key) >= len(node):
                 raise LookupError(f"{'.'.join(keys[:depth])} is a list of {len(node)}; {key!r} is not a valid index")
             if last:
                 node[int(key)] = value

@@ -153,8 +153,7 @@ def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: nn.Mod
         model, config = torch.nn.Linear(1, 1), replace(config, optimizer={**config.optimizer, "groups": []})
     trained = model
     any_optimizer = replace(config, optimizer={"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9}})
-    kind = config.optimizer["type"]
-    if kind in _UNUSABLE_OPTIMIZERS and is_sound("optimizer", attempts.known):
+    if is_sound("optimizer", attempts.known) and (kind := config.optimizer["type"]) in _UNUSABLE_OPTIMIZERS:
         attempts.faults.append(f"optimizer.type: {kind} {_UNUSABLE_OPTIMIZERS[kind]}; use another, such as AdamW")
     made = attempts.make("optimizer", lambda: build_optimizer(config, trained))
     optimizer = made or build_optimizer(any_optimizer, trained)  # to try the schedule with

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import hw_asr.storage  # noqa: F401  -- fills the registry
 from hw_asr.config.registry import STORAGES
-from hw_asr.storage.external import ExternalStorage, RemoteFile, StorageError
+from hw_asr.storage.external import ExternalStorage, RemoteFile, RemoteRun, StorageError
 from hw_asr.storage.run_names import CHECKPOINT_SUFFIX, CONFIG_NAME, RunId, checkpoint_file
 
 BEST = "best"
@@ -63,8 +63,15 @@ class Catalogue(NamedTuple):
             runs = self.storage.runs()
             if not runs:
                 raise StorageError("run 'latest': the storage has no runs")
-            return max(runs, key=lambda run: run.modified).id
+            times = {run.id: self._modified(run) for run in runs}
+            if len(runs) > 1 and not any(times.values()):
+                raise StorageError(f"run 'latest': the storage gives no dates{nearest_of('', list(map(str, times)))}")
+            return max(times, key=times.__getitem__)
         return RunId.parse(name)
+
+    def _modified(self, run: RemoteRun) -> float:
+        """Return when a run or one of its files was changed; 0 where the storage gives no dates."""
+        return run.modified or max((file.modified for file in self.storage.files(run.id, checksums=False)), default=0.0)
 
     def files(self, run: RunId) -> dict[str, RemoteFile]:
         """The files of a run by name; StorageError that names the nearest runs when there is no such run."""
@@ -94,6 +101,8 @@ def choose(name: str, checkpoints: dict[str, float], best: str = BEST_CHECKPOINT
     if name == LATEST:
         if not checkpoints:
             raise StorageError("checkpoint 'latest': the run has no checkpoints")
+        if len(checkpoints) > 1 and not any(checkpoints.values()):
+            raise StorageError(f"checkpoint 'latest': the storage gives no dates{nearest_of('', checkpoints)}")
         return max(checkpoints, key=checkpoints.__getitem__)
     return checkpoint_file(best if name == BEST else name)
 

@@ -52,6 +52,7 @@ class Exporter:
         self._pending: dict[str, Version] = {}
         self._current: Version | None = None
         self._failed: dict[str, tuple[Version, str]] = {}
+        self._unfrozen: dict[str, str] = {}
         self._closing = self._abandoned = False
         self._num_frozen = 0
         self._thread = threading.Thread(target=self._work, name="exporter", daemon=True)
@@ -69,9 +70,15 @@ class Exporter:
             if self._closing:
                 return
             self._num_frozen += 1
-            version = Version.freeze(path, step, self._num_frozen)
+            try:
+                version = Version.freeze(path, step, self._num_frozen)
+            except OSError as error:  # a full disk without hard links
+                self._unfrozen[path.name] = str(error)
+                logger.error("%s of run %s cannot be exported now: %s", path.name, self._run.id, error)
+                return
             if version is None:
                 return
+            self._unfrozen.pop(path.name, None)
             for older in (self._pending.get(path.name), self._failed.pop(path.name, (None, ""))[0]):
                 if older is not None:
                     older.discard()
@@ -89,7 +96,7 @@ class Exporter:
     def missing(self) -> dict[str, str]:
         """Names of files whose newest version could not be uploaded, and why."""
         with self._changed:
-            return {name: reason for name, (_, reason) in self._failed.items()}
+            return {**self._unfrozen, **{name: reason for name, (_, reason) in self._failed.items()}}
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Finish what is pending, within `timeout` seconds, and retry what failed; report what is missing."""

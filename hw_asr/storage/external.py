@@ -55,7 +55,9 @@ class RemoteFile(NamedTuple):
     """Seconds since 1970."""
 
     def is_copied_to(self, path: Path) -> bool:
-        """Whether `path` holds this file's content, by size and MD5 where they are known."""
+        """Whether `path` holds this file's content, by size and MD5; False where the storage knows neither."""
+        if self.size == UNKNOWN_SIZE and self.md5 is None:
+            return False
         if not path.is_file() or self.size not in (UNKNOWN_SIZE, path.stat().st_size):
             return False
         return self.md5 is None or md5_of(path) == self.md5

@@ -33,7 +33,11 @@ class Version(NamedTuple):
         except FileNotFoundError:
             return None
         except OSError:  # a file system without hard links
-            shutil.copyfile(path, frozen)
+            try:
+                shutil.copyfile(path, frozen)
+            except OSError:
+                frozen.unlink(missing_ok=True)
+                raise
         return cls(path, frozen, step)
 
     def discard(self) -> None:

@@ -38,6 +38,7 @@ def wait_until_stale(
 class Heartbeat:
     """Rewrites the status of a run from a thread of its own, every `interval` seconds and after each export.
 
+    `step` is the run's optimiser step; what the storage has of later steps belongs to a continuation that was given up.
     `lost` is called once, in that thread, when another machine has taken over the run. `best` describes the best value
     so far. A storage that fails is retried at the next beat.
     """
@@ -49,11 +50,12 @@ class Heartbeat:
         interval: float,
         lost: Callable[[str], None],
         best: Callable[[], str] = lambda: "",
+        step: int = 0,
     ) -> None:
         self._storage, self._run, self._lost, self._best = storage, run, lost, best
-        self._status = RunStatus(interval=interval)
+        self._status, self._first_step = RunStatus(interval=interval), step
         self._changed = threading.Condition()
-        self._news = self._closing = self._is_lost = False
+        self._news = self._closing = self._is_lost = self._has_taken_over = False
         self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
 
     @property
@@ -64,15 +66,19 @@ class Heartbeat:
     def start(self) -> None:
         """Take the run over: write the status and begin to rewrite it; a storage that fails is a warning."""
         try:
-            before = read_status(self._storage, self._run)
-            if before is not None:
-                self._status = replace(
-                    self._status, checkpoint=before.checkpoint, step=before.step, md5=before.md5
-                ).next_beat()
-            write_status(self._storage, self._run, self._status)
-        except StorageError as error:
+            self._take_over()
+        except (StorageError, OSError) as error:  # OSError: the status goes through a temporary file
             logger.warning("the status of run %s cannot be written now: %s", self._run, error)
         self._thread.start()
+
+    def _take_over(self) -> None:
+        before = read_status(self._storage, self._run)
+        with self._changed:
+            if before is not None and not self._status.checkpoint and before.step <= self._first_step:
+                self._status = replace(self._status, checkpoint=before.checkpoint, step=before.step, md5=before.md5)
+            self._status = status = self._status.next_beat()
+        write_status(self._storage, self._run, status)
+        self._has_taken_over = True
 
     def exported(self, file: ExportedFile) -> None:
         """Note a file that is in the storage now; a checkpoint of a later step is what continues the run."""
@@ -102,10 +108,13 @@ class Heartbeat:
                 self._status = replace(self._status, best=self._best()).next_beat()
                 status = self._status
             try:
-                if self._is_taken_over():
+                if not self._has_taken_over:
+                    self._take_over()
+                elif self._is_taken_over():
                     return
-                write_status(self._storage, self._run, status)
-            except StorageError as error:
+                else:
+                    write_status(self._storage, self._run, status)
+            except (StorageError, OSError) as error:
                 logger.debug("the status of run %s was not written: %s", self._run, error)
             if last:
                 return

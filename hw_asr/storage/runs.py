@@ -54,7 +54,7 @@ class Run:
         if not path.is_file():
             raise RunError(f"{path}: no such checkpoint{nearest(path.name, _checkpoint_names(path.parent))}")
         # The user's own spelling of the path is kept for messages; only the names come from the absolute one.
-        directory = path.absolute().parent
+        directory = Path(os.path.normpath(path.absolute())).parent
         return cls.below(directory.parent.parent, RunId(directory.parent.name, directory.name), path.parent)
 
     @classmethod

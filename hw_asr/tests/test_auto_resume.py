@@ -124,6 +124,24 @@ class DirectoryTest(AutoResumeCase):
         self.assertIn("auto-resume: continuing run tones:run from saved/models/tones/run/last.pth", output)
         self.compare(place)
 
+    def test_a_run_with_only_its_best_checkpoint(self) -> None:
+        place = self.stopped()
+        shutil.rmtree(self.remote / "tones")
+        for path in run_dir(place).glob("*.pth"):
+            path.replace(run_dir(place) / "model_best.pth")
+        self.assertIn("continues   saved/models/tones/run", self.train(place, *COMMAND[:-2], "--check"))
+        self.train(place, *COMMAND[:-2])
+        self.compare(place)
+
+    def test_a_run_that_was_set_back_goes_on_from_there(self) -> None:
+        place = self.machine(self.spec)
+        self.train(place, *COMMAND[:-2])
+        self.assertEqual(15, self.status().step)
+        older = str(run_dir(place) / "checkpoint-epoch2.pth")
+        self.assertIn("nothing to do", self.train(place, "-r", older, "--set", "trainer.epochs=2"))
+        self.assertEqual((10, "last.pth"), (self.status().step, self.status().checkpoint))
+        self.assertEqual(10, load_checkpoint(run_dir(place) / "last.pth")["progress"]["step"])
+
     def test_more_epochs_continue_a_finished_run(self) -> None:
         self.train(self.machine(self.spec), *COMMAND[:-2])
         place = self.machine(self.spec)
@@ -153,9 +171,12 @@ class DirectoryTest(AutoResumeCase):
         wait_until(lambda: (self.remote / "tones/run/last.pth").is_file())
         other = RunStatus(owner="other", host=f"process 1 on not-{socket.gethostname()}")
         text = place / "output.txt"
-        wait_until(lambda: "trains run" in text.read_text() or write_status(self.storage, RUN, other))
+        wait_until(lambda: "is now trained by" in text.read_text() or write_status(self.storage, RUN, other))
         self.assertEqual(self.server.wait(process), 128 + signal.SIGTERM)
-        self.assertIn(f"{other.host} trains run tones:run now; this process exports nothing more", text.read_text())
+        self.assertIn(
+            f"run tones:run is now trained by {other.host}; this process stops and exports nothing more",
+            text.read_text(),
+        )
 
     def test_a_storage_that_is_gone(self) -> None:
         gone = {"type": "DirectoryStorage", "args": {"path": str(self.remote / "absent")}}

@@ -221,7 +221,7 @@ class EffectsTest(ReceivedCase):
     def test_no_config_anywhere(self) -> None:
         checkpoint = self.checkpoint(CONFIG)
         (checkpoint.parent / "config.json").unlink()
-        with self.assertRaisesRegex(ConfigError, "no such file, and the checkpoint holds no config"):
+        with self.assertRaisesRegex(ConfigError, "no such file, and the checkpoint contains no config"):
             for_training(checkpoint, Named())
 
     def test_an_embedded_config_that_is_not_json(self) -> None:

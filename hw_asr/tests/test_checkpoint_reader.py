@@ -101,7 +101,7 @@ class ArchiveTest(ReaderCase):
         with mock.patch("warnings.warn"), zipfile.ZipFile(self.path, "w") as archive:
             for _ in range(2):
                 archive.writestr("a/data.pkl", b"")
-        self.assert_refused("2 members|one name")
+        self.assert_refused("2 members|the same name")
 
     def test_what_is_not_a_regular_file(self) -> None:
         os.mkfifo(self.path)

@@ -93,6 +93,21 @@ class ReadingTest(unittest.TestCase):
         self.assertEqual(3, len(caught.exception.faults))
 
 
+class DuplicatesTest(unittest.TestCase):
+    def test_a_key_that_is_there_twice(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "a.json"
+            path.write_text('{"trainer": {"epochs": 1}, "trainer": {"epochs": 99}}')
+            with self.assertRaisesRegex(ConfigError, "key 'trainer' is there twice"):
+                read_json(path)
+
+    def test_assignments_that_are_no_text_or_no_index(self) -> None:
+        raw = {"data": {"dev": {"datasets": [1, 2, 3]}}}
+        for assignment, message in (("name=h\udce9", "not UTF-8 text"), ("data.dev.datasets.\u00b2=1", "valid index")):
+            with self.assertRaisesRegex(ConfigError, message):
+                override(raw, [assignment])
+
+
 class ValidationTest(unittest.TestCase):
     def faults(self, raw: dict[str, Any], **options: Any) -> list[str]:
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import tempfile
 import threading
 import unittest
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 from hw_asr.storage.directory import DirectoryStorage
 from hw_asr.storage.exporter import ExportedFile, Exporter
@@ -218,6 +220,21 @@ class ExporterTest(unittest.TestCase):
     def test_read_only_storage_is_refused_at_the_start(self) -> None:
         with self.assertRaisesRegex(StorageError, "no such directory"):
             self.exporter(DirectoryStorage(self.root / "absent"))
+
+    def test_a_version_that_cannot_be_kept_is_missing(self) -> None:
+        storage = ScriptedStorage()
+        exporter = self.exporter(storage)
+        path = self.write("last.pth", b"1")
+        full = OSError(errno.ENOSPC, "disk full")
+        with (
+            mock.patch.object(Path, "hardlink_to", side_effect=OSError(errno.EPERM, "no links")),
+            mock.patch("shutil.copyfile", side_effect=full), self.assertLogs(level="ERROR"),
+        ):  # fmt: skip
+            exporter.export(path)
+        self.assertIn("disk full", exporter.missing["last.pth"])
+        exporter.export(path)
+        exporter.close()
+        self.assertEqual({}, exporter.missing)
 
     def test_content_arrives(self) -> None:
         target = self.root / "target"

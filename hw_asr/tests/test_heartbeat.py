@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from hw_asr.storage.directory import DirectoryStorage
 from hw_asr.storage.exporter import ExportedFile
+from hw_asr.storage.external import StorageUnavailable
 from hw_asr.storage.heartbeat import Heartbeat, wait_until_stale
 from hw_asr.storage.run_names import RunError, RunId
 from hw_asr.storage.run_status import STATUS_NAME, RunStatus, read_status, write_status
@@ -75,9 +78,9 @@ class StaleTest(StatusCase):
 
 
 class HeartbeatTest(StatusCase):
-    def heartbeat(self, interval: float = 0.01) -> Heartbeat:
+    def heartbeat(self, interval: float = 0.01, step: int = 0) -> Heartbeat:
         self.lost: list[str] = []
-        return Heartbeat(self.storage, RUN, interval, self.lost.append)
+        return Heartbeat(self.storage, RUN, interval, self.lost.append, step=step)
 
     def test_it_beats_and_names_what_continues_the_run(self) -> None:
         heartbeat = self.heartbeat()
@@ -94,12 +97,31 @@ class HeartbeatTest(StatusCase):
 
     def test_a_new_machine_keeps_what_continues_the_run(self) -> None:
         write_status(self.storage, RUN, RunStatus(checkpoint="last.pth", step=3, md5="x", owner="other"))
-        heartbeat = self.heartbeat()
+        heartbeat = self.heartbeat(step=3)
         heartbeat.start()
         heartbeat.close("finished")
         status = self.status()
         self.assertEqual((status.state, status.checkpoint, status.step), ("finished", "last.pth", 3))
         self.assertNotEqual(status.owner, "other")
+
+    def test_what_was_given_up_does_not_continue_the_run(self) -> None:
+        write_status(self.storage, RUN, RunStatus(checkpoint="last.pth", step=30, md5="x", owner="other"))
+        heartbeat = self.heartbeat(step=3)
+        heartbeat.start()
+        heartbeat.exported(ExportedFile("checkpoint-epoch2.pth", 5, "a"))
+        heartbeat.close("stopped")
+        self.assertEqual((self.status().checkpoint, self.status().step), ("checkpoint-epoch2.pth", 5))
+
+    def test_a_storage_that_fails_at_the_start_is_taken_over_later(self) -> None:
+        write_status(self.storage, RUN, RunStatus(owner="dead", host="process 1 on gone"))
+        for error in (StorageUnavailable("down"), OSError(errno.ENOSPC, "disk full")):
+            with self.subTest(error):
+                heartbeat = self.heartbeat()
+                with mock.patch("hw_asr.storage.heartbeat.write_status", side_effect=error):
+                    heartbeat.start()
+                wait_until(lambda: self.status().owner != "dead")
+                heartbeat.close("stopped")
+                self.assertEqual(([], "stopped"), (self.lost, self.status().state))
 
     def test_another_machine_is_noticed_and_left_alone(self) -> None:
         heartbeat = self.heartbeat()

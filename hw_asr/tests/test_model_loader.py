@@ -121,6 +121,15 @@ class DirectoryCase(unittest.TestCase):
         self.assertEqual((row["step"], row["state"], row["metric"]), (70, "running", "dev_loss 0.5"))
         self.assertEqual(row["size"], sum(file.size for file in storage.files(RunId("exp", "two"))))
 
+    def test_a_path_is_no_name_of_a_checkpoint(self) -> None:
+        path = self.models / "exp" / "up" / "last.pth"
+        path.parent.mkdir(parents=True)
+        for file in (path, path.with_name("config.json")):
+            file.write_text("{}")
+        status, _, errors = self.loader("upload", "--run", "exp:up", str(path))
+        self.assertEqual(1, status)
+        self.assertIn("give the name of a checkpoint", errors)
+
     def test_a_download_brings_the_record_of_metrics(self) -> None:
         (self.remote / "exp" / "two" / "metrics.jsonl").write_text('{"step": 1}\n')
         self.loader("download", "--run", "exp:two", "a")
@@ -190,7 +199,7 @@ class DirectoryCase(unittest.TestCase):
         storage = {"type": "DirectoryStorage", "args": {"path": str(self.remote)}}
         self.config.write_text(json.dumps({"name": "exp", "trainer": {"external_storage": storage}}))
         self.assertEqual(self.loader("list")[0], 0)
-        self.assertRegex(self.loader("download", "best")[2], "does not say which that is")
+        self.assertRegex(self.loader("download", "best")[2], "has no `best`")
 
 
 class DriveLoaderTest(DriveCase):

@@ -168,7 +168,7 @@ class TestMessages(BuildTestCase):
         for values, message in (
             ({"order": 0}, "^order: expected 1 to 6, got 0"),
             ({"order": 7}, "^order"),
-            ({"prune": (1,)}, "^prune: words themselves"),
+            ({"prune": (1,)}, "^prune: the first value must be 0"),
             ({"prune": (0, 2, 1)}, "^prune: expected values that do not decrease"),
             ({"prune": (0, 0, 0, 1)}, "^prune: expected 1 to 3"),
             ({"discount_fallback": (2.0, 1.0, 1.5)}, "^discount_fallback"),

@@ -57,11 +57,19 @@ class RunsTest(unittest.TestCase):
         self.assertEqual(len(set(names)), 5)
         self.assertRegex(names[0], r"^\d{4}_\d{6}$")
 
+    def test_a_path_through_the_directory_above(self) -> None:
+        (self.save_dir / "models/exp/a").mkdir(parents=True)
+        (self.save_dir / "models/exp/b").mkdir()
+        (self.save_dir / "models/exp/b/last.pth").touch()
+        run = Run.of_checkpoint(self.save_dir / "models/exp/a/../b/last.pth")
+        self.assertEqual("exp:b", str(run.id))
+        self.assertEqual(self.save_dir / "log/exp/b", run.log_dir)
+
     def test_existing_run_is_refused_with_advice(self) -> None:
         run = self.runs.create("exp", "one")
         self.assertEqual(self.runs.create("exp", "one"), run)  # still empty
         run.metrics_path.write_text("{}\n")
-        with self.assertRaisesRegex(RunError, "exp:one exists already.*--resume.*another run name"):
+        with self.assertRaisesRegex(RunError, "exp:one exists already.*--resume.*another name"):
             self.runs.create("exp", "one")
 
     def test_names_that_leave_the_directory_are_refused(self) -> None:

@@ -16,6 +16,7 @@ import torch
 
 import train
 from hw_asr.config import read_json
+from hw_asr.storage.runs import Runs
 from hw_asr.tests.test_config import GOOD, changed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +125,22 @@ class CommandLineTest(unittest.TestCase):
         self.assertIn("unknown arch 'DeepSpeach2'", errors)
         self.assertIn("data.dev: nowhere.jsonl: cannot read the manifest", errors)
         self.assertEqual(["config.json", "file", "weights.pth"], sorted(path.name for path in self.folder.iterdir()))
+
+    def test_an_unknown_schedule_with_a_learning_rate(self) -> None:
+        for value in ("lr_scheduler.type=StpLR", "lr_scheduler=StepLR"):
+            code, errors = self.run_train(GOOD, "--check", "-d", "cpu", "--lr", "0.1", "--set", value)
+            self.assertEqual(2, code)
+            self.assertIn("lr_scheduler", errors)
+            self.assertNotIn("Traceback", errors)
+
+    def test_a_second_start_leaves_the_files_of_the_first(self) -> None:
+        run = Runs(self.folder / "saved").create(GOOD["name"], "r")
+        with run.lock():
+            start = ("-d", "cpu", "--set", f"trainer.save_dir={self.folder}/saved", "--set", "trainer.wandb_run=r")
+            code, errors = self.run_train(GOOD, *start)
+            self.assertEqual(1, code)
+            self.assertIn("in use by process", errors)
+            self.assertTrue(run.model_dir.is_dir())
 
     def test_check_refuses_the_directories_that_training_refuses(self) -> None:
         (self.folder / "models").mkdir()
