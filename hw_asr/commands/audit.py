@@ -155,7 +155,12 @@ def _kept(entries: Sequence[Entry], max_loss: float | None, drop_share: float | 
         entries = entries[round(drop_share * len(entries)) :]
     limit = math.inf if max_loss is None else max_loss
     kept = [entry for entry in entries if math.isfinite(_loss(entry)) and _loss(entry) <= limit]
-    return sorted(kept, key=lambda entry: (str(entry["audio_path"]), str(entry.get("offset", ""))))
+    return sorted(kept, key=_place)
+
+
+def _place(entry: Entry) -> tuple[str, float]:
+    offset = entry.get("offset")
+    return str(entry["audio_path"]), float(offset) if isinstance(offset, (int, float)) else 0.0
 
 
 def _row(entry: Entry, directory: Path) -> dict[str, object]:

@@ -34,6 +34,8 @@ _INDIVISIBLE = frozenset(["mov", "tta"])
 _CLOCK_FROM_ZERO = frozenset(["matroska", "mov"])
 CLOCKED = _CLOCK_FROM_ZERO | frozenset(["asf", "flac", "flv", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv"])
 """Formats with real time stamps; elsewhere FFmpeg derives them from sizes or counts."""
+UNCLOCKED_CODECS = frozenset(["adpcm_ms", "adpcm_ima_wav"])
+"""Codecs of wav whose positions after seeking are estimates from the byte rate in the header."""
 SEEKABLE = _CLOCK_FROM_ZERO | COUNTED | frozenset(["aac", "amr", "mp3"])
 """Formats with reliable time stamps after seeking."""
 

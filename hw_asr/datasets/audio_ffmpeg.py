@@ -19,6 +19,7 @@ from hw_asr.datasets.audio_containers import (
     MP3,
     PADDED,
     SEEKABLE,
+    UNCLOCKED_CODECS,
     has_format,
     open_container,
     time_origin,
@@ -69,7 +70,8 @@ def _is_silent(decoded: Decoded) -> bool:
 def _decode_track(container: InputContainer, stream: Any, file: BinaryIO, target: Target) -> Decoded:
     """Decode one track of an open container; from the start of the file where seeking went wrong."""
     start = target.piece.start - PREROLL_SECONDS if target.piece is not None else 0.0
-    if start > 0 and has_format(container, SEEKABLE):
+    codec = "" if stream.codec_context is None else stream.codec_context.name
+    if start > 0 and has_format(container, SEEKABLE) and codec not in UNCLOCKED_CODECS:
         origin = time_origin(container) or 0.0
         container.seek(int((start + origin) / stream.time_base), stream=stream)
         decoded = _TrackDecoder(container, stream, file, target).run(seeks=True)

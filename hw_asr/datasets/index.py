@@ -52,7 +52,7 @@ def indexed(
     with _locked(index_path):
         known = _load(index_path, state, directory)
         if known is not None:
-            return known
+            return Selection(_measured_again(known.utterances, source), known.dropped)
         listed = scan(directory)
         listed, left_out = listed if isinstance(listed, Selection) else Selection(list(listed), {})
         utterances = measure(listed, source)
@@ -67,8 +67,10 @@ def indexed(
 
 
 def path_of_index(directory: Path, index_dir: Path | None, name: str) -> Path:
-    """Return the path of the index of `directory`: in `index_dir`, or a hidden file in the directory itself."""
-    return directory / f".{name}_index.jsonl" if index_dir is None else index_dir / f"{name}_index.jsonl"
+    """Return the path of the index of `directory`: in `index_dir`, or in the directory itself, where it is hidden."""
+    index_dir = directory if index_dir is None else index_dir
+    inside = directory.absolute() in (index_dir.absolute(), *index_dir.absolute().parents)
+    return index_dir / f"{'.' * inside}{name}_index.jsonl"
 
 
 def measure(utterances: Sequence[Utterance], source: str) -> list[Utterance]:
@@ -86,6 +88,16 @@ def measure(utterances: Sequence[Utterance], source: str) -> list[Utterance]:
         utterance._replace(duration=UNREADABLE if isinstance(result, AudioError) else result)
         for utterance, result in zip(utterances, results, strict=True)
     ]
+
+
+def _measured_again(utterances: list[Utterance], source: str) -> list[Utterance]:
+    """Measure what could not be opened when the index was made: access rights change without a trace in the files."""
+    places = [place for place, utterance in enumerate(utterances) if utterance.duration == UNREADABLE]
+    if places:
+        utterances = list(utterances)
+        for place, utterance in zip(places, measure([utterances[place] for place in places], source), strict=True):
+            utterances[place] = utterance
+    return utterances
 
 
 def fingerprint(path: Path) -> str:
@@ -166,10 +178,12 @@ def _load(index_path: Path, state: str, directory: Path) -> Selection | None:
                 return None
             # as one JSON list it is read in a third of the time that its lines take
             entries = json.loads(f"[{','.join(file)}]")
+            if any(".." in e["path"].split("/") for e in entries):  # of a stranger: it leads out of the directory
+                return None
             root = f"{directory}/"
             utterances = [Utterance(e["id"], root + e["path"], e["text"], e["duration"], e["speaker"]) for e in entries]
             left_out = header["left_out"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, StopIteration):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StopIteration):
         return None
     is_valid = isinstance(left_out, dict) and all(type(count) is int for count in left_out.values())
     return Selection(utterances, left_out) if is_valid and all(map(_is_valid, utterances)) else None
@@ -177,10 +191,10 @@ def _load(index_path: Path, state: str, directory: Path) -> Selection | None:
 
 def _is_valid(utterance: Utterance) -> bool:
     """Whether an utterance of an index, which may come with a stranger's recordings, is one that `indexed` writes."""
-    identifier, path, text, duration, speaker, _ = utterance
+    identifier, _, text, duration, speaker, _ = utterance
     is_text = type(identifier) is str and isinstance(text, (str, NoneType)) and isinstance(speaker, (str, NoneType))
     is_duration = type(duration) in (int, float) and 0 <= duration < math.inf
-    return is_text and is_duration and "/../" not in path
+    return is_text and is_duration
 
 
 @contextmanager

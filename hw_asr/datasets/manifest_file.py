@@ -118,7 +118,8 @@ class _Table:
                 yield Entry(place, problem=f"expected {len(self._columns)} values, got {len(values)}")
             else:
                 values = [value.strip(" ") for value in values] if strip else values
-                yield Entry(place, dict(zip(self._columns, values, strict=True)))
+                # A table cannot distinguish an empty text from none.
+                yield Entry(place, {name: value or None for name, value in zip(self._columns, values, strict=True)})
             position += num_lines
 
     def _read(self, position: int) -> tuple[list[str] | None, int]:

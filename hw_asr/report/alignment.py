@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -69,6 +70,16 @@ def tokens(text: str, by_word: bool) -> Sequence[str]:
 def spaces_words(texts: Iterable[str]) -> bool:
     """Whether at least one text has two words separated by white space."""
     return any(len(text.split()) > 1 for text in texts)
+
+
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether a text is in a script that puts no spaces between words: Thai, Lao, Burmese, Khmer, kana, Han."""
+    return _UNSPACED.search(text) is not None
 
 
 def count_confusions(alignments: Iterable[Alignment], most: int) -> dict[str, list[tuple[str, str, int]]]:

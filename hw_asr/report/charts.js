@@ -16,6 +16,7 @@ function barTable(groups, name) {
 }
 
 function ticks(low, high, wanted) {
+  if (!(high - low > 1e-9 * Math.max(1, Math.abs(low), Math.abs(high)))) return [low];
   const rough = (high - low || 1) / wanted;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from tqdm import tqdm
 
 from hw_asr.datasets.audio import read_recording
-from hw_asr.datasets.recording import AudioError
+from hw_asr.datasets.recording import AudioError, Piece
 
 SAMPLE_RATE = 16000
 MAX_AS_IS = 12_000
@@ -35,26 +36,40 @@ class Clip:
         self.uri = f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def embed(paths: Iterable[Path], durations: Iterable[float | None], limit_mb: float) -> list[Clip | None]:
-    """Return clips of the recordings, in order, until they take `limit_mb` megabytes; None for the rest.
+class Source(NamedTuple):
+    """A recording, or a piece of it, to embed."""
+
+    path: Path
+    seconds: float | None
+    """Its duration, if it is known."""
+    offset: float | None
+    """Where the piece starts, in seconds; None: the whole recording."""
+
+
+def embed(sources: Sequence[Source], limit_mb: float) -> list[Clip | None]:
+    """Return clips of the recordings, in order, as long as they fit into `limit_mb` megabytes; None for the rest.
 
     A recording that cannot be read has no clip either; its result says why.
     """
     clips: list[Clip | None] = []
     left = limit_mb * 1e6
-    pairs = list(zip(paths, durations, strict=True))
-    for path, seconds in tqdm(pairs, desc="audio for the report", leave=False, disable=None):
-        too_long = (seconds or 0.0) > LONG_SECONDS and (seconds or 0.0) * SMALLEST_AS_MP3 > left
-        clip = clip_of(path, seconds) if left > 0 and not too_long else None
-        if clip is not None:
-            left -= clip.num_bytes
-        clips.append(clip if left >= 0 else None)
+    for source in tqdm(sources, desc="audio for the report", leave=False, disable=None):
+        seconds = source.seconds or 0.0
+        too_long = seconds > LONG_SECONDS and seconds * SMALLEST_AS_MP3 > left
+        clip = clip_of(source) if left > 0 and not too_long else None
+        if clip is not None and clip.num_bytes > left:
+            clip = None
+        left -= 0 if clip is None else clip.num_bytes
+        clips.append(clip)
     return clips
 
 
-def clip_of(path: Path, seconds: float | None) -> Clip | None:
+def clip_of(source: Source) -> Clip | None:
     """Return a recording in a form that browsers play; None when it cannot be read."""
+    path, seconds, offset = source
     try:
+        if offset is not None:
+            return Clip(_mp3(path, Piece(offset, seconds)), "audio/mpeg")
         with path.open("rb") as file:
             head = file.read(12)
             media_type = _media_type(head)
@@ -82,11 +97,11 @@ def _media_type(head: bytes) -> str | None:
     return None
 
 
-def _mp3(path: Path) -> bytes:
+def _mp3(path: Path, piece: Piece | None = None) -> bytes:
     import soundfile
 
     buffer = io.BytesIO()
-    samples = read_recording(path, SAMPLE_RATE).samples
+    samples = read_recording(path, SAMPLE_RATE, piece).samples
     soundfile.write(
         buffer, samples, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III",
         bitrate_mode="VARIABLE", compression_level=0.5,

@@ -57,7 +57,7 @@ def _merged(pair: tuple[Result, Result], labels: Sequence[str], decoders: tuple[
     first, second = pair
     texts = zip(labels, (best_text(result, name) for result, name in zip(pair, decoders, strict=True)), strict=True)
     return {
-        **{key: first.get(key) for key in ("audio_path", "speaker", "duration", "ground_truth")},
+        **{key: first.get(key) for key in ("audio_path", "offset", "speaker", "duration", "ground_truth")},
         "error": first.get("error") or second.get("error"),
         **{PREFIX + label: text for label, text in texts},
     }

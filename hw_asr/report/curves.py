@@ -43,7 +43,8 @@ def thinned(points: Sequence[tuple[int, float | None]]) -> list[tuple[float, flo
         bucket = points[start : start + width]
         values = [value for _, value in bucket if value is not None]
         step = sum(step for step, _ in bucket) / len(bucket)
-        means.append((step, sum(values) / len(values) if values else None))
+        is_constant = len(set(values)) == 1  # a mean of equal values may differ from them by rounding
+        means.append((step, values[0] if is_constant else sum(values) / len(values) if values else None))
     return means
 
 

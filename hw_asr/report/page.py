@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-from hw_asr.report.clips import Clip, embed, link
+from hw_asr.report.clips import Clip, Source, embed, link
 from hw_asr.report.comparison import comparison_data
 from hw_asr.report.curves import curves_data
 from hw_asr.report.evaluation import evaluation_data
@@ -87,17 +87,20 @@ def _add_audio(data: PageData, page: Path, limit_mb: float) -> dict[str, Clip]:
     rows = data["utterances"]
     ranked = sorted(range(len(rows)), key=lambda index: (-_importance(rows[index]), index))
     present = [index for index in ranked if not rows[index]["error"] and Path(rows[index]["path"]).is_file()]
-    clips = embed([Path(rows[i]["path"]) for i in present], [rows[i]["duration"] for i in present], limit_mb)
+    sources = [Source(Path(rows[i]["path"]), rows[i]["duration"], rows[i]["offset"]) for i in present]
+    clips = embed(sources, limit_mb)
     embedded: dict[str, Clip] = {}
     for index, clip in zip(present, clips, strict=True):
         rows[index]["href"] = link(Path(rows[index]["path"]), page)
         if clip is not None:
             rows[index]["clip"] = f"clip-{index}"
             embedded[f"clip-{index}"] = clip
-    if embedded and len(embedded) < len(present):
+    if present and not embedded:
+        data["audio_note"] = "No recordings are in this file; the players need them where they were."
+    elif len(embedded) < len(present):
         data["audio_note"] = (
-            f"The recordings of the {len(embedded)} utterances with the most errors are in this file; the players of "
-            "the others need the recordings where they were."
+            f"{len(embedded)} of {len(present)} recordings are in this file, those with the most errors first; the "
+            "players of the others need the recordings where they were."
         )
     return embedded
 

@@ -32,6 +32,8 @@ class Row(TypedDict, total=False):
     path: str
     speaker: object
     duration: float | None
+    offset: float | None
+    """Where the utterance starts in its recording, in seconds; None for a whole recording."""
     error: str | None
     warning: str | None
     segments: list[list[object]]

@@ -47,17 +47,23 @@ function plain(text) {
 
 function player(row) {
   const clip = row.clip ? document.getElementById(row.clip) : null;
-  const source = clip ? clip.textContent : row.href;
+  const piece = row.offset === null ? "" : `#t=${row.offset},${row.offset + (row.duration ?? 0)}`;
+  const source = clip ? clip.textContent : row.href && row.href + piece;
   if (!source) return null;
   const audio = element("audio", { controls: "", preload: "none", src: source });
   audio.addEventListener("error", () => audio.replaceWith(element("p", { class: "note" }, `this browser cannot play ${row.path}`)));
   return audio;
 }
 
+// Where the player's time 0 is on the clock of the recording: a clip of a piece begins at the piece.
+function origin(row) {
+  return row.clip ? row.offset ?? 0 : 0;
+}
+
 function wordChips(row, audio) {
   return element("div", { class: "words", dir: "auto" }, ...row.words.map(([word, start, end, confidence]) => {
     const colour = confidence === null ? "" : `background:color-mix(in srgb, var(--delete) ${Math.round(100 * (1 - confidence))}%, transparent)`;
-    const play = () => { if (audio) { audio.currentTime = start; audio.play(); } };
+    const play = () => { if (audio) { audio.currentTime = start - origin(row); audio.play(); } };
     return element("button", { class: "word", type: "button", style: colour, title: `${start.toFixed(2)}–${end.toFixed(2)} s; play from here`, onclick: play },
       word, element("small", { dir: "ltr" }, `${start.toFixed(2)} s · ${percent(confidence, 0)}`));
   }));
@@ -66,7 +72,7 @@ function wordChips(row, audio) {
 // A long recording by its segments: play from the start of each.
 function segmentLines(row, audio) {
   const lines = row.segments.map(([start, end, text]) => {
-    const play = () => { if (audio) { audio.currentTime = start; audio.play(); } };
+    const play = () => { if (audio) { audio.currentTime = start - origin(row); audio.play(); } };
     const time = element("button", { type: "button", class: "time", title: "play from here", onclick: play }, `${clock(start)}–${clock(end)}`);
     return [element("td", {}, time), element("td", { class: "text transcript", dir: "auto", style: "white-space:normal" }, text)];
   });
@@ -119,7 +125,7 @@ function utteranceCard(row, rank, report, decoder) {
     line(report.decoders[index], row.reference === null ? plain(hypothesis.text) : coloured(row.reference, hypothesis, report.unit));
   });
   const label = { class: "file", dir: "ltr", title: row.path };
-  const name = element(row.href ? "a" : "span", { ...label, href: row.href }, row.path.split(/[\\/]/).pop());
+  const name = element(row.href ? "a" : "span", { ...label, href: row.href }, row.path.split(/[\\/]/).pop() + (row.offset === null ? "" : ` at ${seconds(row.offset)}`));
   const change = row.change ? element("span", { class: `badge ${row.change > 0 ? "bad" : "good"}` }, `${row.change > 0 ? "+" : "−"}${errors(Math.abs(row.change))}`) : null;
   const loss = row.loss === undefined ? null : element("span", { title: "nats per character" }, `loss ${row.loss === null ? "infinite" : row.loss.toFixed(2)}`);
   return element("article", { class: "utterance", "data-path": row.path },

@@ -212,6 +212,15 @@ class TestPieces(ContainerCase):
 
 
 class TestTracksAndChannels(ContainerCase):
+    def test_pieces_of_adpcm_are_where_they_belong(self) -> None:
+        noise = np.random.default_rng(0).normal(0, 0.1, RATE * 120)
+        for subtype in ("MS_ADPCM", "IMA_ADPCM"):
+            path = self.path(f"{subtype}.wav")
+            soundfile.write(path, noise, RATE, subtype=subtype)
+            whole, piece = read_audio(path, RATE), read_recording(path, RATE, Piece(110.0, 1.0)).samples
+            with self.subTest(subtype):
+                np.testing.assert_array_equal(whole[110 * RATE : 111 * RATE], piece)
+
     def test_a_silent_track_is_skipped(self) -> None:
         for name, codec in (("a.mkv", OPUS), ("a.mp4", AAC)):
             with self.subTest(name):

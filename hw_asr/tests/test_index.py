@@ -53,6 +53,29 @@ class TestIndex(unittest.TestCase):
 
         return indexed(self.data, self.index_path, counted, "test", texts_in).utterances
 
+    def test_what_could_not_be_opened_is_measured_again(self) -> None:
+        denied = self.data / "sub0" / "é 2.wav"
+        content = denied.read_bytes()
+        stat = denied.stat()
+        denied.write_bytes(b"x" * len(content))  # as unreadable as without the right to read it
+        os.utime(denied, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        self.assertEqual(0.0, self.indexed()[1].duration)
+        denied.write_bytes(content)
+        os.utime(denied, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        self.assertEqual(0.3, round(self.indexed()[1].duration, 6))
+        self.assertEqual(1, self.scans)
+
+    def test_a_path_through_the_directory_above(self) -> None:
+        self.data = self.data / "sub0" / ".." / ".." / "data"
+        self.assertEqual(self.indexed(), self.indexed())
+        self.assertEqual(1, self.scans)
+
+    def test_an_index_in_the_directory_of_the_data_is_no_part_of_them(self) -> None:
+        for place in (self.data, self.data / "sub1"):
+            self.index_path, self.scans = path_of_index(self.data, place, "test"), 0
+            self.assertEqual(self.indexed(), self.indexed())
+            self.assertEqual(1, self.scans)
+
     def test_built_once_and_read_back_equal(self) -> None:
         first = self.indexed()
         self.assertEqual(self.indexed(), first)

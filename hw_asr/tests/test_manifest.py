@@ -133,6 +133,10 @@ class TestReading(unittest.TestCase):
             with self.assertRaisesRegex(DataError, words):
                 self.rows("m.csv", f"{header}\na.wav,hello,x\n")
 
+    def test_an_empty_text_in_a_table_is_none(self) -> None:
+        rows, _ = self.rows("m.csv", "path,text,speaker\na.wav,hello,\nb.wav,,ann\n")
+        self.assertEqual([("a.wav", "hello"), ("b.wav", None)], rows)
+
     def test_another_delimiter_is_named(self) -> None:
         for name, header, words in (
             ("m.csv", "path;text", "separated by ';': save it with commas"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import re
 import unittest
 from html.parser import HTMLParser
 from typing import Any
@@ -61,21 +60,11 @@ class FileTest(PageCase):
         self.assertEqual(2, sum(tag == "script" for tag, _ in parser.tags))
         self.assertEqual(HOSTILE, self.data(page)["utterances"][0]["reference"])
 
-    def test_recordings_are_embedded_worst_first_up_to_the_limit(self) -> None:
-        entries = results(self.folder, 10, 10)
-        everything = self.data(self.write(entries))
-        self.assertTrue(all("clip" in row for row in everything["utterances"]))
-        page = self.write(entries, audio_limit_mb=0.005)
-        clips = re.findall(r'id="(clip-\d+)">data:audio/mpeg;base64,', page)
-        data = self.data(page)
-        self.assertTrue(1 <= len(clips) <= 4, clips)
-        self.assertEqual("clip-4", clips[0])
-        self.assertIn(f"{len(clips)} utterances", data["audio_note"])
-        self.assertEqual("../utterance_0000.wav", data["utterances"][0]["href"])
-
-    def test_a_recording_that_is_gone_has_no_player(self) -> None:
-        row = self.data(self.write(results(self.folder, 1)))["utterances"][0]
-        self.assertFalse({"href", "clip"} & set(row))
+    def test_single_words_are_words(self) -> None:
+        (entry,) = results(self.folder, 1)
+        for text, unit in (("seven", "word"), ("你好", "character")):
+            data = self.data(self.write([{**entry, "ground_truth": text, "pred_text_argmax": text}]))
+            self.assertEqual(unit, data["unit"])
 
 
 @unittest.skipUnless(CHROMIUM and DRIVER, MISSING)
