@@ -50,7 +50,7 @@ def find_run(config: ExperimentConfig) -> Continuation:
     machine trains the run.
     """
     runs = Runs(config.trainer.save_dir)
-    local = _newest_here(runs, config)
+    local = newest_here(runs, config)
     try:
         remote = _newest_stored(config)
     except StorageUnavailable as error:
@@ -118,7 +118,7 @@ def _fetch(remote: _Remote, here: Run) -> None:
         link_checkpoint(newest, here.checkpoint_path(LAST))
 
 
-def _newest_here(runs: Runs, config: ExperimentConfig) -> Run | None:
+def newest_here(runs: Runs, config: ExperimentConfig) -> Run | None:
     """Return the run whose checkpoints changed last; runs without checkpoints do not count."""
     own = [run for run in runs.list() if _belongs(run.id, config) and run.checkpoints()]
     return max(own, key=_modified, default=None)

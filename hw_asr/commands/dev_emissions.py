@@ -110,7 +110,7 @@ def load_or_compute(args: argparse.Namespace) -> CachedEmissions:
     config = for_evaluation(
         args.resume, named, lambda name: name != "train" and args.split in (None, name), state
     ).config
-    split = args.split or dev_split(config)
+    split = args.split or (dev_split(config) if cached is None else cached.origin[0])
     if cached is not None:
         known = identify(args.resume, config, split), fingerprint(args.resume)  # older versions wrote the second
         if cached.checkpoint not in known:

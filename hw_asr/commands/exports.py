@@ -61,6 +61,11 @@ class Exports:
         self.missing = len(self._exporter.missing)
         self._heartbeat.close("finished" if self.finished else "stopped", self._config.trainer.epochs)
 
+    @property
+    def is_set_back(self) -> bool:
+        """Whether the storage has a state of a later step, which this run has given up."""
+        return self._heartbeat is not None and self._heartbeat.is_set_back
+
     def export(self, path: Path, step: int = 0) -> None:
         """Upload a file soon; returns at once."""
         if self._exporter is not None:

@@ -125,10 +125,7 @@ def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes)
             trainer = experiment.trainer(writer, snapshots)
             if snapshots is not None and exports is not None:
                 exports.at_end(snapshots.export_last)
-                if start.source != run.checkpoint_path(LAST):  # so that this state can be continued after any kill
-                    snapshots.write_last()
-                    if start.state is not None:
-                        snapshots.export_last()
+                snapshots.write_first(start.source, is_set_back=exports.is_set_back)
             if not processes.is_main:
                 set_up_logging(0)  # warnings about this process's own batches
             code = trainer.fit()

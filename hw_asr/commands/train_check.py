@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from hw_asr.checkpoints.restoring import check_format
+from hw_asr.commands.auto_resume import newest_here
 from hw_asr.commands.run_directory import save_dir_of_copy
 from hw_asr.commands.train import Start, check_exports_writable, read_start
 from hw_asr.commands.train_request import Request, rate_assignments, read_request
@@ -26,10 +27,9 @@ from hw_asr.experiment.validation import examine
 from hw_asr.runtime.devices import check_precision, choose_device
 from hw_asr.runtime.processes import Processes
 from hw_asr.runtime.writable import is_writable
-from hw_asr.storage.run_names import RunId
 from hw_asr.storage.runs import Run, Runs
 from hw_asr.streaming.network import look_ahead_seconds
-from hw_asr.training.snapshots import num_steps
+from hw_asr.training.snapshots import LAST, load_newest_whole, num_steps
 from hw_asr.types import TextEncoder
 
 
@@ -60,6 +60,8 @@ class _Check:
                 check_precision(self._device, config.trainer.precision)
             with self._noted():
                 self._start = read_start(self._request)
+                if self._request.auto_resume and is_sound("trainer", self._faults) and is_sound("name", self._faults):
+                    self._continue_newest(config)
             network = self._network(config)
             with self._noted():
                 if network is not None and self._start.weights is not None:
@@ -100,6 +102,14 @@ class _Check:
         examination = examine(raw)
         self._faults += examination.faults
         return examination.config
+
+    def _continue_newest(self, config: ExperimentConfig) -> None:
+        """Take the run on this machine that `--auto-resume` would continue; the storage is not asked."""
+        run = newest_here(Runs(config.trainer.save_dir), config)
+        if run is not None:
+            last = run.checkpoint_path(LAST)
+            self._run, self._start = run, Start(*load_newest_whole(last if last.is_file() else run.checkpoints()[-1]))
+            self._lines.append(f"continues   {self._start.source}")
 
     def _network(self, config: ExperimentConfig) -> Network | None:
         if not all(is_sound(path, self._faults) for path in ("arch", "text_encoder", "preprocessing")):
@@ -156,15 +166,10 @@ class _Check:
         """Check that a run can be written, and that its name is free."""
         if not is_sound("trainer", self._faults) or not is_sound("name", self._faults):
             return
-        runs, name, run = Runs(config.trainer.save_dir), config.trainer.wandb_run, self._run
-        if run is None and self._request.auto_resume and name is not None:
-            existing = runs.at(RunId(config.name, name))
-            run = existing if existing.model_dir.is_dir() and existing.checkpoints() else None
-            if run is not None:
-                self._lines.append(f"continues   {run.model_dir}")
+        run = self._run
         with self._noted():
             if run is None:
-                runs.check_writable(config.name, name)
+                Runs(config.trainer.save_dir).check_writable(config.name, config.trainer.wandb_run)
             elif not (is_writable(run.model_dir) and is_writable(run.log_dir)):
                 place_of_copy(run, save_dir_of_copy(run, config, self._request))
         with self._noted("trainer.external_storage"):

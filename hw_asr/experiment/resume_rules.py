@@ -21,6 +21,7 @@ _FIXED = (
     "data.train.batch_size", "data.train.batch_sampler", "trainer.accumulate_grad_steps", "trainer.ema_decay",
     "trainer.precision",
 )  # fmt: skip
+_MEASURED = ("preprocessing", "data.train.datasets")
 _SCHEDULE = ("lr_scheduler", "trainer.scheduler_step", "optimizer.args.lr")
 _REMEDY = "undo the change, or start a new run from these weights with -c CONFIG -r CHECKPOINT"
 
@@ -33,15 +34,17 @@ Options = Sequence[Mapping[str, object]]
 def compare(config: ExperimentConfig, saved: object, source: Path, num_steps: int) -> None:
     """Log how a run's config differs from that of its checkpoint, `saved`; refuse what would make it another run.
 
-    After 0 steps every change is possible. Raises ConfigError naming each refused key with both values.
+    After 0 steps every change is possible, except of what the statistics of the features were measured on. Raises
+    ConfigError naming each refused key with both values.
     """
     if not isinstance(saved, Mapping):
         return
     refused = [
         f"{path}: {_short(old)} when {source} was written, now {_short(new)}; {_REMEDY}"
         for path, old, new in fixed_changes(config, saved)
+        if num_steps > 0 or (config.preprocessing.normalize == "global" and _is_below(path, _MEASURED))
     ]
-    if refused and num_steps > 0:
+    if refused:
         raise ConfigError(refused, "resume")
     for path, old, new in _differences(saved, config.raw):
         logger.warning("config %s was %s when %s was written; now %s", path, _short(old), source, _short(new))

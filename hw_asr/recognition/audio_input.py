@@ -45,6 +45,11 @@ def read(
     return Recording(samples)
 
 
+def are_samples(value: object) -> bool:
+    """Whether a value is an array, of numbers if it is of another library: a tensor is, a series of paths is not."""
+    return isinstance(value, np.ndarray) or (hasattr(value, "__array__") and np.asarray(value).dtype.kind in "iuf")
+
+
 def is_rate(value: object) -> bool:
     """Whether a value is a sample rate in Hz: a positive, finite number."""
     return isinstance(value, (int, float, np.number)) and 0 < float(value) < math.inf

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from hw_asr.datasets.recording import MAX_AUDIO_HOURS, Recording
 from hw_asr.errors import UserError
-from hw_asr.recognition.audio_input import Audio, read
+from hw_asr.recognition.audio_input import Audio, are_samples, read
 from hw_asr.recognition.piece_decoder import Decode, DecodedPiece, PieceDecoder
 from hw_asr.recognition.recording_model import RecordingModel
 from hw_asr.recognition.results import Result
@@ -73,7 +73,7 @@ class Recogniser:
 
         Raises hw_asr.Error for a single recording that cannot be read.
         """
-        if isinstance(audio, (str, Path)) or hasattr(audio, "__array__"):
+        if isinstance(audio, (str, Path)) or are_samples(audio):
             return self.recognise(self.read(audio, sample_rate))
         return self._transcribe_many(iter(audio), sample_rate)
 

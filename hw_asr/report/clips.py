@@ -19,7 +19,9 @@ SAMPLE_RATE = 16000
 MAX_AS_IS = 12_000
 """Bytes per second up to which a compressed file is embedded as it is; others become mp3, about 5 kB a second."""
 SMALLEST_AS_MP3, LONG_SECONDS = 2_000, 600
-"""Bytes per second that no clip is smaller than: a long recording that cannot fit is not converted."""
+"""Bytes per second that no clip of speech is smaller than: a long recording that cannot fit is not converted."""
+MOST_MISFITS = 10
+"""Recordings that were converted and did not fit, after which no more are tried."""
 _SIGNATURES = {
     b"OggS": (0, "audio/ogg"),
     b"ID3": (0, "audio/mpeg"),
@@ -52,13 +54,13 @@ def embed(sources: Sequence[Source], limit_mb: float) -> list[Clip | None]:
     A recording that cannot be read has no clip either; its result says why.
     """
     clips: list[Clip | None] = []
-    left = limit_mb * 1e6
+    left, misfits = limit_mb * 1e6, 0
     for source in tqdm(sources, desc="audio for the report", leave=False, disable=None):
         seconds = source.seconds or 0.0
         too_long = seconds > LONG_SECONDS and seconds * SMALLEST_AS_MP3 > left
-        clip = clip_of(source) if left > 0 and not too_long else None
+        clip = clip_of(source) if misfits < MOST_MISFITS and not too_long else None
         if clip is not None and clip.num_bytes > left:
-            clip = None
+            clip, misfits = None, misfits + 1
         left -= 0 if clip is None else clip.num_bytes
         clips.append(clip)
     return clips

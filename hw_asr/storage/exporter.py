@@ -52,7 +52,7 @@ class Exporter:
         self._pending: dict[str, Version] = {}
         self._current: Version | None = None
         self._failed: dict[str, tuple[Version, str]] = {}
-        self._unfrozen: dict[str, str] = {}
+        self._unfrozen: dict[Path, str] = {}
         self._closing = self._abandoned = False
         self._num_frozen = 0
         self._thread = threading.Thread(target=self._work, name="exporter", daemon=True)
@@ -73,12 +73,12 @@ class Exporter:
             try:
                 version = Version.freeze(path, step, self._num_frozen)
             except OSError as error:  # a full disk without hard links
-                self._unfrozen[path.name] = str(error)
+                self._unfrozen[path] = str(error)
                 logger.error("%s of run %s cannot be exported now: %s", path.name, self._run.id, error)
                 return
             if version is None:
                 return
-            self._unfrozen.pop(path.name, None)
+            self._unfrozen.pop(path, None)
             for older in (self._pending.get(path.name), self._failed.pop(path.name, (None, ""))[0]):
                 if older is not None:
                     older.discard()
@@ -96,7 +96,8 @@ class Exporter:
     def missing(self) -> dict[str, str]:
         """Names of files whose newest version could not be uploaded, and why."""
         with self._changed:
-            return {**self._unfrozen, **{name: reason for name, (_, reason) in self._failed.items()}}
+            unfrozen = {path.name: reason for path, reason in self._unfrozen.items() if path.is_file()}
+            return {**unfrozen, **{name: reason for name, (_, reason) in self._failed.items()}}
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Finish what is pending, within `timeout` seconds, and retry what failed; report what is missing."""

@@ -55,7 +55,7 @@ class Heartbeat:
         self._storage, self._run, self._lost, self._best = storage, run, lost, best
         self._status, self._first_step = RunStatus(interval=interval), step
         self._changed = threading.Condition()
-        self._news = self._closing = self._is_lost = self._has_taken_over = False
+        self._news = self._closing = self._is_lost = self._has_taken_over = self.is_set_back = False
         self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
 
     @property
@@ -74,8 +74,10 @@ class Heartbeat:
     def _take_over(self) -> None:
         before = read_status(self._storage, self._run)
         with self._changed:
-            if before is not None and not self._status.checkpoint and before.step <= self._first_step:
-                self._status = replace(self._status, checkpoint=before.checkpoint, step=before.step, md5=before.md5)
+            if before is not None and not self._status.checkpoint:
+                self.is_set_back = before.step > self._first_step
+                if not self.is_set_back:
+                    self._status = replace(self._status, checkpoint=before.checkpoint, step=before.step, md5=before.md5)
             self._status = status = self._status.next_beat()
         write_status(self._storage, self._run, status)
         self._has_taken_over = True

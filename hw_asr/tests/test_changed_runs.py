@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unittest
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import torch
 
 from hw_asr.checkpoints.reading import load_checkpoint
 from hw_asr.checkpoints.writing import save_checkpoint
-from hw_asr.config import parse
+from hw_asr.config import ConfigError, parse
 from hw_asr.experiment.network import make_network
-from hw_asr.experiment.resume_rules import apply_changes, group_options
+from hw_asr.experiment.resume_rules import apply_changes, compare, group_options
 from hw_asr.experiment.split_data import make_sampler
 from hw_asr.experiment.training_data import TrainingData
 from hw_asr.experiment.training_run import Experiment
@@ -54,6 +55,24 @@ class ContinuedTest(TrainingCase):
         restored = second.learner.step.model.state_dict()
         self.assertEqual([], differences(dict(state["state_dict"]), dict(restored)))
         self.assertEqual(0.9, second.learner.step.optimizer.param_groups[0]["momentum"])
+
+    def test_what_statistics_were_measured_on_stays(self) -> None:
+        raw = self.config()
+        raw["preprocessing"]["normalize"] = "global"
+        changed = json.loads(json.dumps(raw))
+        changed["data"]["train"]["datasets"] = raw["data"]["val"]["datasets"]
+        with self.assertRaisesRegex(ConfigError, "data.train.datasets"):
+            compare(parse(changed), raw, Path("last.pth"), 0)
+
+    def test_a_damaged_checkpoint_does_not_replace_the_one_before(self) -> None:
+        place = self.place(self.config(epochs=2, keep_last=None, save_period=100, monitor="off"))
+        self.train(place, "-c", "config.json")
+        last, previous = run_dir(place) / "last.pth", run_dir(place) / "previous.pth"
+        intact = previous.read_bytes()
+        last.write_bytes(b"PK damaged")
+        self.train(place, "-r", str(last), "--set", "trainer.epochs=1")
+        self.assertEqual(intact, previous.read_bytes())
+        self.assertEqual(load_checkpoint(previous)["progress"]["step"], load_checkpoint(last)["progress"]["step"])
 
     def experiment(self, raw: dict[str, Any]) -> Experiment:
         config, processes = parse(raw), Processes()

@@ -113,9 +113,9 @@ class HeartbeatTest(StatusCase):
         self.assertEqual((self.status().checkpoint, self.status().step), ("checkpoint-epoch2.pth", 5))
 
     def test_a_storage_that_fails_at_the_start_is_taken_over_later(self) -> None:
-        write_status(self.storage, RUN, RunStatus(owner="dead", host="process 1 on gone"))
         for error in (StorageUnavailable("down"), OSError(errno.ENOSPC, "disk full")):
             with self.subTest(error):
+                write_status(self.storage, RUN, RunStatus(owner="dead", host="process 1 on gone"))
                 heartbeat = self.heartbeat()
                 with mock.patch("hw_asr.storage.heartbeat.write_status", side_effect=error):
                     heartbeat.start()

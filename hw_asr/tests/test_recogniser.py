@@ -17,6 +17,7 @@ import tempfile
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -154,6 +155,16 @@ class PythonInterfaceTest(unittest.TestCase):
         samples = np.tile(read_audio(self.paths[0], 16_000), 20)
         recogniser = hw_asr.load(self.checkpoint, device="cpu", chunk_seconds=12.01)
         self.assertTrue(recogniser.transcribe(samples, 16_000).text)
+
+    def test_a_series_of_paths_is_iterated(self) -> None:
+        class Series(list[Any]):
+            def __array__(self, dtype: object = None, copy: object = None) -> Any:
+                return np.array([str(path) for path in self], dtype=object)
+
+        many = list(self.recogniser.transcribe(Series(self.paths[:2])))
+        self.assertEqual(
+            [self.recogniser.transcribe(path).text for path in self.paths[:2]], [each.text for each in many]
+        )
 
     def test_tensors_are_samples(self) -> None:
         samples = read_audio(self.paths[0], 16_000)

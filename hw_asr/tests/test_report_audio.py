@@ -7,11 +7,12 @@ import io
 import re
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import soundfile
 
-from hw_asr.report.clips import Source, clip_of, embed
+from hw_asr.report.clips import MOST_MISFITS, Clip, Source, clip_of, embed
 from hw_asr.tests.report_case import PageCase, results
 
 
@@ -35,6 +36,13 @@ class AudioTest(PageCase):
         sources = [Source(Path(entry["audio_path"]), entry["duration"], None) for entry in entries]
         clips = embed(sources, 0.05)
         self.assertEqual([True, False, False], [clip is None for clip in clips])
+
+    def test_what_does_not_fit_is_not_converted_forever(self) -> None:
+        sources = [Source(Path("x"), None, None)] * 30
+        with mock.patch("hw_asr.report.clips.clip_of", return_value=Clip(b"x" * 900, "audio/mpeg")) as convert:
+            clips = embed(sources, 0.001)
+        self.assertEqual(1 + MOST_MISFITS, convert.call_count)
+        self.assertEqual(1, sum(clip is not None for clip in clips))
 
     def test_a_piece_has_a_clip_of_its_own(self) -> None:
         (entry,) = results(self.folder, 1, 1)

@@ -105,6 +105,7 @@ class TestCommand(unittest.TestCase):
                 self.assertRaisesRegex(UserError, "of other data") if refused else contextlib.nullcontext(),
             ):
                 fakes["for_evaluation"].return_value = loaded
+                options.split = "val" if refused else None  # without --split, that of the file
                 self.assertEqual(2, len(dev_emissions.load_or_compute(options).references))
 
     def test_faults_are_one_clear_line(self) -> None:

@@ -68,10 +68,22 @@ class Snapshots:
         by_steps = steps is not None and step % steps == 0
         return by_steps or (minutes is not None and time.monotonic() - self._written >= 60 * minutes)
 
-    def write_last(self) -> None:
+    def write_first(self, source: Path, *, is_set_back: bool = False) -> None:
+        """Make `last` the state that training starts with, read from `source`, or from nowhere, if it is not yet.
+
+        `is_set_back` when the storage has a later state, which was given up: it gets this one at once.
+        """
+        if source != self.last_path:
+            self.write_last(keep_previous=source != self._path(PREVIOUS))  # `last` is damaged if that one was read
+        if is_set_back:
+            self._step = _step_of(self._state_of())
+            self.export_last()
+
+    def write_last(self, *, keep_previous: bool = True) -> None:
         """Write the state to continue from."""
         start = time.monotonic()
-        self._keep_previous()
+        if keep_previous:
+            self._keep_previous()
         state = self._state_of()
         save_checkpoint(state, self._path(LAST))
         self._note(start, state)
