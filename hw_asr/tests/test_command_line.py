@@ -63,7 +63,11 @@ class CommandLineTest(unittest.TestCase):
             missing = str(Path(directory) / "missing")
             for arguments, expected, message in (
                 (("train", "-c", missing), 2, f"{missing}: no such file"),
-                (("lm-build", "--text", missing, "-o", f"{missing}.arpa"), 1, f"{missing}: No such file or directory"),
+                (
+                    ("lm-build", "--text", missing, "-o", f"{missing}.arpa"),
+                    1,
+                    f"{missing}: cannot read it: No such file or directory",
+                ),
                 (("report", f"{missing}.json"), 1, "No such file or directory"),
                 (("average", missing, "-o", "x.pth"), 1, f"{missing}: "),
             ):
