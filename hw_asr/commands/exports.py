@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 class Exports:
     """A context manager around training; does nothing without `trainer.external_storage`.
 
-    Set `finished` before the end of a run that needs no continuation. `best` describes the best value so far, `step` is
-    the step that training starts at. When
-    another machine takes over the run, nothing more is exported and training is asked to stop.
+    Set `finished` before the end of a run that needs no continuation. `best` describes the best value so far; `step` is
+    where training starts. When another machine takes over the run, nothing more is exported and training is asked to
+    stop.
     """
 
     def __init__(self, config: ExperimentConfig, run: Run, best: Callable[[], str], step: int = 0) -> None:

@@ -132,11 +132,11 @@ def write_all_subtitles(entries: Sequence[Result], directory: Path, suffix: str)
 
 def _distinct(stems: Sequence[str]) -> Iterator[str]:
     """Yield a name for each stem: itself the first time, then the first number that is no other stem or name."""
-    taken: set[str] = set()
+    taken, known = set[str](), set(stems)
     last: dict[str, int] = {}
     for stem in stems:
         name, number = stem, last.get(stem, 1)
-        while name in taken or (number > 1 and name in stems):
+        while name in taken or (number > 1 and name in known):
             number += 1
             name = f"{stem}-{number}"
         last[stem] = number

@@ -125,7 +125,8 @@ def _fit(config: ExperimentConfig, run: Run, start: Start, processes: Processes)
             trainer = experiment.trainer(writer, snapshots)
             if snapshots is not None and exports is not None:
                 exports.at_end(snapshots.export_last)
-                snapshots.write_first(start.source, is_set_back=exports.is_set_back)
+                # A new run of an old name leaves the stored state alone until it has one of its own.
+                snapshots.write_first(start.source, is_set_back=start.state is not None and exports.is_set_back)
             if not processes.is_main:
                 set_up_logging(0)  # warnings about this process's own batches
             code = trainer.fit()

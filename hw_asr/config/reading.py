@@ -59,7 +59,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) < len(pairs):
         counts = Counter(key for key, _ in pairs)
-        raise ValueError(f"key {next(key for key, count in counts.items() if count > 1)!r} is there twice")
+        raise ValueError(f"key {next(key for key, count in counts.items() if count > 1)!r} is there twice; keep one")
     return result
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -91,12 +93,12 @@ def read_hotwords(
     Raises ValueError naming a phrase without any character of the alphabet, and for more text than fits in memory.
     """
     given = hotwords if isinstance(hotwords, Mapping) else dict.fromkeys(hotwords or (), weight)
-    boosts = {}
+    boosts: dict[str, float] = {}
     for phrase, boost in given.items():
         normalised = text_encoder.normalize(phrase)
         if not normalised:
             raise ValueError(f"hotwords: {phrase!r} has no character of the alphabet")
-        if isinstance(boost, bool) or not isinstance(boost, (int, float)) or not np.isfinite(boost):
+        if not isinstance(boost, Real) or not math.isfinite(boost):
             raise ValueError(f"hotwords: expected a finite boost for {phrase!r}, got {boost}")
         boosts[normalised] = float(boost)
     size = sum(map(len, boosts))
