@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from hw_asr.runtime.processes import Processes, StepMessages
@@ -34,66 +35,79 @@ class FrameBatchNorm(nn.BatchNorm1d):
         return super().forward(rows)
 
     def _synchronized(self, rows: Tensor, messages: StepMessages) -> Tensor:
-        normalized, mean, var, count = _SynchronizedNorm.apply(rows, self.eps, messages)  # type: ignore[no-untyped-call]
+        output, mean, var, count = _SynchronizedNorm.apply(  # type: ignore[no-untyped-call]
+            rows, self.weight, self.bias, self.eps, messages
+        )
         with torch.no_grad():
             momentum = self.momentum or 0.0
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
             unbiased = var * (count / (count - 1).clamp(min=1))
             self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
-        shape = (1, -1) + (1,) * (rows.dim() - 2)
-        output: Tensor = normalized * self.weight.view(shape) + self.bias.view(shape)
-        return output
+        normalized: Tensor = output
+        return normalized
 
 
 def synchronize_batch_norm(model: nn.Module, processes: Processes) -> StepMessages:
     """Make every `FrameBatchNorm` of a model use the statistics of all processes; return the messages it exchanges.
 
-    With one process alone the layers stay as they are.
+    With one process alone the layers stay as they are. A message holds at least two values, which end a step.
     """
     layers = [module for module in model.modules() if isinstance(module, FrameBatchNorm)]
-    messages = StepMessages(processes, max((1 + 2 * layer.num_features for layer in layers), default=0))
+    messages = StepMessages(processes, max((1 + 2 * layer.num_features for layer in layers), default=2))
     for layer in layers:
         layer.messages = messages if processes.size > 1 else None
     return messages
 
 
 class _SynchronizedNorm(torch.autograd.Function):
-    """(x - mean) / sqrt(var + eps) with the mean and variance over all processes, and its exact gradient.
+    """weight (x - mean) / sqrt(var + eps) + bias with the mean and variance over all processes, and its exact gradient.
 
     Each pass exchanges one message: forward, the count, mean and sum of squared deviations of each process, which are
-    combined as by Chan et al. 1979; backward, two sums.
+    combined as by Chan et al. 1979; backward, two sums. The work on the rows is done by torch's fused operators, to
+    which the statistics are constants; the gradient by them is added.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, eps: float, messages: StepMessages) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        axes = [axis for axis in range(rows.dim()) if axis != 1]
-        shape = (1, -1) + (1,) * (rows.dim() - 2)
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, eps: float, messages: StepMessages
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         values = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
         size = values.numel() // max(1, values.shape[1])
-        own_mean = values.sum(axes) / max(1, size)
-        own_squares = (values - own_mean.view(shape)).square().sum(axes)
-        own = torch.cat([own_mean.double(), own_squares.double(), own_mean.new_full((1,), size, dtype=torch.float64)])
-        received = messages.gather(own)
+        nothing = torch.zeros_like(weight), torch.zeros_like(weight)
+        own_mean, own_var = torch.batch_norm_update_stats(values, None, None, 0.0) if size else nothing
+        own_size = own_mean.new_full((1,), size, dtype=torch.float64)
+        received = messages.gather(torch.cat([own_mean.double(), own_var.double() * size, own_size]))
         counts = received[:, -1:]
         means, squares = received[:, :-1].chunk(2, dim=1)
         count = counts.sum(0)
         mean = (counts * means).sum(0) / count.clamp(min=1)
         var = (squares + counts * (means - mean).square()).sum(0) / count.clamp(min=1)
         mean, var, count = (value.to(values.dtype) for value in (mean, var, count))
-        scale = (var + eps).rsqrt()
-        normalized = (values - mean.view(shape)) * scale.view(shape)
-        ctx.save_for_backward(normalized, scale, count)
-        ctx.axes, ctx.shape, ctx.messages = axes, shape, messages
+        ctx.save_for_backward(values, weight, mean, var, count)
+        ctx.eps, ctx.messages = eps, messages
         ctx.mark_non_differentiable(mean, var, count)
-        return normalized.to(rows.dtype), mean, var, count
+        output = F.batch_norm(values, mean, var, weight, bias, False, 0.0, eps)
+        return output.to(rows.dtype), mean, var, count
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
-        normalized, scale, count = ctx.saved_tensors
-        slope = grad.to(normalized.dtype)
-        own = torch.cat([slope.sum(ctx.axes), (slope * normalized).sum(ctx.axes)])
-        sums = ctx.messages.gather(own).sum(0).to(slope.dtype)
-        mean_slope, mean_product = (sums / count.clamp(min=1)).chunk(2)
-        inner = slope - mean_slope.view(ctx.shape) - normalized * mean_product.view(ctx.shape)
-        return (inner * scale.view(ctx.shape)).to(grad.dtype), None, None
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        values, weight, mean, var, count = ctx.saved_tensors
+        if values.numel():
+            mask = [ctx.needs_input_grad[0], True, True]
+            slope, weight_grad, bias_grad = torch.ops.aten.native_batch_norm_backward(
+                grad.to(values.dtype), values, weight, mean, var, None, None, False, ctx.eps, mask
+            )
+        else:  # torch's operator divides by the number of rows
+            slope, weight_grad, bias_grad = torch.zeros_like(values), torch.zeros_like(weight), torch.zeros_like(weight)
+        if not ctx.needs_input_grad[0]:
+            return None, weight_grad, bias_grad, None, None
+        sums = ctx.messages.gather(torch.cat([weight_grad, bias_grad])).sum(0).to(values.dtype)
+        by_scale, by_shift = (sums / count.clamp(min=1)).chunk(2)
+        scale = (var + ctx.eps).rsqrt()
+        slope_of_values = -weight * scale * scale * by_scale
+        constant = -weight * scale * by_shift - slope_of_values * mean
+        shape = (1, -1) + (1,) * (values.dim() - 2)
+        slope.addcmul_(values, slope_of_values.view(shape)).add_(constant.view(shape))
+        return slope.to(grad.dtype), weight_grad, bias_grad, None, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -76,6 +77,39 @@ class ClosedOutputTest(unittest.TestCase):
             with self.assertRaises(SystemExit) as caught:
                 run_command(main)
             self.assertEqual(code, caught.exception.code)
+
+
+class GarbageCollectionTest(unittest.TestCase):
+    def test_is_postponed_until_the_imports_are_done(self) -> None:
+        before, callbacks, seen = gc.get_threshold(), list(gc.callbacks), []
+
+        def main() -> int:
+            seen.append(gc.get_threshold())
+            gc.collect()
+            seen.append(gc.get_threshold())
+            return 0
+
+        for _ in range(2):
+            with self.assertRaises(SystemExit):
+                run_command(main)
+            gc.unfreeze()
+            self.assertEqual((before, callbacks), (gc.get_threshold(), gc.callbacks))
+        self.assertEqual([before, before], seen[1::2])
+        self.assertGreater(seen[0][0], before[0])
+
+    def test_output_is_written_and_exit_handlers_run(self) -> None:
+        program = """
+import atexit, sys
+from hw_asr.runtime.entry_point import run_command
+def main():
+    atexit.register(print, "at exit")
+    print("printed", end=" ")
+    return 3
+run_command(main)
+"""
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
+        self.assertEqual((3, "printed at exit\n", ""), (done.returncode, done.stdout, done.stderr))
 
 
 class TrainingWithClosedOutputTest(TrainingCase):

@@ -99,10 +99,10 @@ class TrainingStep:
         tally = _Tally(nothing, nothing.clone())
         self.scaler.scale(nothing)  # makes the scale, also if no batch here can be used
         self._exchange.start()
-        complete = self._accumulate_all(usable, max(1.0, total), tally)
+        sums = self._accumulate_all(usable, max(1.0, total), tally)
         self._exchange.finish()
-        loss_sum, infeasible, norm = self._read(tally, self._clip(skip=not complete))
-        problem = self._problem(complete, loss_sum, norm)
+        loss_sum, infeasible, norm = self._read(sums, self._clip(skip=sums is None))
+        problem = self._problem(sums is not None, loss_sum, norm)
         self._update(skip=problem is not None)
         if problem is not None:
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):  # running statistics
@@ -117,23 +117,26 @@ class TrainingStep:
         together = any(getattr(module, "messages", None) is not None for module in self.model.modules())
         return [float(together and len(placed.batch) == 0) for placed in group]
 
-    def _accumulate_all(self, batches: Sequence[Placed], total: float, tally: _Tally) -> bool:
-        """Add up the gradients of the batches; return False if they do not fit into the memory of some process."""
+    def _accumulate_all(self, batches: Sequence[Placed], total: float, tally: _Tally) -> Tensor | None:
+        """Add up the gradients of the batches.
+
+        Returns the loss and the number of infeasible utterances over all processes (2,), or None if the batches do not
+        fit into the memory of some process.
+        """
         try:
             for number, placed in enumerate(batches, start=1):
                 if number == len(batches):
                     self._exchange.announce_last()
                 self._accumulate(placed, total, tally)
-            self._messages.confirm()
-            return True
+            return self._messages.gather(torch.stack([tally.loss_sum, tally.infeasible])).sum(0)
         except PeerOutOfMemoryError:
-            return False
+            return None
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
         # After the `except` block, where the error no longer keeps the activations alive.
         self._messages.cancel()
-        return False
+        return None
 
     def _accumulate(self, placed: Placed, total: float, tally: _Tally) -> None:
         """Add the gradient of one batch, as its share of `total` utterances."""
@@ -181,12 +184,13 @@ class TrainingStep:
             clip_grads_with_norm_(parameters, clip, norm)
         return norm
 
-    def _read(self, tally: _Tally, norm: Tensor) -> list[float]:
-        """Return the sum of the losses, the number of infeasible utterances and the norm.
+    def _read(self, sums: Tensor | None, norm: Tensor) -> list[float]:
+        """Return the sum of the losses, the number of infeasible utterances and the norm; NaN for those of None.
 
-        This is the one place where a step waits for the device.
+        With one process, this is the one place where a step waits for the device.
         """
-        sums = self._processes.sum_tensor(torch.stack([tally.loss_sum, tally.infeasible]).double())
+        if sums is None:
+            return [math.nan, 0.0, math.nan]
         values: list[float] = torch.cat([sums, send(norm, sums.device).double()[None]]).tolist()
         return values
 
