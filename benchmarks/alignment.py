@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="of the long recording; default: 60")
     parser.add_argument("--border-minutes", type=float, default=20.0, help="of speech for borders; default: 20")
     options = parser.parse_args()
-    recogniser = hw_asr.load(options.resume, decoder="argmax", device="cpu")
+    recogniser = hw_asr.load(options.resume, decoder="argmax", device="cpu", num_threads=1)
     speech = Speech(options.speech, recogniser.sample_rate)
     borders(recogniser, speech, options.border_minutes)
     differences(recogniser, speech, options.border_minutes)

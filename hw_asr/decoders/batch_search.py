@@ -9,8 +9,9 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_asr.decoders.base import as_array, check_shapes
 from hw_asr.decoders.ctc_forward import careful_log_likelihood, text_log_probs
-from hw_asr.decoders.frames import BatchFrames, Frames, batch_frames
+from hw_asr.decoders.frames import Frames, GroupFrames, group_frames
 from hw_asr.decoders.fusion import fused_scores
 from hw_asr.decoders.fusion_tables import Fusion
 from hw_asr.decoders.n_best import NUM_EXTRA
@@ -58,17 +59,18 @@ class BatchSearch:
 
     def __call__(self, log_probs: TensorOrArray, lengths: TensorOrArray) -> list[list[Hypothesis]]:
         """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first."""
-        batch = batch_frames(log_probs, lengths, len(self.alphabet))
-        most = min(len(batch.lengths), GROUPS_PER_THREAD * self._num_threads)
-        num_groups = min(most, int(batch.lengths.sum()) // FRAMES_PER_GROUP)
+        check_shapes(log_probs, lengths, len(self.alphabet))
+        values, num_frames = as_array(log_probs), as_array(lengths).astype(np.int64)
+        most = min(len(num_frames), GROUPS_PER_THREAD * self._num_threads)
+        num_groups = min(most, int(num_frames.sum()) // FRAMES_PER_GROUP)
         if self._num_threads == 1 or num_groups < 2:
-            return self._decode(batch, np.arange(len(batch.lengths)))
+            return self._decode(group_frames(values, num_frames, np.arange(len(num_frames))))
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="decoder")
-        longest_first = np.argsort(-batch.lengths, kind="stable")
+        longest_first = np.argsort(-num_frames, kind="stable")
         groups = [np.ascontiguousarray(longest_first[first::num_groups]) for first in range(num_groups)]
-        result: list[list[Hypothesis]] = [[]] * len(batch.lengths)
-        decoded = self._pool.map(lambda group: self._decode(batch, group), groups)
+        result: list[list[Hypothesis]] = [[]] * len(num_frames)
+        decoded = self._pool.map(lambda group: self._decode(group_frames(values, num_frames, group)), groups)
         for group, hypotheses in zip(groups, decoded, strict=True):
             for index, texts in zip(group.tolist(), hypotheses, strict=True):
                 result[index] = texts
@@ -78,10 +80,10 @@ class BatchSearch:
         """Return new memory for a search."""
         return make_workspace(self._options, len(self.alphabet))
 
-    def run(self, batch: BatchFrames, group: NDArray[np.int64], work: Workspace, texts: Texts) -> Workspace:
-        """Continue a search over the utterances `group` of a batch to its end; return its memory, which may be new."""
+    def run(self, group: GroupFrames, work: Workspace, texts: Texts) -> Workspace:
+        """Continue a search over the utterances of a group to its end; return its memory, which may be new."""
         fusion = self._fusion()
-        while not search(batch, group, self._options, work, fusion, texts):
+        while not search(group, self._options, work, fusion, texts):
             if not fusion.ngrams.num_misses[0]:
                 work = _with_larger_tree(work)
             fusion = self._fusion()
@@ -91,21 +93,20 @@ class BatchSearch:
         """Return room for the texts of utterances with so many frames."""
         return make_texts(lengths, self._options.n_best + NUM_EXTRA)
 
-    def scored(self, batch: BatchFrames, group: NDArray[np.int64], texts: Texts) -> list[list[Hypothesis]]:
+    def scored(self, group: GroupFrames, texts: Texts) -> list[list[Hypothesis]]:
         """Compute the exact scores of the texts that a search has found; return the n-best of each utterance."""
-        text_log_probs(batch, group, np.empty((2, 2 * int(batch.lengths[group].max(initial=0)) + 6)), texts)
-        _score_carefully(batch, group, texts)
+        text_log_probs(group, np.empty((2, 2 * int(np.diff(group.bounds).max(initial=0)) + 6)), texts)
+        _score_carefully(group, texts)
         if self._options.fused:
             self._fuse(texts, self._fusion())
         return self._hypotheses(texts)
 
-    def _decode(self, batch: BatchFrames, group: NDArray[np.int64]) -> list[list[Hypothesis]]:
-        """Decode the utterances `group` of a batch."""
-        texts = self.texts(batch.lengths[group])
+    def _decode(self, group: GroupFrames) -> list[list[Hypothesis]]:
+        texts = self.texts(np.diff(group.bounds))
         work = self._free.pop() if self._free else self.workspace()
         work.progress[UTTERANCE], work.progress[FRAME] = 0, NOT_STARTED
-        self._free.append(self.run(batch, group, work, texts))
-        return self.scored(batch, group, texts)
+        self._free.append(self.run(group, work, texts))
+        return self.scored(group, texts)
 
     def _fuse(self, texts: Texts, fusion: Fusion) -> None:
         nodes = np.zeros((2, COLUMNS), np.int32)
@@ -147,10 +148,10 @@ def _with_larger_tree(work: Workspace) -> Workspace:
     return work._replace(tree=tree)
 
 
-def _score_carefully(batch: BatchFrames, group: NDArray[np.int64], texts: Texts) -> None:
+def _score_carefully(group: GroupFrames, texts: Texts) -> None:
     """Compute the log-probabilities that `score_texts` could not."""
     for utterance, text in np.argwhere(np.isnan(texts.log_probs)).tolist():
-        index = group[utterance]
-        frames = Frames(batch.probs[index], batch.peaks[index], batch.totals[index], int(batch.lengths[index]))
+        begin, end = group.bounds[utterance : utterance + 2]
+        frames = Frames(group.probs[begin:end], group.peaks[begin:end], group.totals[begin:end], int(end - begin))
         first, last = texts.spans[utterance * texts.scores.shape[1] + text]
         texts.log_probs[utterance, text] = careful_log_likelihood(frames, texts.labels[first:last])

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from hw_asr.decoders.base import Matrix
-from hw_asr.decoders.frames import BatchFrames, Frames, one_utterance
+from hw_asr.decoders.frames import Frames, GroupFrames, frames_of, one_utterance
 from hw_asr.decoders.texts import Texts
-from hw_asr.runtime.kernels import Float64Matrix, Float64Vector, Int32Vector, Int64Vector, inner_kernel, kernel
+from hw_asr.runtime.kernels import Float64Matrix, Float64Vector, Int32Vector, inner_kernel, kernel
 
 NEGLIGIBLE = 1e-80
 """Cells below this part of a frame's largest are dropped; the recursion bounds the loss."""
@@ -99,15 +99,14 @@ def forward(frames: Frames, labels: Int32Vector, cells: Float64Matrix, negligibl
 
 
 @kernel
-def text_log_probs(batch: BatchFrames, chosen: Int64Vector, cells: Float64Matrix, texts: Texts) -> None:
-    """Write the log-probabilities of the texts of the utterances `chosen` (S,) of a batch.
+def text_log_probs(group: GroupFrames, cells: Float64Matrix, texts: Texts) -> None:
+    """Write the log-probabilities of the texts of the utterances of a group.
 
     They are NaN where `forward` loses too much. cells (2, 2L + 6) is scratch, for texts of up to L labels.
     """
     room = texts.log_probs.shape[1]
-    for utterance in range(chosen.size):
-        index = chosen[utterance]
-        frames = Frames(batch.probs[index], batch.peaks[index], batch.totals[index], batch.lengths[index])
+    for utterance in range(group.bounds.size - 1):
+        frames = frames_of(group, utterance)
         log_scale = 0.0
         for frame in range(frames.num_frames):
             log_scale += frames.peaks[frame]

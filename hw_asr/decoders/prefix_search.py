@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hw_asr.decoders.frames import BatchFrames, Frames
+from hw_asr.decoders.frames import GroupFrames, frames_of
 from hw_asr.decoders.fusion import IN_USE, Rows, fill_row
 from hw_asr.decoders.fusion_tables import Fusion
 from hw_asr.decoders.n_best import rank, spell_best
@@ -95,19 +95,16 @@ def make_workspace(options: Options, num_classes: int) -> Workspace:
 
 
 @kernel
-def search(
-    batch: BatchFrames, chosen: Int64Vector, options: Options, work: Workspace, fusion: Fusion, texts: Texts
-) -> bool:
-    """Find the texts of the utterances `chosen` (S,) of a batch, best first; return whether all are done.
+def search(group: GroupFrames, options: Options, work: Workspace, fusion: Fusion, texts: Texts) -> bool:
+    """Find the texts of the utterances of a group, best first; return whether all are done.
 
     It stops before a frame, to be called again, when the tree is full or the language model has misses
     (see `lm.table`).
     """
     progress, tree, beam_size = work.progress, work.tree, work.slots.shape[1]
     space = fusion.space if fusion.has_model else -1
-    while progress[UTTERANCE] < chosen.size:
-        index = chosen[progress[UTTERANCE]]
-        frames = Frames(batch.probs[index], batch.peaks[index], batch.totals[index], batch.lengths[index])
+    while progress[UTTERANCE] < group.bounds.size - 1:
+        frames = frames_of(group, progress[UTTERANCE])
         if progress[FRAME] == NOT_STARTED:
             progress[FRAME], progress[NUM_NODES], progress[NUM_BEAM], progress[HALF] = 0, 1, 1, 0
             work.slots[0, 0, NODE] = work.slots[0, 0, LAST] = work.slots[0, 0, ROW] = 0

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_asr.decoders.base import check_shapes
 from hw_asr.decoders.beam_search import PrefixSearch
-from hw_asr.decoders.frames import BatchFrames, batch_frames
+from hw_asr.decoders.frames import GroupFrames, group_frames
 from hw_asr.decoders.prefix_beam import NODE
 from hw_asr.decoders.prefix_search import FRAME, HALF, NOT_STARTED, NUM_BEAM, UTTERANCE
 from hw_asr.decoders.prefix_tree import PARENT, SYMBOL
@@ -39,7 +40,7 @@ class LiveBeamSearch:
         self._num_frames += len(log_probs)
         self._texts = self._search.texts(np.array([self._num_frames]))
         with self._lock:
-            self._work = self._search.run(self._frames(log_probs), ONE, self._work, self._texts)
+            self._work = self._search.run(self._frames(log_probs), self._work, self._texts)
 
     def stable(self) -> str:
         """Return the text that all prefixes of the beam begin with."""
@@ -69,10 +70,12 @@ class LiveBeamSearch:
         if self._num_frames == 0:
             self.accept(log_probs)
         with self._lock:
-            return self._search.scored(self._frames(log_probs), ONE, self._texts)[0]
+            return self._search.scored(self._frames(log_probs), self._texts)[0]
 
-    def _frames(self, log_probs: LogProbs) -> BatchFrames:
-        return batch_frames(log_probs[None], np.array([len(log_probs)]), len(self._search.alphabet))
+    def _frames(self, log_probs: LogProbs) -> GroupFrames:
+        lengths = np.array([len(log_probs)])
+        check_shapes(log_probs[None], lengths, len(self._search.alphabet))
+        return group_frames(log_probs[None], lengths, ONE)
 
 
 def common_ancestor(nodes: Sequence[int], parents: NDArray[np.int32]) -> int:
