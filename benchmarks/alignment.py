@@ -18,6 +18,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -160,7 +161,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="of the long recording; default: 60")
     parser.add_argument("--border-minutes", type=float, default=20.0, help="of speech for borders; default: 20")
     options = parser.parse_args()
-    recogniser = hw_asr.load(options.resume, decoder="argmax", device="cpu", num_threads=1)
+    torch.set_num_threads(1)
+    recogniser = hw_asr.load(options.resume, decoder="argmax", device="cpu")
     speech = Speech(options.speech, recogniser.sample_rate)
     borders(recogniser, speech, options.border_minutes)
     differences(recogniser, speech, options.border_minutes)
