@@ -40,7 +40,7 @@ MEANINGS = {
     "data.SPLIT.num_workers": "Processes that decode recordings; 0: the training process itself.",
     "trainer.epochs": "Epochs to train.",
     "trainer.save_dir": "Checkpoints go to `SAVE_DIR/models/NAME/RUN`, logs to `SAVE_DIR/log/NAME/RUN`.",
-    "trainer.wandb_project": "W&B project; null: the config's `name`.",
+    "trainer.wandb_project": "W&B project; null: the config's `name`, with hyphens for characters that W&B refuses.",
     "trainer.wandb_mode": "null: online with a key and a connection, otherwise offline.",
     "trainer.log_histograms": "Log a histogram of every parameter each `log_step`.",
     "trainer.grad_norm_clip": "Largest norm of the gradient; null: no limit. The norm is always logged.",

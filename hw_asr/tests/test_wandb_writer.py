@@ -6,6 +6,7 @@ import http.server
 import json
 import logging
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -22,6 +23,7 @@ import soundfile
 import torch
 
 from hw_asr.config.registry import WRITERS
+from hw_asr.errors import UserError
 from hw_asr.tests.waiting import DEADLINE
 from hw_asr.writers import wandb, wandb_file
 from hw_asr.writers.base import AudioClip, LoggedRun
@@ -141,6 +143,17 @@ class WandbOfflineTest(TemporaryHome):
         config = {item.key: json.loads(item.value_json) for item in run.config.update}
         self.assertEqual({"type": "DeepSpeech2"}, config["arch"])
 
+    def test_any_name_of_an_experiment_is_a_project(self) -> None:
+        run = LoggedRun("r" * 200, self.log_dir, "e" * 200)
+        wandb.WandbWriter("50% of #1? " + "x" * 200, run, mode="offline").close()
+        (logged,) = [record.run for record in wandb_records(self.record_file()) if record.HasField("run")]
+        self.assertEqual("50- of -1- " + "x" * 117, logged.project)
+        self.assertEqual(("r" * 128, "e" * 128), (logged.display_name, logged.run_group))
+
+    def test_what_wandb_refuses_is_an_error(self) -> None:
+        with self.assertRaisesRegex(UserError, "W&B cannot start: .*[Tt]ag"):
+            wandb.WandbWriter("p", LoggedRun("r", self.log_dir), mode="offline", tags=["t" * 100])
+
     def test_close_waits_for_the_end_of_the_file(self) -> None:
         writer = self.writer(finish_timeout=0.05)
         writer.scalars(0, {"loss": 1.0})
@@ -231,8 +244,10 @@ class WandbAccountTest(TemporaryHome):
         self.assertIn("wandb sync", printed)
 
     def test_with_a_key_and_no_network_it_goes_offline(self) -> None:
-        printed = self.run_writer(WANDB_API_KEY="k" * 40, WANDB_BASE_URL="http://127.0.0.1:9")
-        self.assertIn("no response from http://127.0.0.1:9", printed)
+        for key in ("k" * 40, "k" * 40 + "\n"):
+            printed = self.run_writer(WANDB_API_KEY=key, WANDB_BASE_URL="http://127.0.0.1:9")
+            self.assertIn("no response from http://127.0.0.1:9", printed)
+            shutil.rmtree(self.log_dir)
 
     def test_with_a_key_the_server_refuses_it_goes_offline(self) -> None:
         class Refusing(http.server.BaseHTTPRequestHandler):

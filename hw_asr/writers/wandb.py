@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from hw_asr.config.registry import WRITERS
+from hw_asr.errors import UserError
 from hw_asr.runtime.optional import optional_import
 from hw_asr.writers.base import AudioClip, LoggedRun
 from hw_asr.writers.wandb_account import is_reachable, key_is_known
@@ -22,11 +24,15 @@ if TYPE_CHECKING:  # results are written and reported without torch; wandb is im
 logger = logging.getLogger(__name__)
 
 Mode = Literal["online", "offline", "disabled"]
+LONGEST_NAME = 128
+"""Characters of the name of a project, run or group that W&B accepts."""
 
 
 @WRITERS.register("wandb")
 class WandbWriter:
     """Logs to the W&B project `project`; offline runs and table media are stored under the run's `log_dir`.
+
+    Names are cut to 128 characters, and those that W&B refuses in the name of a project become hyphens.
 
     `mode` defaults to the variable WANDB_MODE, and then to online. A run without an API key, or without a connection to
     the server, is logged offline, with one warning. There is no prompt for a key. `close` waits at most
@@ -52,9 +58,9 @@ class WandbWriter:
         run.log_dir.mkdir(parents=True, exist_ok=True)
         earlier_id = (run.state or {}).get("wandb_id")
         arguments = {
-            "project": project,
-            "name": run.name,
-            "group": run.experiment,
+            "project": re.sub(r"[/\\#?%:]", "-", project)[:LONGEST_NAME],
+            "name": run.name[:LONGEST_NAME],
+            "group": run.experiment and run.experiment[:LONGEST_NAME],
             "entity": entity,
             "tags": tags,
             "config": run.config,
@@ -62,7 +68,13 @@ class WandbWriter:
             "id": earlier_id,
             "reinit": "create_new",
         }
-        self._run, started = _start(wandb, arguments, mode or os.environ.get("WANDB_MODE"), finish_timeout)
+        if "WANDB_API_KEY" in os.environ:  # pasted secrets end in a newline, which W&B refuses in every mode
+            os.environ["WANDB_API_KEY"] = os.environ["WANDB_API_KEY"].strip()
+        try:
+            self._run, started = _start(wandb, arguments, mode or os.environ.get("WANDB_MODE"), finish_timeout)
+        except (wandb.Error, ValueError) as error:  # a ValueError from the checks of its settings
+            reason = " ".join(str(error).split())
+            raise UserError(f"W&B cannot start: {reason}; or leave wandb out of trainer.visualize") from error
         self._id = earlier_id if started == "disabled" else self._run.id
         self._offline_file = Path(self._run.settings.sync_file) if started == "offline" else None
         self._finish_timeout = finish_timeout
