@@ -13,8 +13,10 @@ from hw_asr.features import FeatureExtractor
 from hw_asr.loss import CTCLoss
 from hw_asr.models.forward import run_model
 from hw_asr.models.gru import FrameGRU
+from hw_asr.models.normalization import FrameBatchNorm
 from hw_asr.models.packing import Packing
 from hw_asr.runtime.devices import DeviceError, check_precision, set_numerics
+from hw_asr.runtime.processes import Processes, StepMessages
 from hw_asr.spectrograms import MelSpectrogram
 
 LOSS_SCALE = 1024.0
@@ -33,6 +35,7 @@ def run(options: Options, report: Report) -> None:
     judge(report, f"gradients, against the CPU ({worst})", _relative(own[worst], exact[worst]), 1e-2)
     for hidden in (16,) if options.quick else (192, 512, 768):
         judge(report, f"recurrence of {hidden}, against the CPU", recurrence_difference(options, hidden), 1e-3)
+    judge(report, "batch normalisation of several processes", synchronized_norm_difference(options, 64), 1e-4)
     judge(report, "alone against in a batch", padding_difference(options, batch), 2e-3)
     for label, precision, tf32 in (("TF32", "fp32", True), ("fp16", "fp16", False), ("bf16", "bf16", False)):
         set_numerics(tf32=tf32, deterministic=False)
@@ -84,6 +87,21 @@ def recurrence_difference(options: Options, hidden: int) -> float:
         assert rows.grad is not None
         gradients = [parameter.grad.cpu() for parameter in moved.parameters() if parameter.grad is not None]
         results.append([output.detach().cpu(), rows.grad.cpu(), *gradients])
+    return max(_relative(own, exact) for own, exact in zip(results[1], results[0], strict=True))
+
+
+def synchronized_norm_difference(options: Options, hidden: int) -> float:
+    """Return how far batch normalisation as several processes do it, here one alone, is from torch's own."""
+    results: list[list[Tensor]] = []
+    for messages in (None, StepMessages(Processes(device=options.device), 2)):
+        layer = FrameBatchNorm(hidden).to(options.device)
+        layer.messages = messages
+        generator = torch.Generator().manual_seed(1)
+        rows = torch.randn(50, hidden, generator=generator).to(options.device).requires_grad_()
+        output = layer(rows)
+        (output * torch.randn(50, hidden, generator=generator).to(options.device)).sum().backward()
+        assert rows.grad is not None and layer.weight.grad is not None
+        results.append([output.detach().cpu(), rows.grad.cpu(), layer.weight.grad.cpu()])
     return max(_relative(own, exact) for own, exact in zip(results[1], results[0], strict=True))
 
 

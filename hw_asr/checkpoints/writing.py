@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -27,28 +28,39 @@ def save_checkpoint(state: Mapping[str, object], path: Path, *copies: Path) -> N
     A kill at any instant leaves each name with either its old or its new content.
     Raises CheckpointError when the file cannot be written.
     """
-    try:
+    with _explained(path):
         with write_and_rename(path) as file:
             _save(dict(state), file)
         for copy in copies:
             link_checkpoint(path, copy)
-    except OSError as error:
-        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise CheckpointError(f"{path}: the checkpoint could not be written: {reason}") from error
 
 
 def link_checkpoint(source: Path, target: Path) -> None:
-    """Give a checkpoint a further name, replacing the file of that name; a copy where there are no hard links."""
+    """Give a checkpoint a further name, replacing the file of that name; a copy where there are no hard links.
+
+    Raises CheckpointError when that is not possible.
+    """
     part = temporary_path(target)
+    with _explained(target):
+        try:
+            part.hardlink_to(source)
+        except OSError:  # a file system without hard links
+            with source.open("rb") as file, write_and_rename(target) as copy:
+                shutil.copyfileobj(file, copy)
+            return
+        part.replace(target)
+        part.unlink(missing_ok=True)  # renaming does nothing when both names are links to one file
+        sync_directory(target.parent)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn an OSError into a CheckpointError with the reason."""
     try:
-        part.hardlink_to(source)
-    except OSError:  # a file system without hard links
-        with source.open("rb") as file, write_and_rename(target) as copy:
-            shutil.copyfileobj(file, copy)
-        return
-    part.replace(target)
-    part.unlink(missing_ok=True)  # renaming does nothing when both names are links to one file
-    sync_directory(target.parent)
+        yield
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        raise CheckpointError(f"{path}: the checkpoint could not be written: {reason}") from error
 
 
 def _save(state: dict[str, object], file: IO[bytes]) -> None:

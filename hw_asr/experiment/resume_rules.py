@@ -70,6 +70,20 @@ def apply_changes(config: ExperimentConfig, saved: object, optimizer: torch.opti
     changed = [name for name in now.keys() | before.keys() if now.get(name) != before.get(name)]
     for group, own in zip(optimizer.param_groups, options, strict=True):
         group.update({name: own[name] for name in changed if name in own})
+    _add_missing_state(optimizer)
+
+
+def _add_missing_state(optimizer: torch.optim.Optimizer) -> None:
+    """Begin with zeros what the optimiser remembers only under settings that were off so far."""
+    remembered = {"amsgrad": "max_exp_avg_sq", "centered": "grad_avg"}
+    if isinstance(optimizer, torch.optim.RMSprop):
+        remembered["momentum"] = "momentum_buffer"
+    for group in optimizer.param_groups:
+        for name in (name for setting, name in remembered.items() if group.get(setting)):
+            for parameter in group["params"]:
+                state = optimizer.state.get(parameter)
+                if state:
+                    state.setdefault(name, torch.zeros_like(parameter))
 
 
 def forget_best(config: ExperimentConfig, saved: object, progress: Progress) -> None:

@@ -26,6 +26,9 @@ def resolved(spec: Mapping[str, object], num_steps: int) -> dict[str, Any]:
 
 
 def given_length(spec: Mapping[str, Any]) -> tuple[str, int] | None:
-    """Return the name and the value of a length that the config gives as a number."""
+    """Return the name and the value of a length that the config gives as a number, or as the product of two."""
     args = spec.get("args", {})
+    parts = args.get("epochs"), args.get("steps_per_epoch")
+    if spec.get("type") == "OneCycleLR" and args.get("total_steps") is None and all(type(n) is int for n in parts):
+        return "total_steps", parts[0] * parts[1]
     return next(((name, args[name]) for name in LENGTHS if isinstance(args.get(name), int)), None)

@@ -94,10 +94,11 @@ class _SynchronizedNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         values, weight, mean, var, count = ctx.saved_tensors
+        scale = (var + ctx.eps).rsqrt()
         if values.numel():
             mask = [ctx.needs_input_grad[0], True, True]
             slope, weight_grad, bias_grad = torch.ops.aten.native_batch_norm_backward(
-                grad.to(values.dtype), values, weight, mean, var, None, None, False, ctx.eps, mask
+                grad.to(values.dtype), values, weight, mean, var, mean, scale, False, ctx.eps, mask
             )
         else:  # torch's operator divides by the number of rows
             slope, weight_grad, bias_grad = torch.zeros_like(values), torch.zeros_like(weight), torch.zeros_like(weight)
@@ -105,7 +106,6 @@ class _SynchronizedNorm(torch.autograd.Function):
             return None, weight_grad, bias_grad, None, None
         sums = ctx.messages.gather(torch.cat([weight_grad, bias_grad])).sum(0).to(values.dtype)
         by_scale, by_shift = (sums / count.clamp(min=1)).chunk(2)
-        scale = (var + ctx.eps).rsqrt()
         slope_of_values = -weight * scale * scale * by_scale
         constant = -weight * scale * by_shift - slope_of_values * mean
         shape = (1, -1) + (1,) * (values.dim() - 2)

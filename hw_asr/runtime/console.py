@@ -52,10 +52,21 @@ def set_up_logging(verbosity: int, log_path: Path | None = None) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that is not written through a link."""
+    """A log file that is not written through a link. Lines that a full disk refuses are left out, with one warning."""
+
+    _complete = True
 
     def _open(self) -> Any:
         return open_regular(Path(self.baseFilename), "a", encoding="utf-8")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the name is that of logging)
+        """Report the first line that cannot be written."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif self._complete:
+            self._complete = False
+            logging.getLogger("hw_asr").warning("cannot write %s: %s", self.baseFilename, error.strerror)
 
 
 class _SafeFormatter(logging.Formatter):

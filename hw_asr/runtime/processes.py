@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -57,6 +57,14 @@ class Processes:
             _exchanged.append(values)
             dist.all_reduce(values)
         return values
+
+    def union(self, items: Mapping[str, str]) -> dict[str, str]:
+        """Return the items of all processes; every process must call it."""
+        if self.size == 1:
+            return dict(items)
+        parts: list[dict[str, str]] = [{}] * self.size
+        dist.all_gather_object(parts, dict(items))
+        return {key: value for part in parts for key, value in part.items()}
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give every process the main one's values."""

@@ -22,6 +22,7 @@ from hw_asr.runtime.processes import Processes
 from hw_asr.tests.training_case import TrainingCase, differences, make_config, outcome, run_dir
 from hw_asr.training.monitor import Monitor
 from hw_asr.training.progress import Progress
+from hw_asr.training.schedule import Schedule
 
 
 class ContinuedTest(TrainingCase):
@@ -87,6 +88,25 @@ class ContinuedTest(TrainingCase):
         optimizer.param_groups[0]["weight_decay"] = 0.5
         apply_changes(parse(raw), saved, optimizer, options)
         self.assertEqual(0.01, optimizer.param_groups[0]["weight_decay"])
+
+    def test_epochs_that_are_shorter_than_the_place_in_the_epoch(self) -> None:
+        self.assertEqual(20 + 3, Schedule(None).place(Progress(epoch=3, step_in_epoch=3), 10))
+        self.assertEqual(20 + 10, Schedule(None).place(Progress(epoch=3, step_in_epoch=24), 10))
+
+    def test_an_optimizer_remembers_more_than_before(self) -> None:
+        raw = make_config(Path())
+        for kind, argument in (("AdamW", "amsgrad"), ("RMSprop", "centered"), ("RMSprop", "momentum")):
+            with self.subTest(kind, argument=argument):
+                layer = torch.nn.Linear(1, 1)
+                layer(torch.ones(1, 1)).backward()
+                restored = getattr(torch.optim, kind)(layer.parameters(), lr=0.003)
+                restored.step()
+                config = parse({**raw, "optimizer": {"type": kind, "args": {"lr": 0.003, argument: 0.5}}})
+                fresh = getattr(torch.optim, kind)(layer.parameters(), lr=0.003, **{argument: 0.5})
+                saved = {**raw, "optimizer": {"type": kind, "args": {"lr": 0.003}}}
+                apply_changes(config, saved, restored, group_options(fresh))
+                restored.step()
+                self.assertTrue(all(bool(weight.isfinite().all()) for weight in layer.parameters()))
 
 
 class SettingsTest(TrainingCase):

@@ -80,6 +80,14 @@ class CheckpointTest(unittest.TestCase):
         self.assertEqual(1, load_checkpoint(self.path)["epoch"])
         self.assertEqual([self.path], list(self.folder.iterdir()))
 
+    def test_a_failed_copy_has_a_reason(self) -> None:
+        save_checkpoint({"state_dict": {}, "epoch": 1}, self.path)
+        no_links = mock.patch.object(Path, "hardlink_to", side_effect=OSError(errno.EPERM, "Operation not permitted"))
+        full = mock.patch("shutil.copyfileobj", side_effect=OSError(errno.ENOSPC, "No space left on device"))
+        with no_links, full, self.assertRaisesRegex(CheckpointError, "previous.pth: .*disk is full"):
+            link_checkpoint(self.path, self.folder / "previous.pth")
+        self.assertEqual([self.path], list(self.folder.iterdir()))
+
     def test_a_file_with_a_trap_is_not_executed(self) -> None:
         witness = self.folder / "executed"
         trap = Trap(witness)

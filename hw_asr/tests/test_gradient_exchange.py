@@ -34,12 +34,12 @@ BUCKET_BYTES = 1024
 
 
 def batch_of(indices: Sequence[int]) -> Batch:
-    """Return the utterances of these numbers, noise of 0.2 to 0.4 s."""
-    lengths = torch.tensor([3200 + 400 * index for index in range(NUM_UTTERANCES)])
-    samples = 0.1 * torch.randn(NUM_UTTERANCES, 6000, generator=torch.Generator().manual_seed(0))
+    """Return the utterances of these numbers, noise of 0.2 to 0.4 s; the last one is shorter than a frame."""
+    lengths = torch.tensor([3200 + 400 * index for index in range(NUM_UTTERANCES)] + [100])
+    samples = 0.1 * torch.randn(NUM_UTTERANCES + 1, 6000, generator=torch.Generator().manual_seed(0))
     samples[torch.arange(6000) >= lengths[:, None]] = 0.0
     chosen = torch.tensor(list(indices), dtype=torch.int64)
-    targets = torch.tensor([[1, 2, 3]]).repeat(NUM_UTTERANCES, 1)
+    targets = torch.tensor([[1, 2, 3]]).repeat(NUM_UTTERANCES + 1, 1)
     utterances = tuple(Utterance(str(index), "x.wav", "x", 0.3) for index in indices)
     return Batch(utterances, samples[chosen], lengths[chosen], targets[chosen], torch.full((len(chosen),), 3))
 
@@ -48,7 +48,7 @@ def make_step(processes: Processes) -> TrainingStep:
     torch.manual_seed(0)
     layers = CNNConfig([4], [(5, 5)], [(2, 2)])
     model = DeepSpeech2(20, 6, layers, GRUConfig(16, 2, bidirectional=True))
-    front_end = FeatureExtractor(MelSpectrogram(16_000, n_mels=20), log=True)
+    front_end = FeatureExtractor(MelSpectrogram(16_000, n_mels=20, center=False), log=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     settings = StepSettings(grad_norm_clip=1.0)
     return TrainingStep(model, front_end, Augmentations(), CTCLoss(), optimizer, processes, settings)
@@ -143,6 +143,14 @@ class GradientExchangeTest(unittest.TestCase):
             # Buckets leave during the backward pass; `finish` finds all of them gone.
             self.assertGreater(len(set(result["sent"])), 4)
             self.assertEqual(result["sent"].count(result["buckets"]), 6)
+
+    def test_a_batch_without_frames_is_left_out_on_both(self) -> None:
+        two = run_two(([[[0, 1]], [[4]], [[2], [5]]], [[[3]], [[NUM_UTTERANCES]], [[NUM_UTTERANCES], [6]]]))
+        one = run_steps(make_step(Processes()), [[batch_of([0, 1, 3])], [batch_of([5, 6])]])
+        for result in two:
+            self.assertEqual(0.0, result["losses"].pop(1))
+            self.assertEqual(0.0, result["norms"].pop(1))
+        self.assert_equal_outcomes(two, one)
 
     def test_out_of_memory_anywhere_cancels_the_step_on_both(self) -> None:
         shares = ([[[0, 1]], [[4, 5]], [[0, 2]]], [[[3]], [[6]], [[1]]])

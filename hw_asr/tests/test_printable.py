@@ -73,6 +73,23 @@ class PrintableTest(unittest.TestCase):
                 self.assertIn("table\nrow a", text)
             set_up_logging(1)
 
+    @unittest.skipUnless(Path("/dev/full").exists(), "needs /dev/full")
+    def test_a_log_on_a_full_disk_is_one_warning(self) -> None:
+        self.addCleanup(logging.getLogger("hw_asr").handlers.clear)
+        terminal = io.StringIO()
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(terminal):
+            set_up_logging(1, Path(folder, "train.log"))
+            (file,) = (each for each in logging.getLogger("hw_asr").handlers if isinstance(each, logging.FileHandler))
+            file.setStream(Path("/dev/full").open("a")).close()  # noqa: SIM115  (the handler closes it)
+            for number in range(3):
+                logging.getLogger("hw_asr.x").info("line %d", number)
+            with contextlib.suppress(OSError):
+                file.close()
+        lines = terminal.getvalue().splitlines()
+        self.assertEqual(["line 0", "line 1", "line 2"], [line for line in lines if line.startswith("line")])
+        (warning,) = (line for line in lines if not line.startswith("line"))
+        self.assertRegex(warning, "^warning: cannot write .*train.log: No space left on device$")
+
     def test_errors_of_commands(self) -> None:
         output = io.StringIO()
         with contextlib.redirect_stderr(output):

@@ -90,8 +90,10 @@ class LengthTest(unittest.TestCase):
 
     def test_lengths_that_do_not_fit(self) -> None:
         short = config({"type": "OneCycleLR", "args": {"max_lr": 2.0, "total_steps": 11}})
-        with self.assertRaisesRegex(ConfigError, "total_steps: 11, but the run takes 12 steps; .*--set"):
-            check_schedule(short, settings())
+        product = config({"type": "OneCycleLR", "args": {"max_lr": 2.0, "epochs": 1, "steps_per_epoch": 11}})
+        for schedule in (short, product):
+            with self.assertRaisesRegex(ConfigError, "total_steps: 11, but the run takes 12 steps; .*--set"):
+                check_schedule(schedule, settings())
         long = config({"type": "CosineAnnealingLR", "args": {"T_max": 654}})
         with self.assertLogs("hw_asr.experiment.schedules", "WARNING") as logs:
             check_schedule(long, settings())

@@ -38,7 +38,8 @@ class Schedule:
     def place(self, progress: Progress, steps_per_epoch: int) -> int:
         """Return how often the schedule has advanced in a run with this progress."""
         done = progress.epoch - 1
-        return done if self.per_epoch else done * steps_per_epoch + progress.step_in_epoch
+        in_epoch = min(progress.step_in_epoch, steps_per_epoch)  # epochs may have become shorter
+        return done if self.per_epoch else done * steps_per_epoch + in_epoch
 
     def advance_to(self, position: int) -> None:
         """Advance a new schedule by `position` steps (or epochs)."""

@@ -103,7 +103,7 @@ class TrainingStep:
         self._exchange.finish()
         loss_sum, infeasible, norm = self._read(sums, self._clip(skip=sums is None))
         problem = self._problem(sums is not None, loss_sum, norm)
-        self._update(skip=problem is not None)
+        self._update(skip=problem is not None or total == 0)
         if problem is not None:
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):  # running statistics
                 buffer.copy_(before)
@@ -114,8 +114,16 @@ class TrainingStep:
 
     def _missing(self, group: Sequence[Placed]) -> list[float]:
         """Return 1 for each batch that is empty here while layers need every process to take part, otherwise 0."""
-        together = any(getattr(module, "messages", None) is not None for module in self.model.modules())
-        return [float(together and len(placed.batch) == 0) for placed in group]
+        if not any(getattr(module, "messages", None) is not None for module in self.model.modules()):
+            return [0.0] * len(group)
+        return [float(self._is_empty(placed.batch)) for placed in group]
+
+    def _is_empty(self, batch: Batch) -> bool:
+        """Whether the network has nothing to read in a batch."""
+        if len(batch) == 0:
+            return True
+        frames = self._front_end.num_frames(batch.sample_lengths)
+        return not bool(self.model.transform_input_lengths(frames).any())  # type: ignore[operator]
 
     def _accumulate_all(self, batches: Sequence[Placed], total: float, tally: _Tally) -> Tensor | None:
         """Add up the gradients of the batches.

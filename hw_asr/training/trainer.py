@@ -189,9 +189,9 @@ class Trainer:
         return limit is not None and self.progress.epochs_without_improvement >= limit
 
     def _counters(self) -> dict[str, float]:
-        """Return how much was skipped so far, by reason; recordings over all processes."""
-        failed = self._processes.sum([len(self.progress.failed)])[0]
-        counts = {"recordings skipped": failed, **self.progress.counts}
+        """Return how much was skipped so far, by reason; recordings over all processes, which all get to know them."""
+        self.progress.failed = self._processes.union(self.progress.failed)
+        counts = {"recordings skipped": len(self.progress.failed), **self.progress.counts}
         return {name: count for name, count in counts.items() if count}
 
     def _batches_done(self) -> int:
