@@ -118,8 +118,11 @@ def relative_path(path: Path, directory: Path) -> str:
         return str(path.absolute())
 
 
-def write_all_subtitles(entries: Sequence[Result], directory: Path, suffix: str) -> None:
-    """Write the subtitles of every recording under its own stem; recordings of the same stem get a number."""
+def write_all_subtitles(entries: Sequence[Result], directory: Path, suffix: str, separator: str) -> None:
+    """Write the subtitles of every recording under its own stem; recordings of the same stem get a number.
+
+    `separator` is between words: a space, or nothing for an alphabet without one.
+    """
     from hw_asr.report.subtitles import write_subtitles
 
     written = [entry for entry in entries if "words" in entry]
@@ -127,7 +130,7 @@ def write_all_subtitles(entries: Sequence[Result], directory: Path, suffix: str)
     for name, entry in zip(_distinct(stems), written, strict=True):
         path = directory / f"{name}{suffix}"
         with writing(path, f"--{suffix[1:]}"):
-            write_subtitles([Word(**word) for word in entry["words"]], path)
+            write_subtitles([Word(**word) for word in entry["words"]], path, separator)
 
 
 def _distinct(stems: Sequence[str]) -> Iterator[str]:

@@ -62,20 +62,20 @@ def run(options: argparse.Namespace) -> int:
             tables.append(f"{source.name}: {len(new)} recordings\n{score_table.summary(new, seconds)}\n")
             entries += [{**entry, "split": source.name} for entry in new] if len(sources) > 1 else new
     partial.finish(entries)
-    _finish(options, entries, tables)
+    _finish(options, entries, tables, " " if " " in model.text_encoder.alphabet else "")
     failed = sum("error" in entry for entry in entries)
     if failed == len(entries):
         raise NothingRecognisedError(f"none of the {failed} recordings could be read; see {options.output}")
     return SOME_FAILED if failed else 0
 
 
-def _finish(options: argparse.Namespace, entries: list[dict[str, object]], tables: list[str]) -> None:
-    """Print the tables; write the subtitles and the report, if requested."""
+def _finish(options: argparse.Namespace, entries: list[dict[str, object]], tables: list[str], separator: str) -> None:
+    """Print the tables; write the subtitles, with `separator` between words, and the report, if requested."""
     print("\n".join(tables))
     print(f"transcripts: {options.output}")
     for directory, suffix in ((options.srt, ".srt"), (options.vtt, ".vtt")):
         if directory is not None:
-            write_all_subtitles(entries, directory, suffix)
+            write_all_subtitles(entries, directory, suffix, separator)
             print(f"subtitles: {directory}")
     if options.report is not None:
         from hw_asr.report.page import write_report

@@ -35,7 +35,7 @@ ALLOWED = {
     "decoders": "config.registry lm runtime text",
     "storage": "config.registry runtime",
     "writers": "config.registry runtime",
-    "report": "datasets.audio datasets.recording metrics runtime writers.jsonl",
+    "report": "datasets.audio datasets.recording metrics runtime text.characters writers.jsonl",
     # Training receives objects.
     "checkpoints": "runtime",
     "training": (
