@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hw_asr.decoders.base import Matrix, as_array
 from hw_asr.errors import UserError
+from hw_asr.text.characters import characters_of
 from hw_asr.types import TensorOrArray, TextEncoder, Word
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def words(
 def align(log_probs: TensorOrArray, text: str, text_encoder: TextEncoder) -> list[Span]:
     """Find the frames of each word of `text` on the best path through log_probs (T, V), natural logarithms.
 
+    Without a space in the alphabet every character, with the marks on it, is a word.
+
     Raises AlignmentError when no path gives the text.
     """
     if not text.strip():
@@ -60,15 +63,16 @@ def align(log_probs: TensorOrArray, text: str, text_encoder: TextEncoder) -> lis
     path = align_characters(frames, text_encoder.encode(text))
     begins = [int(np.searchsorted(path, 2 * place + 1)) for place in range(len(text))]
     ends = [int(np.searchsorted(path, 2 * place + 1, side="right")) for place in range(len(text))]
+    separator = " " if " " in text_encoder.alphabet else ""
     spans, place = [], 0
-    for word in text.split(" "):
+    for word in text.split(separator) if separator else characters_of(text):
         last = place + len(word)
         if word:
             labels = text_encoder.encode(word)
             peaks = [frames[begins[place + k] : ends[place + k], label].max() for k, label in enumerate(labels)]
             confidence = min(1.0, math.exp(sum(peaks) / len(peaks)))
             spans.append(Span(word, begins[place], ends[last - 1], confidence))
-        place = last + 1
+        place = last + len(separator)
     return spans
 
 

@@ -135,6 +135,11 @@ class WordTest(unittest.TestCase):
             self.assertAlmostEqual(word.end, end)
             self.assertAlmostEqual(word.confidence, 0.6, places=6)
 
+    def test_without_spaces_every_character_with_its_marks_is_a_word(self) -> None:
+        self.encoder = CTCCharTextEncoder("กนำ\u0e49")
+        spans = align(self.log_probs("^กน\u0e49^ำ^กก^"), "กน\u0e49ำก", self.encoder)
+        self.assertEqual([span[:3] for span in spans], [("ก", 1, 2), ("น\u0e49ำ", 2, 6), ("ก", 7, 9)])
+
     def test_times_are_monotone_and_inside(self) -> None:
         for seed in range(10):
             log_probs = random_log_probs((60, 5), seed)

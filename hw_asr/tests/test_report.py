@@ -94,6 +94,12 @@ class EvaluationTest(unittest.TestCase):
         self.assertEqual((1.0, 2), (high["right"], high["count"]))
         self.assertAlmostEqual((0.15 + 2 * 0.05) / 3, data["error"])
 
+    def test_calibration_without_spaces_is_of_characters(self) -> None:
+        words = [{"word": word, "start": 0.0, "end": 0.1, "confidence": 0.9} for word in ("ที่", "นี่", "ม")]
+        results = [result("1", "ที่นี่น", "ที่นี่ม", words=words), result("2", "ที่ม", "ม", words=words[2:])]
+        data = evaluation_data(results)["calibration"]
+        self.assertEqual((4, 0.75), (data["words"], data["right"]))
+
     def test_words_of_an_unknown_text_are_not_calibrated(self) -> None:
         words = [{"word": "z", "start": 0.0, "end": 0.1, "confidence": 0.9}]
         self.assertIsNone(evaluation_data([result("1", "a", "a", words=words)])["calibration"])

@@ -268,6 +268,25 @@ class TranscribeTest(TranscribeCase):
         self.run_test("-t", str(self.audio / "03.opus"), "--srt", str(self.folder / "srt"))
         self.assertIn(" --> ", (self.folder / "srt" / "03.srt").read_text())
 
+    def test_without_spaces_every_character_is_a_word(self) -> None:
+        checkpoint = self.folder / "saved" / "models" / "han" / "one" / "model_best.pth"
+        checkpoint.parent.mkdir(parents=True)
+        shutil.copy(self.checkpoint, checkpoint)
+        alphabet = "".join(map(chr, range(0x4E00, 0x4E00 + 27)))
+        encoder = {"type": "CTCCharTextEncoder", "args": {"alphabet": alphabet}}
+        (checkpoint.parent / "config.json").write_text(json.dumps({**CONFIG, "text_encoder": encoder}))
+        path = self.folder / "han.wav"
+        samples = [read_audio(self.audio / f"{number:02d}.opus", 16000) for number in range(12)]
+        soundfile.write(path, np.concatenate(samples), 16000)
+        entries, _ = self.run_test("-r", str(checkpoint), "-t", str(path), "--srt", str(self.folder / "han"))
+        text = entries[0]["pred_text_beam_search"][0][0]
+        self.assertEqual(list(text), [word["word"] for word in entries[0]["words"]])
+        self.assertEqual(text, "".join(segment["text"] for segment in entries[0]["segments"]))
+        lines = (self.folder / "han" / "han.srt").read_text(encoding="utf-8").splitlines()
+        spoken = [line for line in lines if line and line[0] in alphabet]
+        self.assertEqual(text, "".join(spoken))
+        self.assertLessEqual(max(map(len, spoken)), 21)
+
 
 if __name__ == "__main__":
     unittest.main()
