@@ -42,8 +42,7 @@ def read_transcript(text: str, encoder: TextEncoder) -> Transcript:
     words: list[TextWord] = []
     tokens = text.split() if has_space else [character for character in text if not character.isspace()]
     for token in tokens:
-        normalized = encoder.normalize(token)
-        word = TextWord(token, normalized if has_space else normalized.replace(" ", ""))
+        word = TextWord(token, encoder.normalize(token))
         if words and not word.normalized and not any(map(str.isalnum, token)):
             before = words[-1]
             words[-1] = before._replace(spelling=f"{before.spelling}{' ' if has_space else ''}{token}")

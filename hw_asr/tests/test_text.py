@@ -46,13 +46,31 @@ class NormalizeTest(unittest.TestCase):
         self.assertEqual("ёлка и йод", normalize("Ёлка — и йод!", cyrillic))
         self.assertEqual("елка", normalize("ёлка", cyrillic - {"ё"}))
 
+    def test_an_alphabet_without_a_space(self) -> None:
+        for text in ("七六 三四", "七六-三四", "七六／三四", " 七\t六\n三四 "):
+            self.assertEqual("七六三四", normalize(text, frozenset("三四六七")))
+
+    def test_a_listed_character_survives_its_decomposition(self) -> None:
+        thai = frozenset("กนาำ้")  # ำ is U+0E33, which NFKC makes U+0E4D U+0E32
+        self.assertEqual("น้ำนา", normalize("น้ำ นา", thai))
+        self.assertEqual("นำ", normalize("น\u0e4d\u0e32", thai))
+        hindi = frozenset("क\u0958 ")  # U+0958 is never composed from U+0915 U+093C
+        self.assertEqual("\u0958 क", normalize("\u0958 क", hindi))
+        self.assertEqual("\u0958", normalize("\u0915\u093c", hindi))
+        for listed in "´ﬃ²":
+            self.assertEqual(listed, normalize(listed, frozenset(listed)))
+
+    def test_a_decomposition_that_the_alphabet_spells_is_kept(self) -> None:
+        self.assertEqual("2 ab", normalize("² AB", frozenset("²2ab ")))
+        self.assertEqual("html", normalize("HTML", frozenset("html™")))
+
     def test_it_is_idempotent_and_stays_in_the_alphabet(self) -> None:
         rng = random.Random(0)
-        for _ in range(500):
+        for alphabet, _ in itertools.product((LETTERS, LETTERS - {" "}, LETTERS | {"´", "ﬁ", "\u0e33"}), range(500)):
             text = "".join(chr(rng.choice([rng.randrange(32, 127), rng.randrange(160, 0x2FFF)])) for _ in range(12))
-            once = normalize(text, LETTERS)
-            self.assertLessEqual(set(once), LETTERS)
-            self.assertEqual(once, normalize(once, LETTERS))
+            once = normalize(text, alphabet)
+            self.assertLessEqual(set(once), alphabet)
+            self.assertEqual(once, normalize(once, alphabet))
 
 
 class EncoderTest(unittest.TestCase):

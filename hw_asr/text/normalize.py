@@ -15,15 +15,30 @@ def normalize(text: str, alphabet: frozenset[str]) -> str:
     Unicode is composed (NFKC) and folded to the case of the alphabet. Apostrophes that the alphabet lacks become one
     that it has. A letter that the alphabet lacks loses its accent if the letter without it is in the alphabet. Hyphens,
     dashes and slashes separate words, all other unknown characters are removed, and runs of white space become one
-    space.
+    space, or nothing if the alphabet has no space.
     """
-    text = unicodedata.normalize("NFKC", text.translate(_apostrophes(alphabet)))
-    case = _case(alphabet)
-    if case is not None:
-        text = text.lower() if case == "lower" else text.upper()
+    text = _folded(text.translate(_apostrophes(alphabet)), alphabet)
     if not alphabet.issuperset(text):
+        for parts, character in _decomposed(alphabet):
+            text = text.replace(parts, character)
         text = "".join([_known(character, alphabet) for character in text])
-    return " ".join(text.split())
+    return (" " if " " in alphabet else "").join(text.split())
+
+
+def _folded(text: str, alphabet: frozenset[str]) -> str:
+    text = unicodedata.normalize("NFKC", text)
+    case = _case(alphabet)
+    if case is None:
+        return text
+    return text.lower() if case == "lower" else text.upper()
+
+
+@lru_cache
+def _decomposed(alphabet: frozenset[str]) -> list[tuple[str, str]]:
+    """Return the characters of an alphabet that folding takes out of it, such as U+0E33, each after what it becomes."""
+    pairs = [(_folded(character, alphabet), character) for character in alphabet]
+    lost = [(parts, character) for parts, character in pairs if not alphabet.issuperset(parts)]
+    return sorted(lost, key=lambda pair: (-len(pair[0]), pair))
 
 
 @lru_cache
