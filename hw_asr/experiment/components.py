@@ -69,9 +69,9 @@ def build_features(preprocessing: Preprocessing) -> FrontEnd:
 
     spectrogram = SPECTROGRAMS.build(preprocessing.spectrogram, sample_rate=preprocessing.sr)
     if isinstance(spectrogram, FrontEnd):  # complete by itself, for example Waveform
-        if preprocessing.normalize == "global":
-            name = preprocessing.spectrogram["type"]
-            raise ValueError(f'{name} does not support normalize "global"; set preprocessing.normalize to "none"')
+        if preprocessing.normalize != "none":
+            name, given = preprocessing.spectrogram["type"], preprocessing.normalize
+            raise ValueError(f'{name} does not support normalize "{given}"; set preprocessing.normalize to "none"')
         return spectrogram
     return FeatureExtractor(spectrogram, preprocessing.log_spec, preprocessing.normalize)
 

@@ -46,6 +46,14 @@ def size_faults(config: ExperimentConfig, n_feats: int, alphabet: Sequence[str])
     return faults
 
 
+def rate_faults(config: ExperimentConfig, model: nn.Module | None) -> list[str]:
+    """Return whether a model whose weights are for one sample rate gets another."""
+    rate, given = getattr(model, "sample_rate", None), config.preprocessing.sr
+    if not isinstance(rate, int) or rate == given:
+        return []
+    return [f"preprocessing.sr: {given} Hz, but {config.arch['type']} needs {rate} Hz; recordings are resampled to it"]
+
+
 def monitor_faults(config: ExperimentConfig, metric_names: list[str]) -> list[str]:
     """Return what is wrong with `trainer.monitor`, given the names of the values of all metrics."""
     try:

@@ -21,7 +21,7 @@ from hw_asr.config.registry import (
 )
 from hw_asr.errors import UserError
 from hw_asr.experiment import components
-from hw_asr.experiment.consistency import decoder_faults, freeze_faults, monitor_faults, size_faults
+from hw_asr.experiment.consistency import decoder_faults, freeze_faults, monitor_faults, rate_faults, size_faults
 from hw_asr.types import TextEncoder
 
 if TYPE_CHECKING:  # torch is imported where a network or an optimizer is built
@@ -75,6 +75,7 @@ def construction_faults(config: ExperimentConfig, known: Sequence[str], *, train
     model = None
     if encoder is not None and n_feats is not None and is_sound("arch", known):
         model = _make_model(attempts, config, n_feats, encoder.alphabet)
+        attempts.faults += rate_faults(config, model)
     made = [metric for metric in metrics if metric is not None]
     if training:
         attempts.faults += freeze_faults(config, model)

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
+from urllib.parse import urljoin
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,8 @@ class Layout(NamedTuple):
 
     encoder: nn.Module
     """`torchaudio.models.Wav2Vec2Model` without an output layer, weights not yet loaded."""
-    file_name: str
-    """Name of the weights below the base URL."""
+    address: str
+    """Of the weights: their name below the base URL, or a whole URL, which MMS_FA has."""
     sample_rate: int
     normalize: bool
     """Whether the model expects waveforms of mean 0 and variance 1."""
@@ -60,8 +61,9 @@ def load_weights_of(layout: Layout, directory: Path, base_url: str = BASE_URL) -
 
     Raises DownloadError, and PretrainedError when the file does not hold the weights of this model.
     """
-    path = directory / layout.file_name
-    download(base_url.rstrip("/") + "/" + layout.file_name, path, description=layout.file_name)
+    name = layout.address.rpartition("/")[2]
+    path = directory / name
+    download(urljoin(base_url.rstrip("/") + "/", layout.address), path, description=name)
     try:
         state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         own = {name: value for name, value in state.items() if not name.startswith("aux.")}

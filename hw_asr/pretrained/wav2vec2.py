@@ -33,7 +33,7 @@ class Wav2Vec2(nn.Module):
         mask_prob: frames covered by masked spans in training, overlaps counted twice, as a share of all frames.
         mask_length: length of a masked span, in frames of 20 ms.
         weights_dir: where downloaded weights are kept.
-        base_url: where they come from.
+        base_url: where they come from; MMS_FA has an address of its own.
     """
 
     def __init__(

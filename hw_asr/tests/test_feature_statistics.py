@@ -51,14 +51,15 @@ class GlobalNormalizationTest(unittest.TestCase):
             torch.testing.assert_close(row[:, :count], wanted)
             self.assertFalse(row[:, count:].any())
 
-    def test_a_front_end_for_waveforms_refuses_it(self) -> None:
-        config = {
-            "name": "x", "arch": {"type": "BaselineModel", "args": {}}, "data": {},
-            "preprocessing": {"spectrogram": {"type": "Waveform", "args": {}}, "normalize": "global"},
-            "trainer": {"epochs": 1}, "optimizer": {"type": "SGD", "args": {"lr": 0.1}},
-        }  # fmt: skip
-        with self.assertRaisesRegex(ConfigError, 'Waveform does not support normalize "global"; set'):
-            validate(config)
+    def test_a_front_end_for_waveforms_refuses_normalisation(self) -> None:
+        for kind in ("global", "utterance"):
+            config = {
+                "name": "x", "arch": {"type": "BaselineModel", "args": {}}, "data": {},
+                "preprocessing": {"spectrogram": {"type": "Waveform", "args": {}}, "normalize": kind},
+                "trainer": {"epochs": 1}, "optimizer": {"type": "SGD", "args": {"lr": 0.1}},
+            }  # fmt: skip
+            with self.assertRaisesRegex(ConfigError, f'Waveform does not support normalize "{kind}"; set'):
+                validate(config)
 
 
 class MeasuringTest(TrainingCase):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hw_asr.config.registry import MODELS
+from hw_asr.experiment.validation import examine
 from hw_asr.models.forward import run_model
 from hw_asr.pretrained.bundles import PretrainedError
 from hw_asr.pretrained.time_masking import draw_spans
@@ -191,6 +192,16 @@ class WeightsTest(Wav2Vec2Case):
                 torch.testing.assert_close(model.encoder.state_dict()[name], value, rtol=0, atol=0)
             server.files.clear()
 
+    def test_a_bundle_with_an_address_of_its_own(self) -> None:
+        server = self.serve(b"not weights at all")
+        bundle = small_bundles()["GROUP_NORM"]
+        bundle._path = f"{server.url}/group_norm.pth"
+        with mock.patch.object(self.pipelines, "GROUP_NORM", bundle):
+            model = self.model("group_norm", weights_dir=str(self.directory), base_url="http://localhost:1/models/")
+            with self.assertRaisesRegex(PretrainedError, "group_norm.pth: not the weights of this model"):
+                model.load_pretrained()
+        self.assertTrue((self.directory / "group_norm.pth").is_file())
+
     def test_another_file_is_refused(self) -> None:
         server = self.serve(b"not weights at all")
         model = self.model("group_norm", weights_dir=str(self.directory), base_url=server.url)
@@ -210,6 +221,16 @@ class ArgumentsTest(Wav2Vec2Case):
             spec = {"type": "Wav2Vec2", "args": {"bundle": "GROUP_NORM", **arguments}}
             with self.subTest(arguments), self.assertRaisesRegex(ValueError, message):
                 MODELS.build(spec, n_feats=num_feats, n_class=NUM_CLASSES)
+
+    def test_another_sample_rate_is_a_fault_of_the_config(self) -> None:
+        config = {
+            "name": "x", "arch": {"type": "Wav2Vec2", "args": {"bundle": "GROUP_NORM"}}, "data": {},
+            "preprocessing": {"sr": 8000, "spectrogram": {"type": "Waveform"}},
+            "trainer": {"epochs": 1}, "optimizer": {"type": "SGD", "args": {"lr": 0.1}},
+        }  # fmt: skip
+        for training in (True, False):  # not for training: the config of a checkpoint
+            faults = examine(config, training=training).faults
+            self.assertIn("preprocessing.sr: 8000 Hz, but Wav2Vec2 needs 16000 Hz", "\n".join(faults))
 
 
 if __name__ == "__main__":
