@@ -27,13 +27,13 @@ class Fit:
     extra_speech: tuple[ExtraSpeech, ...]
     """Speech in the recording that is not in the text."""
 
-    def to_dict(self) -> dict[str, object]:
-        """Return plain data; an infinite loss is None."""
+    def to_dict(self, offset: float = 0.0) -> dict[str, object]:
+        """Return plain data; an infinite loss is None, and `offset` seconds are added to the times."""
         return {
             "loss": round(self.loss, 4) if math.isfinite(self.loss) else None,
             "alignment_confidence": round(self.confidence, 4),
             "not_spoken": list(self.not_spoken),
-            "extra_speech": [stretch.to_dict() for stretch in self.extra_speech],
+            "extra_speech": [stretch.to_dict(offset) for stretch in self.extra_speech],
         }
 
 

@@ -49,9 +49,9 @@ class ExtraSpeech:
     after_word: int
     """Number of words of the text before it."""
 
-    def to_dict(self) -> dict[str, object]:
-        """Return plain data."""
-        return {"start": round(self.start, 3), "end": round(self.end, 3), "heard": self.heard,
+    def to_dict(self, offset: float = 0.0) -> dict[str, object]:
+        """Return plain data; `offset` seconds are added to the times."""
+        return {"start": round(offset + self.start, 3), "end": round(offset + self.end, 3), "heard": self.heard,
                 "after_word": self.after_word}  # fmt: skip
 
 

@@ -49,7 +49,7 @@ class Auditor:
                 text, duration, alternatives, placed, by_decoder={"argmax": alternatives}, warning=recording.warning
             )
             fit = fit_of(log_probs, utterance.text or "", encoder, frame)
-            yield {**entry_of(utterance, result), **fit.to_dict(), **_spelling(utterance.text)}
+            yield {**entry_of(utterance, result), **fit.to_dict(utterance.offset or 0.0), **_spelling(utterance.text)}
 
 
 class SpelledText(str):

@@ -113,9 +113,9 @@ def key_of(parts: Mapping[str, object], files: Mapping[str, Path]) -> str:
 
 
 def _identity(source: str, utterance: Utterance) -> str:
-    """Return a key of an utterance that changes with its file and its reference text."""
-    state = _state(Path(utterance.audio_path))
-    return json.dumps([source, utterance.audio_path, *state, utterance.text, utterance.offset, utterance.duration])
+    """Return a key of an utterance that changes with its file and its reference text, as it is spelled if known."""
+    state, text = _state(Path(utterance.audio_path)), getattr(utterance.text, "spelling", utterance.text)
+    return json.dumps([source, utterance.audio_path, *state, text, utterance.offset, utterance.duration])
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -21,7 +21,8 @@ import torch
 from hw_asr.alignment.audit import fit_of
 from hw_asr.checkpoints.writing import save_checkpoint
 from hw_asr.cli.main import run
-from hw_asr.commands.audit_run import Auditor
+from hw_asr.commands.audit_run import Auditor, SpelledText
+from hw_asr.commands.partial_results import PartialResults
 from hw_asr.config import parse
 from hw_asr.datasets.custom import CustomAudioDataset
 from hw_asr.datasets.recording import Recording
@@ -196,6 +197,26 @@ class CorpusTest(unittest.TestCase):
         self.assertEqual(sum(counts[5:]), self.NUM - sum(counts[:3]))
         self.assertEqual(len(json.loads(results.read_text())), self.NUM + 1)
         self.assertEqual([path.name for path in self.folder.glob(".*.partial")], [])
+
+    def test_times_in_a_piece_are_those_of_the_recording(self) -> None:
+        generator, offset = np.random.default_rng(2), 20.0
+        piece = spoken("bad cab fed head gag", generator)
+        soundfile.write(self.folder / "long.wav", np.concatenate([np.zeros(int(offset * RATE)), piece]), RATE)
+        manifest, results = self.folder / "piece.jsonl", self.folder / "piece.json"
+        row = {"path": "long.wav", "offset": offset, "duration": len(piece) / RATE, "text": "bad cab"}
+        manifest.write_text(json.dumps(row) + "\n")
+        self.audit("-r", str(self.checkpoint), "-t", str(manifest), "-o", str(results))
+        (entry,) = json.loads(results.read_text())
+        (extra,) = entry["extra_speech"]
+        self.assertGreater(extra["start"], entry["words"][1]["end"])
+        self.assertGreater(extra["start"], offset)
+
+    def test_another_spelling_is_another_text(self) -> None:
+        one, two = (Utterance("1", "a.wav", SpelledText.of(text, str.lower), 1.0) for text in ("Abc", "ABC"))
+        with PartialResults(self.folder / "spelled.json", "key", overwrite=True) as partial:
+            partial.add("audit", one, {})
+            self.assertIsNotNone(partial.find("audit", one))
+            self.assertIsNone(partial.find("audit", two))
 
     def test_errors(self) -> None:
         results, other = self.folder / "other.json", self.folder / "texts.jsonl"
