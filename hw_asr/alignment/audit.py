@@ -41,11 +41,10 @@ def fit_of(log_probs: NDArray[np.float32], text: str, encoder: TextEncoder, seco
     """Score a normalised text for log_probs (T, V). A text without characters is scored as silence."""
     from hw_asr.decoders.ctc_forward import labelling_log_likelihood
 
-    frames = np.ascontiguousarray(log_probs, np.float64)
     labels = encoder.encode(text)
-    loss = -labelling_log_likelihood(frames, labels) / max(1, len(labels))
+    loss = -labelling_log_likelihood(log_probs.astype(np.float64), labels) / max(1, len(labels))
     try:
-        alignment = align_text(frames, read_transcript(text, encoder), encoder, seconds_per_frame)
+        alignment = align_text(log_probs, read_transcript(text, encoder), encoder, seconds_per_frame)
     except TranscriptError:
         return Fit(loss, 0.0, (), ())
     characters = [part.confidence for word in alignment.words for part in word.characters]

@@ -46,9 +46,7 @@ def align_recording(
     """
     transcript = read_transcript(text, model.text_encoder)
     (log_probs,) = model.log_probs([recording], progress)
-    alignment = align_text(
-        log_probs.astype(np.float64), transcript, model.text_encoder, model.seconds_per_frame, forced=forced
-    )
+    alignment = align_text(log_probs, transcript, model.text_encoder, model.seconds_per_frame, forced=forced)
     duration = len(recording.samples) / model.sample_rate
     return replace(
         alignment,

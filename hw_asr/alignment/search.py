@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from hw_asr.alignment.transcript import TextWord, Transcript
 from hw_asr.decoders.alignment import align_characters, align_with_gaps
 from hw_asr.types import TextEncoder, Word
 
-Frames = NDArray[np.float64]
+LogProbs = NDArray[np.floating[Any]]
 """(T, V), natural logarithms; class 0 is the blank."""
+Scores = NDArray[np.float64]
 BLANK = 0
 
 
@@ -51,7 +52,7 @@ class _Layout(NamedTuple):
 
 
 def align_text(
-    log_probs: Frames,
+    log_probs: LogProbs,
     transcript: Transcript,
     encoder: TextEncoder,
     seconds_per_frame: float,
@@ -66,23 +67,35 @@ def align_text(
 
     Raises AlignmentError for a text that cannot be placed with `forced`.
     """
-    log_probs = np.ascontiguousarray(log_probs, np.float64)
     layout = _lay_out(transcript, encoder, spaces=forced)
+    silent = _silent_classes(encoder)
+    frames, numbers = _narrowed(log_probs, [*silent, *layout.labels])
+    labels = numbers[len(silent) :]
     if forced:
-        path = align_characters(log_probs, layout.labels)
+        path = align_characters(frames, labels)
     else:
-        path = align_with_gaps(_scores(log_probs, encoder, costs), layout.labels, _skips(layout, costs), costs.missing)
-    frames = _frames_of_labels(path, len(layout.labels))
+        scores = _scores(frames, log_probs, numbers[: len(silent)], costs)
+        path = align_with_gaps(scores, labels, _skips(layout, costs), costs.missing)
+    spans = _frames_of_labels(path, len(labels))
     words = [
-        _aligned_word(word, log_probs, layout.labels[begin:end], frames[begin:end], seconds_per_frame)
+        _aligned_word(word, frames, labels[begin:end], spans[begin:end], seconds_per_frame)
         for word, begin, end in zip(transcript.words, layout.begins, layout.ends, strict=True)
     ]
     extra = () if forced else _extra_speech(log_probs, path, layout, encoder, seconds_per_frame)
     return Alignment(tuple(words), tuple(extra), len(log_probs) * seconds_per_frame)
 
 
+def _narrowed(log_probs: LogProbs, classes: list[int]) -> tuple[Scores, list[int]]:
+    """Return only the columns of the blank and of `classes`, and the place of each class among them.
+
+    A text has few of the characters of a large alphabet; in double precision all columns would be gigabytes an hour.
+    """
+    columns = np.unique([BLANK, *classes])
+    return np.ascontiguousarray(log_probs[:, columns], np.float64), np.searchsorted(columns, classes).tolist()
+
+
 def _aligned_word(
-    word: TextWord, log_probs: Frames, labels: list[int], frames: list[tuple[int, int]], seconds_per_frame: float
+    word: TextWord, log_probs: LogProbs, labels: list[int], frames: list[tuple[int, int]], seconds_per_frame: float
 ) -> AlignedWord:
     """Return a word whose labels are in these frames: first one and the one after the last, equal if it is left out."""
     if not labels or frames[0][0] == frames[0][1]:
@@ -117,7 +130,7 @@ def _lay_out(transcript: Transcript, encoder: TextEncoder, spaces: bool) -> _Lay
     return _Layout(labels, begins, ends)
 
 
-def _skips(layout: _Layout, costs: Costs) -> Frames:
+def _skips(layout: _Layout, costs: Costs) -> Scores:
     """Return the argument `skips` of `align_with_gaps`."""
     skips = np.full(len(layout.labels) + 1, -1.0)
     words = [(begin, end) for begin, end in zip(layout.begins, layout.ends, strict=True) if begin < end]
@@ -127,12 +140,12 @@ def _skips(layout: _Layout, costs: Costs) -> Frames:
     return skips
 
 
-def _scores(log_probs: Frames, encoder: TextEncoder, costs: Costs) -> Frames:
-    """Return the scores (T, V + 1) of the classes and of a gap: relative to the most probable class of a frame."""
+def _scores(frames: Scores, log_probs: LogProbs, silent_columns: list[int], costs: Costs) -> Scores:
+    """Return the scores (T, N + 1) of the columns of `frames` and of a gap: relative to the most probable class."""
     best = log_probs.argmax(axis=1)
-    scores = np.empty((log_probs.shape[0], log_probs.shape[1] + 1))
-    np.subtract(log_probs, log_probs.max(axis=1, keepdims=True), out=scores[:, :-1])
-    silent = scores[:, _silent_classes(encoder)].max(axis=1)
+    scores = np.empty((frames.shape[0], frames.shape[1] + 1))
+    np.subtract(frames, log_probs.max(axis=1, keepdims=True), out=scores[:, :-1])
+    silent = scores[:, silent_columns].max(axis=1)
     is_new = np.diff(best, prepend=-1) != 0
     scores[:, -1] = np.maximum(silent, np.where(is_new, -costs.extra_character, -costs.repeated))
     return scores
@@ -144,7 +157,7 @@ def _silent_classes(encoder: TextEncoder) -> list[int]:
 
 
 def _extra_speech(
-    log_probs: Frames, path: NDArray[np.int32], layout: _Layout, encoder: TextEncoder, seconds_per_frame: float
+    log_probs: LogProbs, path: NDArray[np.int32], layout: _Layout, encoder: TextEncoder, seconds_per_frame: float
 ) -> list[ExtraSpeech]:
     """Return the stretches of frames in gaps in which the most probable classes are at least some characters."""
     best = log_probs.argmax(axis=1)

@@ -192,6 +192,20 @@ class DifferenceTest(unittest.TestCase):
         alignment = align_text(log_probs, read_transcript("ab cdc", encoder), encoder, 1.0)
         self.assertEqual([word.start for word in alignment.words], [1, 2, 4, None, 6])
 
+    def test_characters_that_are_not_in_the_text_take_no_memory(self) -> None:
+        small, large = CTCCharTextEncoder("abcd"), CTCCharTextEncoder("abcd" + "".join(map(chr, range(0x4E00, 0x5500))))
+        text = "abcadbacbd" * 10
+        for forced in (False, True):
+            few = random_log_probs((400, len(small)), 1).numpy()
+            many = np.concatenate([few, np.full((400, len(large) - len(small)), -60, np.float32)], axis=1)
+            expected = align_text(few, read_transcript(text, small), small, SECONDS, forced=forced)
+            tracemalloc.start()
+            alignment = align_text(many, read_transcript(text, large), large, SECONDS, forced=forced)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            self.assertEqual(alignment, expected)
+            self.assertLess(peak, many.nbytes // 2)
+
     @unittest.skipIf(MISSING, MISSING)
     def test_forced_spans_are_those_of_torchaudio(self) -> None:
         text = "a bc da b"
