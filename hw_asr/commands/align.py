@@ -60,8 +60,8 @@ def run(options: argparse.Namespace) -> int:
     if options.output is None and options.segments is None:
         print_content(content)
     elif options.output is not None:
-        with writing(options.output, "--output"), write_and_rename(options.output, "w") as file:
-            file.write(content)
+        with writing(options.output, "--output"), write_and_rename(options.output) as file:
+            file.write(content.encode("utf-8", "surrogateescape"))
     logger.info("%s", _summary(alignment))
     if not alignment.spoken:
         logger.warning("no word of the text was found; check that it is the text of this recording")
@@ -84,6 +84,8 @@ def _text(options: argparse.Namespace) -> str:
     if (options.transcript is None) == (options.text is None):
         raise UsageError("give either a text file after the recording, or the text itself with --text")
     if options.text is not None:
+        if any("\ud800" <= character <= "\udfff" for character in options.text):
+            raise TranscriptError("--text: the text is not UTF-8; write it to a file in UTF-8 and give that instead")
         return str(options.text)
     path: Path = options.transcript
     try:

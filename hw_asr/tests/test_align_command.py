@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import unittest
@@ -89,12 +90,22 @@ class CommandTest(TranscribeCase):
         done = subprocess.run(command, env=environment, capture_output=True, check=True)
         self.assertIn("café \u200f", done.stdout.decode())
 
+    def test_a_file_name_that_is_not_utf_8_keeps_its_bytes(self) -> None:
+        audio, output = self.folder / os.fsdecode(b"caf\xe9.opus"), self.folder / "bytes.ctm"
+        try:
+            shutil.copy(self.audio / "00.opus", audio)
+        except OSError:
+            self.skipTest("file names are UTF-8 here")
+        self.align(str(audio), str(self.texts / "00.txt"), "-o", str(output), "--forced")
+        self.assertTrue(output.read_bytes().startswith(b"caf\xe9 1 "))
+
     def test_errors(self) -> None:
         audio = str(self.audio / "00.opus")
         for arguments, message in (
             ((audio, "--text", " "), "the text is empty"),
             ((audio, str(self.folder / "none.txt")), "none.txt: cannot read the text: no such file"),
             ((audio, audio), "the text is not UTF-8"),
+            ((audio, "--text", "caf\udce9"), "--text: the text is not UTF-8"),
             ((str(self.folder / "none.wav"), "--text", "a"), "none.wav"),
             ((audio, "--text", "word " * 500, "--forced"), "characters cannot be aligned to"),
             ((audio, "--text", "a", "-o", str(self.folder), "--format", "ctm"), "is a directory"),
