@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -71,10 +72,10 @@ def cut_into_segments(
     """
     words, borders = alignment.spoken, _borders(alignment)
     segments: list[TrainingSegment] = []
-    left_out = _not_alignable(alignment)
+    left_out = _not_alignable(alignment, separator)
     position = 0
     for first, last in [*_chosen(words, borders, alignment.duration, limits), (len(words), len(words))]:
-        left_out += _uncovered(words, borders, (position, first), limits)
+        left_out += _uncovered(words, borders, (position, first), limits, separator)
         position = last
         if first == last:
             continue
@@ -108,23 +109,32 @@ def _borders(alignment: Alignment) -> list[_Border]:
 def _chosen(
     words: Sequence[Word], borders: Sequence[_Border], duration: float, limits: Limits
 ) -> list[tuple[int, int]]:
-    """Return the first word of each segment and the one after its last, chosen by dynamic programming."""
+    """Return the first word of each segment and the one after its last, chosen by dynamic programming.
+
+    The best first word is the cheapest of a window that moves with the last word. A queue holds the words of the window
+    after which no word is as cheap, so time grows with the number of words, whatever the limits.
+    """
+    places = [_limits_of(words, borders, index, index + 1, duration) for index in range(len(words))]
     costs, origins = [0.0], [0]
-    for last in range(1, len(words) + 1):
-        costs.append(costs[-1] + LEFT_OUT_COST * (words[last - 1].end - words[last - 1].start + 0.1))
+    window, unseen = deque[int](), 0
+    for last, (word, (_, end)) in enumerate(zip(words, places, strict=True), start=1):
+        costs.append(costs[-1] + LEFT_OUT_COST * (word.end - word.start + 0.1))
         origins.append(last)
-        if borders[last].before < MIN_PAUSE_SECONDS:
-            continue
-        cut = 0.0 if borders[last].is_broken else 1 / min(1.0, borders[last].before)
-        for first in range(last - 1, -1, -1):
-            start, end = _limits_of(words, borders, first, last, duration)
-            if end - start > limits.max_seconds:
-                break
-            is_possible = borders[first].after >= MIN_PAUSE_SECONDS and end - start >= limits.min_seconds
-            if is_possible and costs[first] + cut < costs[last]:
-                costs[last], origins[last] = costs[first] + cut, first
-            if borders[first].is_broken:
-                break
+        if borders[last - 1].is_broken:
+            window.clear()
+            unseen = last - 1
+        while unseen < last and end - places[unseen][0] >= limits.min_seconds:
+            if borders[unseen].after >= MIN_PAUSE_SECONDS:
+                while window and costs[window[-1]] >= costs[unseen]:
+                    window.pop()
+                window.append(unseen)
+            unseen += 1
+        while window and end - places[window[0]][0] > limits.max_seconds:
+            window.popleft()
+        if window and borders[last].before >= MIN_PAUSE_SECONDS:
+            cost = costs[window[0]] + (0.0 if borders[last].is_broken else 1 / min(1.0, borders[last].before))
+            if cost < costs[last]:
+                costs[last], origins[last] = cost, window[0]
     segments, last = [], len(words)
     while last > 0:
         if origins[last] < last:
@@ -145,7 +155,7 @@ def _limits_of(
 
 
 def _uncovered(
-    words: Sequence[Word], borders: Sequence[_Border], span: tuple[int, int], limits: Limits
+    words: Sequence[Word], borders: Sequence[_Border], span: tuple[int, int], limits: Limits, separator: str
 ) -> Iterator[LeftOut]:
     """Yield what is left out of the words from the first to before the last of a span, cut where it is broken."""
     begin = span[0]
@@ -156,11 +166,11 @@ def _uncovered(
         reason = f"shorter than {limits.min_seconds:g} s"
         if stop - start >= limits.min_seconds:
             reason = f"no pauses for a segment of {limits.min_seconds:g} to {limits.max_seconds:g} s"
-        yield LeftOut(start, stop, " ".join(word.word for word in words[begin:end]), reason)
+        yield LeftOut(start, stop, separator.join(word.word for word in words[begin:end]), reason)
         begin = end
 
 
-def _not_alignable(alignment: Alignment) -> list[LeftOut]:
+def _not_alignable(alignment: Alignment, separator: str) -> list[LeftOut]:
     """Return the words that are not spoken or not in the alphabet, and the speech that is not in the text."""
     result = []
     position = 0.0
@@ -170,7 +180,7 @@ def _not_alignable(alignment: Alignment) -> list[LeftOut]:
             position = words[-1].end or position
             continue
         reason = "not spoken" if spoken is False else "no character of it is in the alphabet"
-        result.append(LeftOut(position, position, " ".join(word.word for word in words), reason))
+        result.append(LeftOut(position, position, separator.join(word.word for word in words), reason))
     extra: Sequence[ExtraSpeech] = alignment.extra_speech
     return result + [LeftOut(part.start, part.end, part.heard, "speech that is not in the text") for part in extra]
 

@@ -8,10 +8,12 @@ import json
 import unittest
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import soundfile
 
+from hw_asr.alignment import segments as segments_module
 from hw_asr.alignment.result import AlignedWord, Alignment, ExtraSpeech
 from hw_asr.alignment.segments import MIN_PAUSE_SECONDS, PADDING_SECONDS, Limits, cut_into_segments
 from hw_asr.cli.main import run
@@ -106,6 +108,19 @@ class CutTest(unittest.TestCase):
             ends = [(segment.offset, segment.offset + segment.duration) for segment in segments]
             self.assertTrue(all(before[1] <= after[0] + 2e-3 for before, after in pairwise(ends)))
             self.assertTrue(any("confidence" in part.reason for part in left_out))
+
+    def test_effort_does_not_grow_with_the_length_of_segments(self) -> None:
+        alignment = random_alignment(0, 1000, faults=0.0)
+        with mock.patch.object(segments_module, "_limits_of", wraps=segments_module._limits_of) as limits_of:
+            segments, _ = cut_into_segments(alignment, Limits(1.0, 600.0))
+        self.assertGreater(max(segment.duration for segment in segments), 100)
+        self.assertLess(limits_of.call_count, 3 * 1000)
+
+    def test_an_alphabet_without_a_space(self) -> None:
+        words = [AlignedWord(character, 0.1, 0.2, 0.9) for character in "ab"]
+        words += [AlignedWord(character, None, None, 0.0, False) for character in "cd"]
+        _, left_out = cut_into_segments(Alignment(tuple(words), (), 1.0), separator="")
+        self.assertEqual(sorted(part.text for part in left_out), ["ab", "cd"])
 
     def test_nothing_to_cut(self) -> None:
         self.assertEqual(cut_into_segments(Alignment((), (), 3.0)), ([], []))
