@@ -7,10 +7,10 @@ makes such corpora of any size and runs this script on them.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,6 +27,14 @@ from hw_asr.datasets.speech import SpeechDataset
 from hw_asr.text.encoder import CTCCharTextEncoder
 
 T = TypeVar("T")
+
+
+def existing(text: str) -> Path:
+    """Return the path of a corpus that is there: for another one the dataset would start a download."""
+    path = Path(text)
+    if not path.is_file() and not (path / CORPUS).is_dir():
+        raise argparse.ArgumentTypeError(f"{path}: neither a manifest nor a directory with {CORPUS}")
+    return path
 
 
 def main(path: Path) -> None:
@@ -58,4 +66,6 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=existing, metavar="PATH")
+    main(parser.parse_args().path)

@@ -5,6 +5,8 @@ import json
 import logging
 import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 import tracemalloc
 import unittest
@@ -248,6 +250,14 @@ class TestIndex(unittest.TestCase):
 
     def test_nothing_to_measure(self) -> None:
         self.assertEqual(measure([], "test"), [])
+
+    def test_the_benchmark_downloads_nothing(self) -> None:
+        for path in (self.root / "mistyped", self.root):
+            command = [sys.executable, "-m", "benchmarks.index", str(path)]
+            root = Path(__file__).parents[2]
+            done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=DEADLINE)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("neither a manifest nor a directory with train-clean-100", done.stderr)
 
 
 if __name__ == "__main__":
