@@ -41,6 +41,17 @@ class NormalizeTest(unittest.TestCase):
         self.assertEqual("ABC", normalize("abc", frozenset("ABC ")))
         self.assertEqual("aBc", normalize("aBc", frozenset("abcABC ")))
 
+    def test_case_of_turkish_and_of_the_sharp_s(self) -> None:
+        turkish = "abcçdefgğhıijklmnoöprsştuüvyz "
+        self.assertEqual("ışık isparta istanbul", normalize("IŞIK İSPARTA İstanbul", frozenset(turkish)))
+        capitals = frozenset("ABCÇDEFGĞHIİJKLMNOÖPRSŞTUÜVYZ ")
+        self.assertEqual("IŞIK İSTANBUL", normalize("ışık istanbul", capitals))
+        german = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÜß ")
+        self.assertEqual("HALLO WELT", normalize("hallo Welt", german))
+
+    def test_an_apostrophe_that_composing_makes(self) -> None:
+        self.assertEqual("'n man", normalize("\u0149 man", frozenset("'amn ")))
+
     def test_other_scripts(self) -> None:
         cyrillic = frozenset("абвгдежзийклмнопрстуфхцчшщъыьэюяё ")
         self.assertEqual("ёлка и йод", normalize("Ёлка — и йод!", cyrillic))

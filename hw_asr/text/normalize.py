@@ -12,12 +12,12 @@ _APOSTROPHES = "'ʼ’‘＇`´"
 def normalize(text: str, alphabet: frozenset[str]) -> str:
     """Normalise a transcript as for training and scoring.
 
-    Unicode is composed (NFKC) and folded to the case of the alphabet. Apostrophes that the alphabet lacks become one
-    that it has. A letter that the alphabet lacks loses its accent if the letter without it is in the alphabet. Hyphens,
-    dashes and slashes separate words, all other unknown characters are removed, and runs of white space become one
-    space, or nothing if the alphabet has no space.
+    Unicode is composed (NFKC) and folded to the case of the alphabet, as in Turkish if it has a dotless i. Apostrophes
+    that the alphabet lacks become one that it has. A letter that the alphabet lacks loses its accent if the letter
+    without it is in the alphabet. Hyphens, dashes and slashes separate words, all other unknown characters are removed,
+    and runs of white space become one space, or nothing if the alphabet has no space.
     """
-    text = _folded(text.translate(_apostrophes(alphabet)), alphabet)
+    text = _folded(text, alphabet)
     if not alphabet.issuperset(text):
         for parts, character in _decomposed(alphabet):
             text = text.replace(parts, character)
@@ -26,11 +26,16 @@ def normalize(text: str, alphabet: frozenset[str]) -> str:
 
 
 def _folded(text: str, alphabet: frozenset[str]) -> str:
-    text = unicodedata.normalize("NFKC", text)
+    apostrophes = _apostrophes(alphabet)
+    text = unicodedata.normalize("NFKC", text.translate(apostrophes))  # which would take some apostrophes apart
+    if not text.isascii():
+        text = text.translate(apostrophes)  # U+0149 becomes one and a letter
     case = _case(alphabet)
-    if case is None:
-        return text
-    return text.lower() if case == "lower" else text.upper()
+    if case == "lower":
+        return (text.replace("İ", "i").replace("I", "ı") if "ı" in alphabet else text).lower()
+    if case == "upper":
+        return (text.replace("i", "İ") if "İ" in alphabet else text).upper()
+    return text
 
 
 @lru_cache
@@ -50,9 +55,12 @@ def _apostrophes(alphabet: frozenset[str]) -> dict[int, str]:
 
 @lru_cache
 def _case(alphabet: frozenset[str]) -> Literal["lower", "upper"] | None:
-    """Return the case of the letters of an alphabet; None where they have both or none."""
-    has_lower = any(character.islower() for character in alphabet)
-    has_upper = any(character.isupper() for character in alphabet)
+    """Return the case of the letters of an alphabet; None where they have both or none.
+
+    A letter whose other case is not one letter, such as the German sharp s, belongs to either.
+    """
+    has_lower = any(character.islower() and len(character.upper()) == 1 for character in alphabet)
+    has_upper = any(character.isupper() and len(character.lower()) == 1 for character in alphabet)
     if has_lower == has_upper:
         return None
     return "lower" if has_lower else "upper"
