@@ -53,12 +53,13 @@ def finish_word(nodes: Int32Matrix, node: int, fusion: Fusion) -> tuple[float, i
         return 0.0, state
     ahead = look_ahead(nodes, node, fusion)
     word = fusion.trie.words[place] if place > 0 else -1
-    if word >= 0:
+    unknown = fusion.unknown_word
+    if word >= 0 and word != unknown:
         log_prob, next_state = advance(fusion.ngrams, state, word)
         return fusion.alpha * log_prob + fusion.beta - ahead, next_state
-    unknown = fusion.unknown_word
+    penalty = fusion.spared_penalty if word == unknown else fusion.unknown_penalty
     log_prob, next_state = advance(fusion.ngrams, state, unknown)
-    log_weight = fusion.alpha * (log_prob - fusion.ngrams.log_probs[unknown]) + fusion.unknown_penalty
+    log_weight = fusion.alpha * (log_prob - fusion.ngrams.log_probs[unknown]) + penalty
     return log_weight + fusion.beta - ahead, next_state
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hw_asr.decoders.base import Matrix
 from hw_asr.decoders.hotwords import Hotwords
 from hw_asr.lm.table import NgramTable
+from hw_asr.lm.trie import Trie, build_trie
 from hw_asr.runtime.kernels import Float64Matrix, Float64Vector, Int32Matrix, Int32Vector
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Fusion(NamedTuple):
     beta: float
     unknown_penalty: float
     """Nats for an unknown word, before what the n-grams add."""
+    spared_penalty: float
+    """The same for the unknown words of hotwords, which are words of the trie with the id of <unk>."""
     space_bound: float
     """Linear; times the weight of leaving the trie it is at least the weight of the space."""
     space: int
@@ -86,6 +88,7 @@ def without_language_model(alphabet: Sequence[str], boosts: Mapping[str, float])
         alpha=0.0,
         beta=0.0,
         unknown_penalty=0.0,
+        spared_penalty=0.0,
         space_bound=0.0,
         space=list(alphabet).index(" ") if " " in alphabet else -1,
         start_state=-1,
@@ -103,25 +106,24 @@ def without_language_model(alphabet: Sequence[str], boosts: Mapping[str, float])
 def with_language_model(model: LanguageModel, weights: Weights, boosts: Mapping[str, float]) -> Fusion:
     """Return the tables for a language model and hotwords.
 
-    A phrase gets its boost in nats and is spared the offset of those of its words that the model does not know.
+    A phrase gets its boost in nats. Its words that the model does not know are spared the offset wherever they occur.
     """
     alpha, beta, offset = weights
-    first, classes, words, best = model.trie
-    log_probs: NDArray[np.float32] = model.ngrams.log_probs
-    log_unknown = log_probs[model.special.unknown] if model.has_unknown else best[words >= 0].min()
-    penalty = alpha * float(log_unknown) + offset
+    best, words = model.trie.best, model.trie.words
+    log_unknown = float(model.ngrams.log_probs[model.special.unknown] if model.has_unknown else best[words >= 0].min())
+    spared = {word for phrase in boosts for word in phrase.split() if word not in model}
+    first, classes, words, best = _with_words(model, sorted(spared), log_unknown) if spared else model.trie
+    penalty = alpha * log_unknown + offset
     lookahead = alpha * best.astype(np.float64)
     parents = np.repeat(np.arange(len(classes)), np.diff(first))
     gains = np.ones(len(classes))
     gains[1:] = linear(lookahead[1:] - lookahead[parents])
-    spared = {
-        phrase: boost - offset * sum(word not in model for word in phrase.split()) for phrase, boost in boosts.items()
-    }
     return Fusion(
         has_model=True,
         alpha=float(alpha),
         beta=float(beta),
         unknown_penalty=penalty,
+        spared_penalty=alpha * log_unknown,
         space_bound=float(linear(np.array(beta + 2 * max(0.0, offset) - penalty))),
         space=model.alphabet.index(" "),
         start_state=model.start_state,
@@ -129,8 +131,17 @@ def with_language_model(model: LanguageModel, weights: Weights, boosts: Mapping[
         unknown_word=model.special.unknown,
         trie=LookaheadTrie(first, classes, words, lookahead, gains, linear(penalty - lookahead)),
         ngrams=model.ngrams,
-        hotwords=hotword_table(model.alphabet, spared),
+        hotwords=hotword_table(model.alphabet, boosts),
     )
+
+
+def _with_words(model: LanguageModel, unknown: Sequence[str], log_unknown: float) -> Trie:
+    """Return the trie of a model with some unknown words added, so that the lookahead covers them."""
+    known = list(model.words)
+    log_probs = np.append(model.ngrams.log_probs[: len(known)], np.full(len(unknown), log_unknown, np.float32))
+    trie = build_trie([*known, *unknown], log_probs, model.alphabet)
+    trie.words[trie.words >= len(known)] = model.special.unknown
+    return trie
 
 
 def hotword_table(alphabet: Sequence[str], boosts: Mapping[str, float]) -> HotwordTable:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import tempfile
+import tracemalloc
 import unittest
 from pathlib import Path
 
 import torch
 
 from hw_asr.decoders.beam_search import BeamSearchDecoder
+from hw_asr.decoders.fusion_tables import hotword_table
 from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
 from hw_asr.lm.arpa import LanguageModelError
 from hw_asr.tests.arpa_example import ArpaExample, all_words
@@ -38,7 +40,8 @@ class FusionTest(unittest.TestCase):
         return LanguageModelBeamSearchDecoder(self.encoder, path, **{**common, **arguments})
 
     def test_scores_are_those_of_the_formula(self) -> None:
-        hotwords = {"ab": 1.5, "a b": -0.7, "b a": 2.0}
+        hotwords = {"ab": 1.5, "a b": -0.7, "b a": 2.0, "ab a": 1.0}
+        spared = {word for phrase in hotwords for word in phrase.split()}
         for case in range(8):
             alpha, beta, offset = 0.3 + 0.2 * case, 1.5 - 0.5 * case, -2.0 * (case % 3)
             words = [word for word in all_words("ab", 3) if hash_free(word, case)]
@@ -51,12 +54,10 @@ class FusionTest(unittest.TestCase):
             found = decoder(log_probs[None], torch.tensor([5]))[0]
             expected = {}
             for text, probability in without_outer_spaces(enumerate_texts(log_probs.numpy(), "^" + ALPHABET)).items():
-                unknown = [word for word in text.split() if word not in words]
+                unknown = [word for word in text.split() if word not in words and not (boosts and word in spared)]
                 score = math.log(probability) + alpha * model.score(text.split()) + beta * len(text.split())
                 score += offset * len(unknown)
-                for phrase, boost in boosts.items():
-                    spared = offset * sum(word not in words for word in phrase.split())
-                    score += (boost - spared) * occurrences(phrase, text)
+                score += sum(boost * occurrences(phrase, text) for phrase, boost in boosts.items())
                 expected[text] = score
             self.assertEqual({each.text for each in found}, set(expected))
             for each in found:
@@ -76,6 +77,28 @@ class FusionTest(unittest.TestCase):
             self.assertAlmostEqual(best.score, scores.get(best.text, best.score), delta=1e-9)
             same += best.text == wide[0].text
         self.assertGreaterEqual(same, 18)
+
+    def test_hotwords_that_are_not_spoken_hardly_matter(self) -> None:
+        self.encoder = CTCCharTextEncoder("abc ")
+        model = ArpaExample(["a", "b", "ab", "ba"], 2, 0)
+        log_probs, lengths = random_log_probs((40, 30, 5), 1, 4.0), torch.full((40,), 30)
+        log_probs[..., 3] -= 20.0  # nothing contains a "c"
+        for offset in (-50.0, -1000.0):
+            options = {"unknown_word_offset": offset, "beam_size": 20, "n_best": 1, "beam_threshold": 10.0}
+            plain = self.decoder(model, **options)
+            boosted = self.decoder(model, **options, hotwords=["accccc"], hotword_weight=0.0)
+            pairs = zip(boosted(log_probs, lengths), plain(log_probs, lengths), strict=True)
+            self.assertGreaterEqual(sum(one[0].text == other[0].text for one, other in pairs), 38)
+
+    def test_hotwords_of_a_model_without_unknown_words(self) -> None:
+        model = ArpaExample(["a", "b"], 1, 0, unknown=False)
+        worst = min(model.log_probs["a",], model.log_probs["b",]) * math.log(10)
+        decoder = self.decoder(model, alpha=0.5, beta=0.0, unknown_word_offset=-1000.0, hotwords=["ab"])
+        log_probs = torch.tensor([[0.0, 9, 0, 0], [0.0, 0, 9, 0]]).log_softmax(1)
+        best = decoder(log_probs[None], torch.tensor([2]))[0][0]
+        self.assertEqual("ab", best.text)
+        expected = best.log_prob + 0.5 * (worst + model.log_probs["</s>",] * math.log(10)) + 10
+        self.assertAlmostEqual(expected, best.score, delta=1e-4)
 
     def test_language_model_chooses_between_words_that_sound_alike(self) -> None:
         path = self.directory / "two.arpa"
@@ -116,6 +139,39 @@ class HotwordTest(unittest.TestCase):
         for each in found:
             expected = sum(boost * occurrences(phrase, each.text) for phrase, boost in hotwords.items())
             self.assertAlmostEqual(each.score - each.log_prob, expected, delta=1e-9)
+
+    def test_without_a_space_they_match_anywhere(self) -> None:
+        hotwords = {"a": 0.9, "ab": 2.0, "bab": -1.0}
+        decoder = BeamSearchDecoder(
+            CTCCharTextEncoder("ab"), beam_size=4000, n_best=4000, symbol_floor=None, beam_threshold=None,
+            hotwords=hotwords,
+        )  # fmt: skip
+        for each in decoder(random_log_probs((1, 7, 3), 1), torch.tensor([7]))[0]:
+            expected = sum(
+                boost * sum(each.text.startswith(phrase, place) for place in range(7))
+                for phrase, boost in hotwords.items()
+            )
+            self.assertAlmostEqual(each.score - each.log_prob, expected, delta=1e-9)
+
+    def test_the_largest_boosts_have_exact_scores(self) -> None:
+        hotwords = {"ab": 200.0, "a b a": -200.0}
+        decoder = BeamSearchDecoder(
+            CTCCharTextEncoder(ALPHABET), beam_size=4000, symbol_floor=None, beam_threshold=None, hotwords=hotwords
+        )
+        for each in decoder(random_log_probs((1, 6, 4), 1), torch.tensor([6]))[0]:
+            expected = sum(boost * occurrences(phrase, each.text) for phrase, boost in hotwords.items())
+            self.assertAlmostEqual(each.score - each.log_prob, expected, delta=1e-9)
+        for boost in (201.0, -201.0, math.inf):
+            with self.assertRaisesRegex(ValueError, "expected a boost between -200 and 200 for 'a b', got"):
+                BeamSearchDecoder(CTCCharTextEncoder(ALPHABET), hotwords={"a b": boost})
+
+    def test_large_alphabets_take_no_more_than_their_table(self) -> None:
+        symbols = [chr(0x4E00 + index) for index in range(1000)]
+        phrases = ["".join(symbols[(97 * index + 31 * place) % 1000] for place in range(6)) for index in range(200)]
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        table = hotword_table(["^", *symbols], dict.fromkeys(phrases, 1.0))
+        self.assertLess(tracemalloc.get_traced_memory()[1], 30 * table.gains.size)
 
     def test_a_listed_word_wins_over_a_likelier_one(self) -> None:
         log_probs = torch.tensor([[[0.01, 0.98, 0.005, 0.005], [0.01, 0.585, 0.4, 0.005], [0.98, 0.01, 0.005, 0.005]]])

@@ -132,7 +132,7 @@ class PythonInterfaceTest(unittest.TestCase):
             ({"decoder": "argmax", "language_model": self.folder / "lm.arpa"}, "language_model: decoder 'argmax' uses"),
             ({"decoder": "argmax", "hotwords": ["milk"]}, "hotwords: decoder 'argmax' uses none"),
             ({"hotwords": "milk"}, "hotwords: expected a list of words"),
-            ({"hotwords": {"milk": None}}, "expected a finite boost for 'milk', got None"),
+            ({"hotwords": {"milk": None}}, "expected a boost between -200 and 200 for 'milk', got None"),
         ):
             with self.subTest(message), self.assertRaisesRegex(hw_asr.Error, message):
                 hw_asr.load(self.checkpoint, **options)  # type: ignore[arg-type]
