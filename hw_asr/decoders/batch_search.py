@@ -32,6 +32,7 @@ from hw_asr.decoders.texts import Texts, make_texts
 from hw_asr.runtime.cores import available_cores
 from hw_asr.types import Hypothesis, TensorOrArray
 
+_text = itemgetter(Hypothesis._fields.index("text"))
 _score = itemgetter(Hypothesis._fields.index("score"))
 GROUPS_PER_THREAD = 4
 """So many groups of utterances does each thread get: few calls, and an even load."""
@@ -54,6 +55,7 @@ class BatchSearch:
         self._num_threads = num_threads or available_cores()
         self._pool: ThreadPoolExecutor | None = None
         self._free: list[Workspace] = []
+        self._space = self.alphabet.index(" ") if " " in self.alphabet else -1
         single = all(len(symbol) == 1 for symbol in alphabet)
         self._code_points = np.array([ord(symbol) for symbol in alphabet], "<u4") if single else None
 
@@ -95,8 +97,9 @@ class BatchSearch:
 
     def scored(self, group: GroupFrames, texts: Texts) -> list[list[Hypothesis]]:
         """Compute the exact scores of the texts that a search has found; return the n-best of each utterance."""
-        text_log_probs(group, np.empty((2, 2 * int(np.diff(group.bounds).max(initial=0)) + 6)), texts)
-        _score_carefully(group, texts)
+        cells = np.empty((2, 2 * int(np.diff(group.bounds).max(initial=0)) + 6))
+        text_log_probs(group, self._space, cells, texts)
+        _score_carefully(group, self._space, texts)
         if self._options.fused:
             self._fuse(texts, self._fusion())
         return self._hypotheses(texts)
@@ -124,7 +127,10 @@ class BatchSearch:
         result, begin, n_best = [], 0, self._options.n_best
         for count in texts.counts.tolist():
             end = begin + count
-            different = dict(zip(strings[begin:end], candidates[begin:end], strict=True)).values()
+            found = candidates[begin:end]
+            if self._code_points is None:  # classes can spell a text in several ways: the best remains
+                found.sort(key=_score)
+            different = dict(zip(map(_text, found), found, strict=True)).values()
             result.append(sorted(different, key=_score, reverse=True)[:n_best])
             begin = end
         return result
@@ -148,10 +154,10 @@ def _with_larger_tree(work: Workspace) -> Workspace:
     return work._replace(tree=tree)
 
 
-def _score_carefully(group: GroupFrames, texts: Texts) -> None:
-    """Compute the log-probabilities that `score_texts` could not."""
+def _score_carefully(group: GroupFrames, space: int, texts: Texts) -> None:
+    """Compute the log-probabilities that `text_log_probs` could not."""
     for utterance, text in np.argwhere(np.isnan(texts.log_probs)).tolist():
         begin, end = group.bounds[utterance : utterance + 2]
         frames = Frames(group.probs[begin:end], group.peaks[begin:end], group.totals[begin:end], int(end - begin))
         first, last = texts.spans[utterance * texts.scores.shape[1] + text]
-        texts.log_probs[utterance, text] = careful_log_likelihood(frames, texts.labels[first:last])
+        texts.log_probs[utterance, text] = careful_log_likelihood(frames, texts.labels[first:last], space)

@@ -21,7 +21,7 @@ LONG, BARELY_THERE, AGREEMENT = 20_000_000, 1e-220, 1e-9
 text. There it suffices that dropping cells below `BARELY_THERE` only changes the logarithm by less than `AGREEMENT`."""
 RESCALE_BELOW = 1e-60
 SMALLEST = 1e-200
-"""Where the last cells are smaller, numbers below the smallest double could have been part of the result."""
+"""Where all cells of a frame are smaller, numbers below the smallest double could have been part of the result."""
 
 
 @inner_kernel
@@ -56,12 +56,23 @@ def step(
     return largest
 
 
+@inner_kernel
+def add_spaces(cells: Float64Matrix, before: int, k: int, p: float) -> float:
+    """Let the first or last blank k be a space of probability p too; return the mass of blank k and label k."""
+    cells[1 - before, 2 * k + 2] += (cells[before, 2 * k + 2] + cells[before, 2 * k + 1]) * p
+    total: float = mass(cells, 1 - before, k)
+    return total
+
+
 @kernel
-def forward(frames: Frames, labels: Int32Vector, cells: Float64Matrix, negligible: float) -> tuple[float, float]:
+def forward(
+    frames: Frames, labels: Int32Vector, space: int, cells: Float64Matrix, negligible: float
+) -> tuple[float, float]:
     """Return the log-probability, without the scale of the frames, and a bound on the relative loss by dropped cells.
 
-    Cells below `negligible` times a frame's largest are dropped. States 0 .. 2L alternate between the blank and the
-    labels; cells (2, 2L + 6) holds two frames in turn, with two empty cells before and three after the states.
+    Any number of spaces may be before and after the labels, unless the class `space` is -1. Cells below `negligible`
+    times a frame's largest are dropped. States 0 .. 2L alternate between the blank and the labels; cells (2, 2L + 6)
+    holds two frames in turn, with two empty cells before and three after the states.
     """
     probs, num_frames, num_labels = frames.probs, frames.num_frames, labels.size
     before, low, high = 1, 0, 0  # blank k and label k of the frame before are not empty for k from low to high
@@ -72,7 +83,11 @@ def forward(frames: Frames, labels: Int32Vector, cells: Float64Matrix, negligibl
         now = 1 - before
         begin, end = max(low, num_labels - (num_frames - frame)), min(high + 1, num_labels)
         largest = step(probs[frame], labels, cells, (before, begin, end), scale)
-        if largest == 0.0:
+        if space >= 0 and begin == 0:
+            largest = max(largest, add_spaces(cells, before, 0, probs[frame, space] * scale))
+        if space >= 0 and end == num_labels > 0:
+            largest = max(largest, add_spaces(cells, before, end, probs[frame, space] * scale))
+        if largest < SMALLEST:
             return -np.inf, 1.0
         dropped *= frames.totals[frame] * scale
         while mass(cells, now, begin) < negligible * largest:
@@ -99,8 +114,8 @@ def forward(frames: Frames, labels: Int32Vector, cells: Float64Matrix, negligibl
 
 
 @kernel
-def text_log_probs(group: GroupFrames, cells: Float64Matrix, texts: Texts) -> None:
-    """Write the log-probabilities of the texts of the utterances of a group.
+def text_log_probs(group: GroupFrames, space: int, cells: Float64Matrix, texts: Texts) -> None:
+    """Write the log-probabilities of the texts of the utterances of a group, all outer spaces included.
 
     They are NaN where `forward` loses too much. cells (2, 2L + 6) is scratch, for texts of up to L labels.
     """
@@ -112,20 +127,20 @@ def text_log_probs(group: GroupFrames, cells: Float64Matrix, texts: Texts) -> No
             log_scale += frames.peaks[frame]
         for text in range(texts.counts[utterance]):
             first, last = texts.spans[utterance * room + text]
-            log_prob, lost = forward(frames, texts.labels[first:last], cells, NEGLIGIBLE)
+            log_prob, lost = forward(frames, texts.labels[first:last], space, cells, NEGLIGIBLE)
             texts.log_probs[utterance, text] = log_scale + log_prob if lost <= TOLERANCE else np.nan
 
 
 def labelling_log_likelihood(log_probs: Matrix, labels: Sequence[int]) -> float:
     """Return the log-probability of a labelling of log_probs (T, V); the memory it takes grows with T + L."""
     frames, targets = one_utterance(log_probs), np.array(labels, np.int32)
-    log_prob, lost = forward(frames, targets, np.empty((2, 2 * len(targets) + 6)), NEGLIGIBLE)
+    log_prob, lost = forward(frames, targets, -1, np.empty((2, 2 * len(targets) + 6)), NEGLIGIBLE)
     if lost > TOLERANCE:
-        return careful_log_likelihood(frames, targets)
+        return careful_log_likelihood(frames, targets, -1)
     return log_prob + float(sum(frames.peaks.tolist()))
 
 
-def careful_log_likelihood(frames: Frames, labels: Int32Vector, long: int = LONG) -> float:
+def careful_log_likelihood(frames: Frames, labels: Int32Vector, space: int, long: int = LONG) -> float:
     """Return the log-probability of `labels` (L,), -inf when there are too few frames, where `forward` loses too much.
 
     From `long` frames times labels on the tolerance is that of long recordings; see `LONG`.
@@ -135,10 +150,10 @@ def careful_log_likelihood(frames: Frames, labels: Int32Vector, long: int = LONG
         return -math.inf
     cells = np.empty((2, 2 * len(labels) + 6))
     if num_frames * len(labels) >= long:
-        narrow, _ = forward(frames, labels, cells, NEGLIGIBLE)
-        wide, _ = forward(frames, labels, cells, BARELY_THERE)
+        narrow, _ = forward(frames, labels, space, cells, NEGLIGIBLE)
+        wide, _ = forward(frames, labels, space, cells, BARELY_THERE)
         if math.isfinite(wide) and abs(wide - narrow) < AGREEMENT:
             return log_scale + wide
     from hw_asr.decoders.ctc_forward_in_logarithms import forward_in_logarithms
 
-    return log_scale + forward_in_logarithms(frames, labels, cells)
+    return log_scale + forward_in_logarithms(frames, labels, space, cells)

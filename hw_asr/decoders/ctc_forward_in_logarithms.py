@@ -19,7 +19,7 @@ def log_add(a: float, b: float) -> float:
 
 
 @kernel
-def forward_in_logarithms(frames: Frames, labels: Int32Vector, cells: Float64Matrix) -> float:
+def forward_in_logarithms(frames: Frames, labels: Int32Vector, space: int, cells: Float64Matrix) -> float:
     """Return what `forward` does, slowly and for any input, for the rare texts that linear numbers cannot hold."""
     num_states, before = 2 * labels.size + 1, 1
     for cell in range(num_states + 2):
@@ -35,6 +35,8 @@ def forward_in_logarithms(frames: Frames, labels: Int32Vector, cells: Float64Mat
                     skipped = cells[before, state]
             log_mass = log_add(log_add(cells[before, state + 2], cells[before, state + 1]), skipped)
             p = frames.probs[frame, label]
+            if space >= 0 and (state == 0 or state == num_states - 1):
+                p += frames.probs[frame, space]
             cells[now, state + 2] = log_mass + math.log(p) if p > 0.0 else -np.inf
         before = now
     return log_add(cells[before, num_states + 1], cells[before, num_states])

@@ -30,8 +30,11 @@ def enumerate_texts(log_probs: np.ndarray, alphabet: str) -> dict[str, float]:
 
 
 def without_outer_spaces(texts: dict[str, float]) -> dict[str, float]:
-    """Return the texts as decoders give them, each with its own probability; where outer spaces are certain, 0."""
-    return {text.strip(): texts.get(text.strip(), 0.0) for text in texts}
+    """Return the texts as beam searches give them, with the probabilities of all that differ in outer spaces."""
+    stripped: dict[str, float] = {}
+    for text, probability in texts.items():
+        stripped[text.strip()] = stripped.get(text.strip(), 0.0) + probability
+    return stripped
 
 
 def random_log_probs(shape: tuple[int, ...], seed: int, scale: float = 2.0, zeros: float = 0.0) -> torch.Tensor:
@@ -84,17 +87,20 @@ class LongTest(unittest.TestCase):
         self.lengths = torch.tensor([180, 150, 0, 1, 37, 180])
 
     def test_probability_is_that_of_ctc_loss(self) -> None:
-        for decoder in (ArgmaxDecoder(self.encoder), BeamSearchDecoder(self.encoder, beam_size=20)):
+        for decoder, most in ((ArgmaxDecoder(self.encoder), 0), (BeamSearchDecoder(self.encoder, beam_size=20), 12)):
             for index, found in enumerate(decoder(self.log_probs, self.lengths)):
                 for each in found if self.lengths[index] else []:
-                    loss = torch.nn.functional.ctc_loss(
-                        self.log_probs[index, : self.lengths[index], None],
-                        torch.tensor([self.encoder.encode(each.text)]),
-                        self.lengths[index : index + 1],
-                        torch.tensor([len(each.text)]),
-                        reduction="sum",
+                    outer = [" " * count for count in range(most + 1)]
+                    texts = [before + each.text + after for before in outer for after in outer]
+                    sizes = torch.tensor([len(text) for text in texts])
+                    losses = torch.nn.functional.ctc_loss(
+                        self.log_probs[index, : self.lengths[index], None].expand(-1, len(texts), -1),
+                        torch.tensor(self.encoder.encode("".join(texts))),
+                        self.lengths[index].expand(len(texts)),
+                        sizes,
+                        reduction="none",
                     )
-                    self.assertAlmostEqual(each.log_prob, -loss.item(), delta=1e-7)
+                    self.assertAlmostEqual(each.log_prob, torch.logsumexp(-losses, 0).item(), delta=1e-7)
 
     def test_a_long_labelling_takes_no_table_of_frames_by_characters(self) -> None:
         length = 20_000  # ctc_loss would ask for 6 GB; one path gives the text, so that its probability is known
@@ -130,12 +136,12 @@ class LongTest(unittest.TestCase):
         )  # fmt: skip
         frames, cells = one_utterance(log_probs.numpy()), np.empty((2, 2 * len(labels) + 6))
         targets = np.array(labels, np.int32)
-        _, lost = ctc_forward.forward(frames, targets, cells, ctc_forward.NEGLIGIBLE)
+        _, lost = ctc_forward.forward(frames, targets, -1, cells, ctc_forward.NEGLIGIBLE)
         self.assertGreater(lost, ctc_forward.TOLERANCE)
         scale = float(sum(frames.peaks.tolist()))  # since Python 3.12 this rounds less than a loop
-        banded, _ = ctc_forward.forward(frames, targets, cells, ctc_forward.BARELY_THERE)
-        slow = forward_in_logarithms(frames, targets, cells)
-        self.assertEqual(ctc_forward.careful_log_likelihood(frames, targets, long=1), scale + banded)
+        banded, _ = ctc_forward.forward(frames, targets, -1, cells, ctc_forward.BARELY_THERE)
+        slow = forward_in_logarithms(frames, targets, -1, cells)
+        self.assertEqual(ctc_forward.careful_log_likelihood(frames, targets, -1, long=1), scale + banded)
         self.assertEqual(ctc_forward.labelling_log_likelihood(log_probs.numpy(), labels), scale + slow)
         for log_prob in (banded, slow):
             self.assertAlmostEqual(scale + log_prob, -loss.item(), delta=1e-8 * abs(loss.item()))
@@ -185,6 +191,13 @@ class LongTest(unittest.TestCase):
         (found,) = BeamSearchDecoder(syllables)(log_probs[None], torch.tensor([5]))
         self.assertEqual(found[0].text, "kaa ka")
 
+    def test_of_two_spellings_the_better_remains(self) -> None:
+        syllables = mock.Mock(alphabet=("^", "ka", "k", "a"))
+        log_probs = torch.tensor([[0.02, 0.9, 0.06, 0.02], [0.88, 0.02, 0.02, 0.08]]).log()
+        (found,) = BeamSearchDecoder(syllables)(log_probs[None], torch.tensor([2]))
+        self.assertEqual("ka", found[0].text)
+        self.assertAlmostEqual(0.9 * 0.88 + 0.02 * 0.02 + 0.9 * 0.02, math.exp(found[0].log_prob), places=6)
+
     def test_other_types_and_layouts(self) -> None:
         decoder = BeamSearchDecoder(self.encoder, beam_size=30)
         reference = decoder(self.log_probs, self.lengths)
@@ -205,6 +218,23 @@ class EdgeTest(unittest.TestCase):
             self.assertEqual(decoder(log_probs[:, :0], torch.tensor([0]))[0][0].text, "")
             self.assertEqual(decoder(log_probs, torch.tensor([1]))[0][0].text, "a")
             self.assertEqual(decoder(log_probs[:0], torch.zeros(0, dtype=torch.long)), [])
+
+    def test_numbers_that_a_double_hardly_holds(self) -> None:
+        from hw_asr.decoders.ctc_forward import labelling_log_likelihood
+
+        log_probs = np.array([[0, -720, -720], [-720, 0, -720], [0, -720, -720]], np.float64)
+        self.assertAlmostEqual(labelling_log_likelihood(log_probs, [2]), -720, delta=0.01)
+
+    def test_a_likely_outer_space_loses_no_text(self) -> None:
+        encoder = CTCCharTextEncoder("helow ")
+        log_probs = torch.full((1, 7, 7), 0.001)
+        for frame, symbol in enumerate([1, 2, 3, 0, 3, 4, 6]):
+            log_probs[0, frame, symbol] = 0.99
+        log_probs[0, 6, 5] = 0.06
+        log_probs = (log_probs / log_probs.sum(2, keepdim=True)).log()
+        for n_best in (1, 10):
+            (found,) = BeamSearchDecoder(encoder, n_best=n_best)(log_probs, torch.tensor([7]))
+            self.assertEqual("hello", found[0].text)
 
     def test_all_blank_and_uniform(self) -> None:
         blank = torch.full((1, 50, 3), -torch.inf)
