@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -53,8 +53,12 @@ class PrefixSearch(ABC):
     def prepare(self) -> None:
         """Compile the kernels and read the language model; raises UserError when that is not possible."""
         if self._search is None:
-            if importlib.util.find_spec("numba") is None:
-                raise MissingPackageError("the beam searches need the package numba: pip install numba, or use argmax")
+            try:
+                importlib.import_module("numba")
+            except (ImportError, OSError) as error:  # not installed, made for another NumPy, or damaged
+                raise MissingPackageError(
+                    f"the beam searches need the package numba ({error}): pip install --upgrade numba, or use argmax"
+                ) from error
             self._search = self._make_search()
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
@@ -54,16 +55,14 @@ def inner_kernel(function: Callable[Parameters, Result]) -> Callable[Parameters,
 def _compiled(function: Callable[Parameters, Result], inner: bool) -> Callable[Parameters, Result]:
     try:
         numba = importlib.import_module("numba")
-    except ModuleNotFoundError:  # enough for argmax and its word times; the beam searches ask for numba
+    except (ImportError, OSError):  # enough for argmax and its word times; the beam searches ask for numba
         return function
-    if not numba.config.CACHE_DIR:
-        numba.config.CACHE_DIR = str(_cache_dir() or "")
     types = {name: numba_type(hint) for name, hint in get_type_hints(function, include_extras=True).items()}
     result = types.pop("return")
     compiled: Callable[Parameters, Result] = numba.njit(
         result(*types.values()),
         nogil=True,
-        cache=bool(numba.config.CACHE_DIR),
+        cache=_keep_machine_code(),
         error_model="numpy",
         no_cfunc_wrapper=True,
         no_cpython_wrapper=inner,
@@ -89,12 +88,23 @@ def numba_type(hint: Any) -> Any:
     return types.BaseTuple.from_types([numba_type(fields[name]) for name in hint._fields], hint)
 
 
-def _cache_dir() -> Path | None:
-    """Return a directory beside the source or else the user's, another for every version; None when neither is safe.
+@lru_cache
+def _keep_machine_code() -> bool:
+    """Tell Numba where to keep machine code; return whether there is such a place."""
+    config = importlib.import_module("numba").config
+    config.CACHE_DIR = str(_cache_dir(config.CACHE_DIR) or "")
+    return bool(config.CACHE_DIR)
 
+
+def _cache_dir(given: str = "") -> Path | None:
+    """Return a directory below the `given` one, beside the source or else the user's, another for every version.
+
+    None when none is given and neither of the others is safe.
     Numba compares the file of the outermost kernel only: it would reuse inner kernels that have changed since. What it
     reads from there is machine code: a directory in which others can write is not used.
     """
+    if given:
+        return Path(given) / f"kernels-{_digest()}"
     beside = private_directory(PACKAGE / "__pycache__") if is_trusted(PACKAGE) else None
     directory = beside or user_cache_dir()
     return None if directory is None else private_directory(directory / f"kernels-{_digest()}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -15,6 +17,22 @@ import numpy as np
 from hw_asr.runtime import kernels
 from hw_asr.runtime.private_files import user_cache_dir
 
+ROOT = Path(__file__).parents[2]
+OTHER_NUMPY = """
+import numpy as np
+from hw_asr.decoders.argmax import ArgmaxDecoder
+from hw_asr.decoders.beam_search import BeamSearchDecoder
+from hw_asr.runtime.optional import MissingPackageError
+from hw_asr.text.encoder import CTCCharTextEncoder
+
+encoder = CTCCharTextEncoder("a ")
+print(ArgmaxDecoder(encoder)(np.log([[[0.1, 0.8, 0.1]]]), np.array([1]))[0][0].text)
+try:
+    BeamSearchDecoder(encoder).prepare()
+except MissingPackageError as error:
+    print(error)
+"""
+
 
 class CacheTest(unittest.TestCase):
     def setUp(self) -> None:
@@ -25,6 +43,10 @@ class CacheTest(unittest.TestCase):
     def cache_dir(self, package: Path, **environment: str) -> Path | None:
         with mock.patch.object(kernels, "PACKAGE", package), mock.patch.dict(os.environ, environment):
             return kernels._cache_dir()
+
+    def run_code(self, code: str, **environment: str) -> str:
+        command, variables = [sys.executable, "-c", code], {**os.environ, **environment}
+        return subprocess.run(command, env=variables, check=True, capture_output=True, text=True).stdout
 
     def test_beside_the_source_where_that_can_be_written(self) -> None:
         directory = self.cache_dir(self.directory)
@@ -70,6 +92,20 @@ class CacheTest(unittest.TestCase):
             self.assertEqual(kernels._cache_dir(), before)
             inner.write_text("after!", encoding="utf-8")
             self.assertNotEqual(kernels._cache_dir(), before)
+
+    def test_below_the_given_directory(self) -> None:
+        code = (
+            "import numba; from hw_asr.runtime import kernels\n"
+            "kernels._keep_machine_code(), kernels._keep_machine_code(); print(numba.config.CACHE_DIR)"
+        )
+        output = self.run_code(code, NUMBA_CACHE_DIR=str(self.directory), PYTHONPATH=str(ROOT))
+        self.assertEqual(Path(output.strip()), self.directory / f"kernels-{kernels._digest()}")
+
+    def test_a_numba_that_cannot_be_imported(self) -> None:
+        (self.directory / "numba.py").write_text("raise ImportError('Numba needs NumPy 2.2 or less')")
+        text, message = self.run_code(OTHER_NUMPY, PYTHONPATH=f"{self.directory}{os.pathsep}{ROOT}").splitlines()
+        self.assertEqual("a", text)
+        self.assertIn("need the package numba (Numba needs NumPy 2.2 or less): pip install", message)
 
     def test_kernels_live_where_changes_are_looked_for(self) -> None:
         package = kernels.PACKAGE
