@@ -43,6 +43,11 @@ class LanguageModelBeamSearchDecoder(PrefixSearch):
                 "a word language model needs words: the alphabet has no space character to separate words; "
                 "use beam_search"
             )
+        longer = [symbol for symbol in self.text_encoder.alphabet[1:] if len(symbol) != 1]
+        if longer:
+            raise LanguageModelError(
+                f"a language model needs classes of one character each, the alphabet has {longer[0]!r}; use beam_search"
+            )
         if not isinstance(self.language_model, (str, Path)) and not hasattr(self.language_model, "load"):
             raise ValueError(f"language_model: expected the path of an ARPA file, got {self.language_model!r}")
 

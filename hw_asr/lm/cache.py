@@ -34,7 +34,7 @@ def cache_paths(source: Path, alphabet: Sequence[str]) -> list[Path]:
     """
     key = hashlib.sha256(json.dumps(list(alphabet)).encode()).hexdigest()[:8]
     name = f".{source.name}.{key}.cache"
-    paths = [source.with_name(name)] if is_trusted(source.resolve().parent) else []
+    paths = [source.with_name(name)] if is_trusted(source.parent.resolve()) else []
     user = user_cache_dir()
     models = private_directory(user / "language_models") if user else None
     if models:

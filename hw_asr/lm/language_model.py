@@ -17,7 +17,7 @@ from hw_asr.lm.cache import load_arrays, store_arrays
 from hw_asr.lm.cache_checks import Arrays, Facts
 from hw_asr.lm.kenlm_binary import KenlmTable
 from hw_asr.lm.table import NgramTable
-from hw_asr.lm.trie import SPECIAL, Trie, build_trie, spellable
+from hw_asr.lm.trie import MAX_LENGTH, SPECIAL, Trie, build_trie, spellable
 
 MISSING_UNKNOWN = -100 * math.log(10)
 """What an unknown word gets where a model has no <unk>, as in KenLM."""
@@ -194,7 +194,7 @@ def check_overlap(path: Path, arrays: Arrays, alphabet: Sequence[str], overlap: 
     examples = [word for word in words if not word.startswith("<")][:3]
     raise LanguageModelError(
         f"{path}: the alphabet {''.join(alphabet[1:])!r} cannot spell any of its {overlap.num_words} words "
-        f"(such as {', '.join(map(repr, examples))}); {remedy}"
+        f"in up to {MAX_LENGTH} characters (such as {', '.join(map(repr, examples))}); {remedy}"
     )
 
 

@@ -25,15 +25,15 @@ class Trie(NamedTuple):
 
 
 def spellable(words: Sequence[str], alphabet: Sequence[str]) -> NDArray[np.bool_]:
-    """Tell which words consist of characters of the alphabet, blank and space aside."""
+    """Tell which words consist of up to MAX_LENGTH characters of the alphabet, blank and space aside."""
     characters = frozenset(alphabet[1:]) - {" "}
-    return np.array([characters.issuperset(word) and word not in SPECIAL for word in words], np.bool_)
+    known = [characters.issuperset(word) and word not in SPECIAL and len(word) <= MAX_LENGTH for word in words]
+    return np.array(known, np.bool_)
 
 
 def build_trie(words: Sequence[str], log_probs: NDArray[np.float32], alphabet: Sequence[str]) -> Trie:
     """Build the trie of the words that the alphabet can spell."""
     ids = np.flatnonzero(spellable(words, alphabet))
-    ids = np.array([word for word in ids.tolist() if len(words[word]) <= MAX_LENGTH], np.int64)
     lengths = np.array([len(words[word]) for word in ids.tolist()], np.int64)
     rows = _spell([words[word] for word in ids.tolist()], lengths, alphabet)
     order = np.argsort(

@@ -164,6 +164,14 @@ class CacheTest(ModelTest):
         with self.assertLogs("hw_asr.lm.cache", "WARNING"):
             LanguageModel.load(self.path, ALPHABET)
 
+    def test_a_link_has_its_cache_where_only_the_user_can_write(self) -> None:
+        shared = self.directory / "shared"
+        shared.mkdir()
+        shared.chmod(0o777)
+        (shared / "model.arpa").symlink_to(self.path)
+        user = Path(os.environ["XDG_CACHE_HOME"])
+        self.assertEqual([p.is_relative_to(user) for p in cache_paths(shared / "model.arpa", ALPHABET)], [True])
+
     def test_another_alphabet_has_a_cache_of_its_own(self) -> None:
         self.assert_conversions(1)
         self.assertEqual(LanguageModel.load(self.path, "^a ").overlap.num_spellable, 1)
@@ -191,6 +199,9 @@ class AlphabetTest(ModelTest):
             LanguageModel.load(self.path, ALPHABET)
         ArpaExample(["я", "ты"], 2, 0).write(self.path)
         with self.assertRaisesRegex(LanguageModelError, "cannot spell any of its 2 words .*; train or fetch"):
+            LanguageModel.load(self.path, ALPHABET)
+        ArpaExample(["ab" * 40], 1, 0, unknown=False).write(self.path)
+        with self.assertRaisesRegex(LanguageModelError, "any of its 1 words in up to 64 characters"):
             LanguageModel.load(self.path, ALPHABET)
 
 

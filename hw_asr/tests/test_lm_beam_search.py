@@ -7,6 +7,7 @@ import tempfile
 import tracemalloc
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -123,6 +124,9 @@ class FusionTest(unittest.TestCase):
                 self.decoder(model, **{name: math.nan})
         with self.assertRaisesRegex(LanguageModelError, "no space"):
             LanguageModelBeamSearchDecoder(CTCCharTextEncoder("ab"), model.write(self.directory / "m.arpa"))
+        syllables = mock.Mock(alphabet=("<blank>", "ka", "a", " "))
+        with self.assertRaisesRegex(LanguageModelError, "one character each, the alphabet has 'ka'"):
+            LanguageModelBeamSearchDecoder(syllables, model.write(self.directory / "m.arpa"))
 
 
 class HotwordTest(unittest.TestCase):
