@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,11 +96,11 @@ def compute(model: Model, split: str, batch_size: int) -> CachedEmissions:
     return CachedEmissions(log_probs, references, alphabet, origin(config, split), model.checkpoint)
 
 
-def load_or_compute(args: argparse.Namespace) -> CachedEmissions:
+def load_or_compute(args: argparse.Namespace, check: Callable[[tuple[str, ...]], None]) -> CachedEmissions:
     """Return the log-probabilities in the file `args.log_probs`, or compute them and write that file.
 
     `args`: resume, config, split, batch_size, device, log_probs, i_know, allowed_modules, trust_config. Refuses test
-    data unless `i_know`.
+    data unless `i_know`. `check` is called with the network's alphabet before it runs.
     """
     path: Path | None = args.log_probs
     cached = _load(path, args) if path is not None and path.is_file() else None
@@ -120,6 +121,7 @@ def load_or_compute(args: argparse.Namespace) -> CachedEmissions:
     device = choose_device(args.device, config.n_gpu)
     set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
     network = load_network(config, device, state["state_dict"], args.resume)
+    check(tuple(network.text_encoder.alphabet))
     cached = compute(Model(network, config, identify(args.resume, config, split)), split, args.batch_size)
     if path is not None:
         cached.save(path)

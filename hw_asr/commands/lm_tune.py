@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,10 +19,12 @@ from hw_asr.errors import UserError
 from hw_asr.lm.language_model import LanguageModel
 from hw_asr.lm.librispeech import resolve
 from hw_asr.lm.tuning.heat_map import plot
-from hw_asr.lm.tuning.search import DecoderFactory, SearchSpace, Setting, overlay, table, tune
+from hw_asr.lm.tuning.search import SearchSpace, Setting, overlay, table, tune
 from hw_asr.runtime.atomic_files import write_and_rename
 from hw_asr.runtime.optional import MissingPackageError
-from hw_asr.types import CTCDecoder
+
+LARGEST_WEIGHT = 1000.0
+"""Of alpha, beta and the offset, in nats; refinements may go further."""
 
 
 class TuningError(UserError):
@@ -35,11 +38,13 @@ def run(options: argparse.Namespace) -> None:
     picture = options.picture or options.output.with_suffix(".png")
     for path, option in ((options.output, "--output"), (picture, "--picture")):
         check_file(path, option, (options.resume, options.config, options.log_probs, Path(options.lm)))
-    emissions = load_or_compute(options)
-    if options.limit:
-        emissions = emissions.head(options.limit)
+    if options.log_probs is not None and not options.log_probs.is_file():
+        check_file(options.log_probs, "--log-probs")
     model_path = resolve(options.lm, options.lm_dir)
     start = Setting(0.0, 0.0, -10.0, options.search_beam)
+    emissions = load_or_compute(options, lambda alphabet: decoder_factory(model_path, alphabet)(start).prepare())
+    if options.limit:
+        emissions = emissions.head(options.limit)
     factory = decoder_factory(model_path, emissions.alphabet)
     space = SearchSpace(alphas, betas, options.unknown, options.beams, options.refinements)
     tuning = tune(emissions, factory, start, space)
@@ -66,14 +71,18 @@ def check(options: argparse.Namespace) -> None:
     for name, widths in (("--beams", options.beams), ("--search-beam", [options.search_beam])):
         if not all(1 <= width <= MAX_BEAM_SIZE for width in widths):
             raise TuningError(f"{name}: expected widths from 1 to {MAX_BEAM_SIZE}, got {', '.join(map(str, widths))}")
-    if not all(map(math.isfinite, options.unknown)):
-        raise TuningError(f"--unknown: expected finite values, got {', '.join(map(str, options.unknown))}")
+    for name, weights, least in (
+        ("--alphas", options.alphas[:2], 0.0),
+        ("--betas", options.betas[:2], -LARGEST_WEIGHT),
+        ("--unknown", options.unknown, -LARGEST_WEIGHT),
+    ):
+        if not all(least <= weight <= LARGEST_WEIGHT for weight in weights):
+            given = ", ".join(f"{weight:g}" for weight in weights)
+            raise TuningError(f"{name}: expected values from {least:g} to {LARGEST_WEIGHT:g}, got {given}")
     if options.refinements < 0:
         raise TuningError(f"--refinements: expected 0 or more, got {options.refinements}")
-    if min(options.alphas[:2]) < 0:
-        raise TuningError(
-            f"--alphas: expected weights of 0 or more, got {options.alphas[0]:g} to {options.alphas[1]:g}"
-        )
+    if options.split == "train":
+        raise TuningError("--split: the network has learnt the texts of 'train'; tune on a dev split")
     if options.resume is None and (options.log_probs is None or not options.log_probs.is_file()):
         raise TuningError("nothing to tune on: give a checkpoint with -r, or a file of an earlier run with --log-probs")
 
@@ -89,13 +98,13 @@ def grid(name: str, span: list[float]) -> list[float]:
     return [round(first + step * index, 6) for index in range(count)]
 
 
-def decoder_factory(model_path: Path, alphabet: tuple[str, ...]) -> DecoderFactory:
+def decoder_factory(model_path: Path, alphabet: tuple[str, ...]) -> Callable[[Setting], LanguageModelBeamSearchDecoder]:
     """Return a function that makes a decoder from a setting; all of them share one loaded model."""
     encoder = TEXT_ENCODERS.build({"type": "CTCCharTextEncoder", "args": {"alphabet": list(alphabet[1:])}})
     model = LanguageModel.load(model_path, alphabet)
     source = SimpleNamespace(load=lambda _: model)
 
-    def make(setting: Setting) -> CTCDecoder:
-        return LanguageModelBeamSearchDecoder(encoder, source, n_best=1, **setting._asdict())
+    def make(setting: Setting) -> LanguageModelBeamSearchDecoder:
+        return LanguageModelBeamSearchDecoder(encoder, source, **setting._asdict())
 
     return make

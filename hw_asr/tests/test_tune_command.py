@@ -17,13 +17,17 @@ import numpy as np
 from hw_asr.commands import dev_emissions
 from hw_asr.commands.lm_tune import decoder_factory
 from hw_asr.config import parse
+from hw_asr.decoders.lm_beam_search import LanguageModelBeamSearchDecoder
 from hw_asr.errors import UserError
 from hw_asr.lm.estimation.pipeline import NgramOptions, build_language_model
 from hw_asr.lm.tuning.cached_emissions import CachedEmissions
-from hw_asr.lm.tuning.search import Setting, evaluate
+from hw_asr.lm.tuning.search import Setting, evaluate, overlay
+from hw_asr.tests.arpa_example import ArpaExample
 from hw_asr.tests.missing_packages import missing
 from hw_asr.tests.test_tuning import ALPHABET, WORDS, made_emissions
 from hw_asr.tests.training_case import make_config
+from hw_asr.tests.transcribe_case import CONFIG, TranscribeCase
+from hw_asr.text.encoder import CTCCharTextEncoder
 from scripts.language_model import tune as command
 
 QUICK = ("--alphas", "0", "1", "1", "--betas", "0", "0", "1", "--refinements", "0", "--beams", "5")
@@ -106,7 +110,7 @@ class TestCommand(unittest.TestCase):
             ):
                 fakes["for_evaluation"].return_value = loaded
                 options.split = "val" if refused else None  # without --split, that of the file
-                self.assertEqual(2, len(dev_emissions.load_or_compute(options).references))
+                self.assertEqual(2, len(dev_emissions.load_or_compute(options, mock.Mock()).references))
 
     def test_faults_are_one_clear_line(self) -> None:
         made_emissions(2).save(self.cache)
@@ -114,12 +118,15 @@ class TestCommand(unittest.TestCase):
         for arguments, message in (
             ((), "nothing to tune on"),
             ((*cache, "--alphas", "1", "0", "0.1"), "--alphas: expected FIRST <= LAST"),
-            ((*cache, "--alphas", "-1", "0", "0.1"), "--alphas: expected weights of 0 or more"),
+            ((*cache, "--alphas", "-1", "0", "0.1"), "--alphas: expected values from 0 to 1000, got -1, 0"),
+            ((*cache, "--betas", "2e6", "2e6", "1"), "--betas: expected values from -1000 to 1000, got 2e+06, 2e+06"),
             ((*cache, "--betas", "0", "nan", "1"), "--betas"),
             ((*cache, "--beams", "0"), "--beams"),
             ((*cache, "--beams", "10", "20000"), "--beams: expected widths from 1 to 10000, got 10, 20000"),
             ((*cache, "--search-beam", "20000"), "--search-beam: expected widths from 1 to 10000"),
-            ((*cache, "--unknown", "nan"), "--unknown: expected finite values"),
+            ((*cache, "--unknown", "nan"), "--unknown: expected values from -1000 to 1000, got nan"),
+            ((*cache, "--unknown", "-10", "1e9"), "--unknown: expected values from -1000 to 1000, got -10, 1e+09"),
+            ((*cache, "-r", str(self.lm), "--split", "train"), "--split: the network has learnt"),
             ((*cache, "--limit", "0"), "--limit: expected at least 1"),
             ((*cache, "-r", str(self.directory / "none.pth")), "none.pth: "),
             ((*cache, "-r", str(self.lm)), "another checkpoint"),
@@ -130,6 +137,34 @@ class TestCommand(unittest.TestCase):
                 self.assertEqual(1, status)
                 self.assertIn(message, output)
                 self.assertEqual(1, output.count("\n"), output)
+
+    def test_trials_search_like_the_overlay(self) -> None:
+        setting = Setting(0.5, 1.0, -10.0, 5)
+        (spec,) = [spec for spec in overlay(setting, self.lm)["decoders"] if spec["type"] == "lm_beam_search"]
+        self.assertNotIn("n_best", spec["args"])
+        default = LanguageModelBeamSearchDecoder(CTCCharTextEncoder("abcdefgh "), **spec["args"])
+        self.assertEqual(decoder_factory(self.lm, ALPHABET)(setting).n_best, default.n_best)
+
+
+class TestCheckpoint(TranscribeCase):
+    def test_faults_are_found_before_the_network_runs(self) -> None:
+        model, config = self.folder / "upper.arpa", self.folder / "dev.json"
+        ArpaExample(["A", "B"], 2, 0).write(model)
+        config.write_text(json.dumps({"data": {"val": CONFIG["data"]["train"]}}))
+        good = ArpaExample(["a", "b"], 2, 0).write(self.folder / "lower.arpa")
+        common = ["-r", str(self.checkpoint), "-c", str(config), "-o", str(self.folder / "best.json"), "-d", "cpu"]
+        for arguments, message in (
+            (["--lm", str(self.folder / "none.arpa")], "none.arpa"),
+            (["--lm", str(model)], "its words are in the other case"),
+            (["--lm", str(good), "--log-probs", str(self.folder)], "--log-probs: .* is a directory"),
+            (["--lm", str(good), "--log-probs", str(config / "val.npz")], "--log-probs: cannot write"),
+            (["--lm", str(good)], "the network runs"),
+        ):
+            output = io.StringIO()
+            runs = mock.patch.object(dev_emissions, "compute", side_effect=UserError("the network runs"))
+            with self.subTest(arguments), runs, redirect_stdout(output), redirect_stderr(output):
+                self.assertEqual(1, command.main([*common, *arguments]))
+            self.assertRegex(output.getvalue(), message)
 
 
 if __name__ == "__main__":
