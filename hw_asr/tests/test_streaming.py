@@ -110,7 +110,7 @@ class StreamTest(unittest.TestCase):
         specs: list[dict[str, Any]] = [
             {"argmax": {"type": "argmax"}},
             {"argmax": {"type": "argmax"}, "beam_search": {"type": "beam_search", "args": {"beam_size": 20}}},
-            {"beam_search": {"type": "beam_search", "args": {"beam_size": 8, "hotwords": ["ab"]}}},
+            {"beam_search": {"type": "beam_search", "args": {"beam_size": 8, "hotwords": {"ab": 1.0}}}},
             {"lm_beam_search": {"type": "lm_beam_search", "args": {"beam_size": 30, **model}}},
             {"lm_beam_search": {"type": "lm_beam_search", "args": {"beam_size": 5, **model, "hotwords": ["b a"]}}},
         ]  # fmt: skip
