@@ -14,7 +14,7 @@ from hw_asr.datasets.audio_checksums import checksum_warning
 from hw_asr.datasets.audio_file import open_recording
 from hw_asr.datasets.audio_flac import ends_early
 from hw_asr.datasets.audio_mono import check_amplitude
-from hw_asr.datasets.audio_plain import decode_plain, header_duration
+from hw_asr.datasets.audio_plain import DamagedError, decode_plain, header_duration
 from hw_asr.datasets.audio_structure import examine, is_short
 from hw_asr.datasets.recording import (
     MAX_AUDIO_HOURS,
@@ -121,7 +121,12 @@ def _errors_of(path: Path) -> Iterator[None]:
 def _decode(file: BinaryIO, target: Target) -> Decoded:
     """Decode with libsndfile what it reads whole, with FFmpeg everything else."""
     structure = examine(file)
-    decoded = decode_plain(file, structure.starts, target) if structure.is_plain else None
+    decoded, is_refused = None, False
+    if structure.is_plain:
+        try:
+            decoded = decode_plain(file, structure.starts, target)
+        except DamagedError:
+            is_refused = True
     if decoded is None:
         from hw_asr.datasets.audio_ffmpeg import decode_with_ffmpeg
 
@@ -137,7 +142,7 @@ def _decode(file: BinaryIO, target: Target) -> Decoded:
         return decoded._replace(warning=warning, damage=Damage.CERTAIN)
     if decoded.damage is not Damage.NONE:
         return decoded
-    warning = structure.slight_warning(seconds) or checksum_warning(file)
+    warning = structure.slight_warning(seconds) or checksum_warning(file, is_refused)
     if warning is not None:
         return decoded._replace(warning="; ".join(filter(None, [decoded.warning, warning])), damage=Damage.POSSIBLE)
     return decoded

@@ -1,7 +1,8 @@
-"""Damage inside a file whose format has checksums: pages of Ogg, clusters of Matroska."""
+"""Damage inside a file whose format has checksums: pages of Ogg, clusters of Matroska, frames of FLAC."""
 
 from __future__ import annotations
 
+import os
 import zlib
 from typing import BinaryIO, NamedTuple
 
@@ -13,7 +14,9 @@ _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _EBML, _SEGMENT, _CLUSTER, _CRC = b"\x1aE\xdf\xa3", b"\x18S\x80g", b"\x1fC\xb6u", b"\xbf\x84"
 """Identifiers of Matroska elements (RFC 9559, 5.1); the last one is followed by its size, four bytes."""
 _MARK = b"OggS"
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16
+MAX_READS_OF_A_BYTE, MIN_BUDGET = 4, 1 << 20
+"""Marks that begin no page, each followed by the size of a large one, are checked up to so many bytes in all."""
 
 
 class _Count(NamedTuple):
@@ -24,13 +27,16 @@ class _Count(NamedTuple):
     name: str
 
 
-def checksum_warning(file: BinaryIO) -> str | None:
-    """Return which parts of an Ogg or Matroska file are damaged, in one line; None for none and for other formats.
+def checksum_warning(file: BinaryIO, is_refused: bool) -> str | None:
+    """Return what of an Ogg, Matroska or FLAC file is damaged, in one line; None for nothing and for other formats.
 
-    Decoders skip such parts, or decode them to noise, without an error.
+    Decoders skip such parts, or decode them to noise, without an error. `is_refused`: libsndfile found an error in the
+    audio, as it does where a checksum of FLAC is wrong.
     """
     file.seek(0)
     head = file.read(4)
+    if head == b"fLaC" and is_refused:
+        return "its checksums do not match: part of it is damaged"
     if head not in (_MARK, _EBML):
         return None
     with open(file.fileno(), "rb", buffering=_BLOCK, closefd=False) as buffered:
@@ -44,11 +50,13 @@ def _count_ogg_pages(file: BinaryIO) -> _Count:
     expected: dict[bytes, int] = {}  # the number of the next page of each stream, by its serial number
     position: int | None = 0
     is_last_bad = False
+    budget = MAX_READS_OF_A_BYTE * os.fstat(file.fileno()).st_size + MIN_BUDGET
     for _ in range(MAX_PARTS):
-        if position is None:
+        if position is None or budget < 0:
             break
         file.seek(position)
         page = _read_page(file)
+        budget -= file.tell() - position
         is_last_bad = page is not None and not _is_whole(page)
         if page is None or is_last_bad:
             position = _find_mark(file, position + 1)

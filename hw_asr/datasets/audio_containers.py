@@ -21,7 +21,7 @@ CONTAINERS = (
 )
 """Without this list FFmpeg would also open images, raw video, and playlists that refer to other files and hosts."""
 
-MP3, MATROSKA = frozenset(["mp3"]), frozenset(["matroska"])
+MP3, MATROSKA, FLAC = frozenset(["mp3"]), frozenset(["matroska"]), frozenset(["flac"])
 COUNTED = frozenset(["aiff", "ape", "au", "caf", "flac", "nistsphere", "tta", "w64", "wav", "wv"])
 """Formats whose header holds the number of samples; that of others is an estimate."""
 CAF = frozenset(["caf"])

@@ -15,6 +15,7 @@ from hw_asr.datasets.audio_containers import (
     CAF,
     CLOCKED,
     COUNTED,
+    FLAC,
     MATROSKA,
     MP3,
     PADDED,
@@ -123,6 +124,8 @@ class _TrackDecoder:
             return self._reader.verdict_on_packets()
         container, stream, seconds = self._container, self._stream, self._clock.position
         estimate = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        if has_format(container, FLAC):  # cut without encoding, it still declares the length of the whole
+            estimate -= time_origin(container) or 0.0
         if has_format(container, MATROSKA):
             declared = container.duration / av.time_base if container.duration else None
             return self._reader.verdict(self._reader.end, declared)

@@ -1,10 +1,10 @@
-"""Whether the end of a FLAC file is missing, by the header of its last frame (RFC 9639, 8.2 and 9.1)."""
+"""Whether the beginning or the end of a FLAC stream is missing, by the headers of frames (RFC 9639, 8 and 9.1)."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 _STREAM_INFO = 42
 """Bytes of the magic number, the header of the first metadata block, and that block, STREAMINFO."""
@@ -12,6 +12,27 @@ _TAIL = 1 << 17
 """Bytes at the end of a file that are searched for the last frame if STREAMINFO does not give the largest frame."""
 _FRAME_BEGINS = re.compile(rb"\xff[\xf8\xf9]")
 _MAX_HEADER = 16
+_MAX_TAIL = 1 << 20
+_MAX_BLOCKS = 128
+"""Blocks of metadata that are skipped."""
+
+
+def begins_late(file: BinaryIO, start: int) -> bool:
+    """Whether the first frames of the FLAC stream at byte `start` are missing, as after a cut without encoding."""
+    file.seek(start)
+    block_size = int.from_bytes(file.read(_STREAM_INFO)[10:12], "big")
+    position, is_last = start + 4, False
+    for _ in range(_MAX_BLOCKS):
+        if is_last:
+            break
+        file.seek(position)
+        header = file.read(4)
+        position += 4 + int.from_bytes(header[1:], "big")
+        is_last = not header or header[0] >= 0x80
+    file.seek(position)
+    header = file.read(_MAX_HEADER)
+    frame = _parse_frame(header, block_size) if _FRAME_BEGINS.match(header) else None
+    return frame is not None and frame.start > 0
 
 
 def ends_early(file: BinaryIO, start: int) -> bool:
@@ -28,15 +49,22 @@ def ends_early(file: BinaryIO, start: int) -> bool:
     if not num_samples:
         return False
     size = os.fstat(file.fileno()).st_size
-    file.seek(max(start, size - (largest_frame + _MAX_HEADER if largest_frame else _TAIL)))
+    file.seek(max(start, size - min(largest_frame + _MAX_HEADER if largest_frame else _TAIL, _MAX_TAIL)))
     tail = file.read()
-    ends = [_end_of_frame(tail[match.start() :][:_MAX_HEADER], block_size) for match in _FRAME_BEGINS.finditer(tail)]
-    last = next((end for end in reversed(ends) if end is not None), 0)
-    return last < num_samples
+    places = [match.start() for match in _FRAME_BEGINS.finditer(tail)]
+    frames = (_parse_frame(tail[place : place + _MAX_HEADER], block_size) for place in reversed(places))
+    return next((frame.end for frame in frames if frame is not None), 0) < num_samples
 
 
-def _end_of_frame(header: bytes, block_size: int) -> int | None:
-    """Return the number of samples up to the end of the frame with this header; None if it is not a header.
+class _Frame(NamedTuple):
+    """Where a frame begins and ends, in samples."""
+
+    start: int
+    end: int
+
+
+def _parse_frame(header: bytes, block_size: int) -> _Frame | None:
+    """Return the place of the frame with this header; None if it is not a header.
 
     `block_size` is that of all frames but the last, in a stream whose frames are numbered.
     """
@@ -57,7 +85,8 @@ def _end_of_frame(header: bytes, block_size: int) -> int | None:
     position += num_size_bytes + num_rate_bytes
     if size_code == 0 or rate_code == 15 or header[position] != _crc8(header[:position]):
         return None
-    return number + size if header[1] & 1 else number * block_size + size
+    start = number if header[1] & 1 else number * block_size
+    return _Frame(start, start + size)
 
 
 def _crc8(data: bytes) -> int:

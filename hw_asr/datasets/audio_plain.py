@@ -17,10 +17,15 @@ MAX_FRAMES_PER_BYTE = 8192
 """More than any codec reaches (digital silence in FLAC); a header with more is wrong."""
 
 
+class DamagedError(Exception):
+    """libsndfile opens a file, but finds an error in its audio."""
+
+
 def decode_plain(file: BinaryIO, starts: Sequence[int], target: Target) -> Decoded | None:
     """Decode the streams of a file that begin at `starts`; None when they are not exactly as long as declared.
 
-    libsndfile is given a descriptor, so that it cannot go by the extension. Raises DecodingError.
+    libsndfile is given a descriptor, so that it cannot go by the extension.
+    Raises DecodingError, and DamagedError where libsndfile finds an error in the audio.
     """
     signal = MonoSignal(target)
     for stream in _streams(file, starts):
@@ -74,8 +79,12 @@ def _append(sound: soundfile.SoundFile, signal: MonoSignal, target: Target) -> b
         signal.position += skipped / sound.samplerate
         remaining -= skipped
     while remaining > 0 and not signal.is_complete:  # in blocks: a header may declare more than fits into memory
-        block = sound.read(min(BLOCK_FRAMES, remaining), dtype="float32", always_2d=True)
-        if len(block) == 0:
+        wanted = min(BLOCK_FRAMES, remaining)
+        try:
+            block = sound.read(wanted, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise DamagedError(str(error)) from error
+        if len(block) < wanted:  # reading on would return the samples before its end once more
             return False
         signal.append(block, sound.samplerate)
         remaining -= len(block)

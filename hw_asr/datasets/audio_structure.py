@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import BinaryIO, Literal, NamedTuple
 
+from hw_asr.datasets.audio_flac import begins_late
+
 _BLOCK = 1 << 20
 MAX_CHUNKS = 1000
 """Chunks of a file that are examined; the audio usually comes after one or two others."""
@@ -80,7 +82,7 @@ def examine(file: BinaryIO) -> Structure:
     head = file.read(64)
     if head[:4] == b"fLaC":
         starts = (0, *_occurrences(file, _FLAC_BEGINS, MAX_STREAMS))
-        return Structure(len(starts) <= MAX_STREAMS, starts=starts)
+        return Structure(len(starts) <= MAX_STREAMS and not begins_late(file, 0), starts=starts)
     if head[:4] == b"OggS":
         return Structure(not _occurrences(file, _OGG_BEGINS, 1), ends_in_a_page=_ogg_is_cut_off(file))
     if head[:4] in _CHUNKED:
