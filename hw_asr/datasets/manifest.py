@@ -75,7 +75,8 @@ def parse_entries(entries: Iterable[Entry], directory: Path, source: str) -> Sel
 def _parse(content: object, directory: Path) -> Utterance:
     if not isinstance(content, Mapping):
         raise TypeError(f'expected an object such as {{"path": ..., "text": ...}}, got {content!r:.60}')
-    values = {name: next((content[key] for key in keys if key in content), None) for name, keys in _KEYS.items()}
+    given = {key: value for key, value in content.items() if value is not None}
+    values = {name: next((given[key] for key in keys if key in given), None) for name, keys in _KEYS.items()}
     path = values["audio_path"]
     if not isinstance(path, str) or not path:
         raise TypeError(f"has no path: {dict(content)!r:.80}")
@@ -86,6 +87,8 @@ def _parse(content: object, directory: Path) -> Utterance:
     if not is_possible:
         raise ValueError(f"path: no file can have the name {path!r:.80}")
     duration, offset = _seconds("duration", values["duration"]), _seconds("offset", values["offset"])
+    if offset is not None and duration == 0:
+        raise ValueError("duration: expected more than 0 s of the piece, or no duration for the rest, got 0")
     text, speaker, identifier = (_text(name, values[name]) for name in ("text", "speaker", "id"))
     if not identifier:
         identifier = path if offset is None else f"{path} at {offset:g} s for {duration or UNREADABLE:g} s"

@@ -8,7 +8,6 @@ import io
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
-from itertools import islice
 from pathlib import Path
 
 from hw_asr.datasets.audio import EXTENSIONS
@@ -125,7 +124,7 @@ class _Table:
     def _read(self, position: int) -> tuple[list[str] | None, int]:
         """Return the values of the row that begins at a line, None when its quotation marks do not match."""
         if self._quoted:
-            lines = islice(self._lines, position, min(len(self._lines), position + MAX_LINES))
+            lines = self._lines[position : position + MAX_LINES]
             reader = csv.reader(lines, delimiter=self._delimiter, strict=True, skipinitialspace=self._delimiter == ",")
             try:
                 values = next(reader)
@@ -142,7 +141,7 @@ class _Table:
 
     def _swallows_rows(self, position: int, num_lines: int) -> bool:
         """Whether one of the lines inside a quoted value is a row by itself."""
-        for line in islice(self._lines, position + 1, position + num_lines):
+        for line in self._lines[position + 1 : position + num_lines]:
             values = line.strip("\r\n").split(self._delimiter)
             if len(values) == len(self._columns) and Path(values[self._path_column]).suffix.lower() in EXTENSIONS:
                 return True

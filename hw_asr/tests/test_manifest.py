@@ -7,13 +7,14 @@ import os
 import tempfile
 import tracemalloc
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hw_asr.datasets.manifest import DataError, consume, parse_entries, select, split_alignable
-from hw_asr.datasets.manifest_file import as_entries, read_manifest
+from hw_asr.datasets.manifest_file import _Table, as_entries, read_manifest
 from hw_asr.text.encoder import CTCCharTextEncoder
 from hw_asr.types import Utterance
 
@@ -62,6 +63,9 @@ class TestReading(unittest.TestCase):
         utterances, _ = parse_entries(as_entries(objects), Path("d"), "")
         self.assertEqual(utterances[0], Utterance("7", "d/x.wav", None, 3.0))
         self.assertEqual(utterances[1], Utterance("y.wav", "d/y.wav", "t", 0.0))
+        empty = {"path": None, "audio_filepath": "x.wav", "text": None, "sentence": "t"}
+        utterances, _ = parse_entries(as_entries([empty]), Path("d"), "")
+        self.assertEqual(utterances[0], Utterance("x.wav", "d/x.wav", "t", 0.0))
 
     def test_bad_entries_are_logged_and_counted(self) -> None:
         bad = [{}, {"path": 3}, {"path": ""}, "x", None, {"path": "p", "text": 1}, {"path": "p", "duration": "long"}]
@@ -87,6 +91,8 @@ class TestReading(unittest.TestCase):
         kept, dropped = select(utterances, str, "m", max_audio_length=3.0)
         self.assertEqual([(each.offset, each.duration) for each in kept], [(0.0, 2.5), (2.5, 2.5), (None, 0.0)])
         self.assertEqual(dropped, {"id occurs twice": 1, "longer than 3 s": 1})
+        with self.assertRaisesRegex(DataError, "entry 1: duration: expected more than 0 s of the piece"):
+            parse_entries(as_entries([{"path": "a.wav", "offset": 0.5, "duration": 0}]), Path(), "m")
 
     def rows(self, name: str, content: str | bytes) -> tuple[list[tuple[str, str | None]], dict[str, int]]:
         logging.disable()
@@ -125,6 +131,19 @@ class TestReading(unittest.TestCase):
         expected = [*texts[:3], 'quoted "well"', 'five"', "over\ntwo lines"]
         self.assertEqual(rows, [(f"{number}.wav", text) for number, text in enumerate(expected)])
         self.assertEqual(left_out, {})
+
+    def test_the_lines_before_a_row_are_not_read_again(self) -> None:
+        class Counted(list[str]):
+            num_iterated = 0
+
+            def __iter__(self) -> Iterator[str]:
+                for line in super().__iter__():
+                    self.num_iterated += 1
+                    yield line
+
+        lines = Counted(["path,text\n", *['x.wav,"a\n', 'b"\n'] * 500])
+        rows = list(_Table(lines, ["path", "text"], ",", True).rows(strip=False))
+        self.assertEqual((lines.num_iterated, len(rows)), (0, 500))
 
     def test_headers(self) -> None:
         rows, _ = self.rows("m.csv", "\ufeff path , text\r\na.wav , hello \r\n")
