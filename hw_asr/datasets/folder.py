@@ -8,7 +8,8 @@ from pathlib import Path
 
 from hw_asr.datasets.audio import EXTENSIONS
 from hw_asr.datasets.audio_signatures import is_media
-from hw_asr.datasets.index import files_under, measure
+from hw_asr.datasets.directories import files_under
+from hw_asr.datasets.index import measure
 from hw_asr.datasets.manifest import DataError
 from hw_asr.types import Selection, Utterance
 
@@ -77,13 +78,13 @@ def list_folder(audio_dir: Path, transcription_dir: Path | None, checks_content:
 def _transcript(directory: Path, recording: Path) -> str | None:
     for name in (recording.with_suffix(".txt"), Path(f"{recording.stem}.txt")):
         path = directory / name
-        if path.is_file():
-            if path.stat().st_size > MAX_TRANSCRIPT_BYTES:
-                logger.warning("%s: not a transcript: larger than %d MB", path, MAX_TRANSCRIPT_BYTES // 10**6)
-                return None
-            try:
+        try:
+            if not path.is_file():
+                continue
+            if path.stat().st_size <= MAX_TRANSCRIPT_BYTES:
                 return path.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
-                logger.warning("%s: the transcript cannot be read: %s", path, error)
-                return None
+            logger.warning("%s: not a transcript: larger than %d MB", path, MAX_TRANSCRIPT_BYTES // 10**6)
+        except (OSError, UnicodeDecodeError) as error:
+            logger.warning("%s: the transcript cannot be read: %s", path, error)
+        return None
     return None

@@ -9,7 +9,8 @@ from typing import Literal
 
 from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.archive import Archive, ArchiveCorpus, is_present
-from hw_asr.datasets.index import files_under, indexed, path_of_index
+from hw_asr.datasets.directories import files_under
+from hw_asr.datasets.index import indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
 from hw_asr.types import Selection, Utterance
 

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from types import NoneType
@@ -18,10 +18,11 @@ from types import NoneType
 from tqdm import tqdm
 
 from hw_asr.datasets.audio import duration
+from hw_asr.datasets.directories import fingerprint
 from hw_asr.datasets.manifest import UNREADABLE
 from hw_asr.datasets.recording import AudioError
 from hw_asr.runtime.atomic_files import write_and_rename
-from hw_asr.runtime.download import waiting_lock
+from hw_asr.runtime.download import DownloadError, waiting_lock
 from hw_asr.runtime.printable import printable_line
 from hw_asr.types import Selection, Utterance
 
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 VERSION = 2
 NUM_THREADS = min(32, 4 * (os.cpu_count() or 1))
 """Reading headers waits for the disk and releases the interpreter lock."""
+MAX_NAME_BYTES = 200
+"""Of a corpus, in the name of its index, which has at most 255 with the name of a temporary or a lock file."""
 NUM_QUEUED = 1000
 """Recordings queued at a time; a queued task takes 1.5 KB."""
 
@@ -49,10 +52,13 @@ def indexed(
     cannot be written, the work is repeated each time.
     """
     state = fingerprint(directory) + (fingerprint(texts_in) if texts_in is not None else "")
+    known = _load(index_path, state, directory)
+    if known is not None:
+        return Selection(_measured_again(known.utterances, source), known.dropped)
     with _locked(index_path):
-        known = _load(index_path, state, directory)
+        known = _load(index_path, state, directory)  # of another process, which had the lock
         if known is not None:
-            return Selection(_measured_again(known.utterances, source), known.dropped)
+            return known
         listed = scan(directory)
         listed, left_out = listed if isinstance(listed, Selection) else Selection(list(listed), {})
         utterances = measure(listed, source)
@@ -67,10 +73,17 @@ def indexed(
 
 
 def path_of_index(directory: Path, index_dir: Path | None, name: str) -> Path:
-    """Return the path of the index of `directory`: in `index_dir`, or in the directory itself, where it is hidden."""
-    index_dir = directory if index_dir is None else index_dir
-    inside = directory.absolute() in (index_dir.absolute(), *index_dir.absolute().parents)
-    return index_dir / f"{'.' * inside}{name}_index.jsonl"
+    """Return the path of the index of `directory`, a hidden file: in `index_dir`, or in the directory itself.
+
+    In `index_dir` the name has a digest of the directory's path, as several corpora may share it. A long name is
+    shortened.
+    """
+    if len(os.fsencode(name)) > MAX_NAME_BYTES:
+        name = os.fsencode(name)[:MAX_NAME_BYTES].decode(errors="ignore")
+    if index_dir is None:
+        return directory / f".{name}_index.jsonl"
+    path = os.fsencode(directory.absolute())
+    return index_dir / f".{name}_{hashlib.sha1(path, usedforsecurity=False).hexdigest()[:8]}_index.jsonl"
 
 
 def measure(utterances: Sequence[Utterance], source: str) -> list[Utterance]:
@@ -100,63 +113,13 @@ def _measured_again(utterances: list[Utterance], source: str) -> list[Utterance]
     return utterances
 
 
-def fingerprint(path: Path) -> str:
-    """Return a digest of names, sizes and modification times: of a file, or of all files under a directory."""
-    digest = hashlib.sha1(_line("", path.stat()).encode() if path.is_file() else b"", usedforsecurity=False)
-    for name, entries in _directories(path) if path.is_dir() else ():
-        lines = [f"{name}\n", *[_line(entry.name, entry.stat()) for entry in entries]]
-        digest.update("".join(lines).encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def files_under(directory: Path, extension: str = "") -> list[Path]:
-    """Return the files under a directory whose names end in `extension` (lower case), sorted by name.
-
-    Hidden files and dangling links are left out.
-    """
-    return sorted(
-        directory / name / entry.name
-        for name, entries in _directories(directory)
-        for entry in entries
-        if entry.name.lower().endswith(extension)
-    )
-
-
-def _directories(top: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
-    """Yield each directory from `top` downwards, by its relative path, with its files; hidden names are left out.
-
-    The entries' `stat` may be called until the next directory is yielded: with an open descriptor of the directory the
-    system does not look up the whole path for every file, which takes a third of the time.
-    """
-    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
-    while waiting:
-        name, above = waiting.pop()
-        try:
-            descriptor = os.open(top / name, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            logger.warning("%s: skipped, it cannot be opened: %s", top / name, error.strerror)
-            continue
-        try:
-            stat = os.fstat(descriptor)
-            identity = stat.st_dev, stat.st_ino
-            if identity in above:  # a link to a directory it lies in
-                continue
-            with os.scandir(descriptor) as scanned:
-                entries = sorted((entry for entry in scanned if entry.name[0] != "."), key=lambda entry: entry.name)
-            waiting += [(f"{name}{entry.name}/", above | {identity}) for entry in entries if entry.is_dir()]
-            yield name, [entry for entry in entries if entry.is_file()]
-        finally:
-            os.close(descriptor)
-
-
-def _line(name: str, stat: os.stat_result) -> str:
-    return f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-
-
-def _locked(index_path: Path) -> AbstractContextManager[None]:
-    """Let one of several processes make the index; where nothing can be written there is nothing to wait for."""
-    directory = next((parent for parent in index_path.parents if parent.exists()), Path())
-    return waiting_lock(index_path) if os.access(directory, os.W_OK) else nullcontext()
+@contextmanager
+def _locked(index_path: Path) -> Iterator[None]:
+    """Let one of several processes make the index; each makes it where the lock cannot be opened."""
+    with ExitStack() as stack:
+        with suppress(DownloadError):
+            stack.enter_context(waiting_lock(index_path))
+        yield
 
 
 def _duration(utterance: Utterance) -> float | AudioError:

@@ -1,6 +1,5 @@
 """The index: built once, rebuilt after changes, movable, optional."""
 
-import errno
 import json
 import logging
 import multiprocessing
@@ -15,8 +14,9 @@ from pathlib import Path
 from unittest import mock
 
 from hw_asr.datasets import index as module
+from hw_asr.datasets.directories import files_under
 from hw_asr.datasets.folder import list_folder
-from hw_asr.datasets.index import files_under, indexed, measure, path_of_index
+from hw_asr.datasets.index import indexed, measure, path_of_index
 from hw_asr.tests.corpus_trees import noise
 from hw_asr.tests.waiting import DEADLINE
 from hw_asr.types import Selection, Utterance
@@ -117,18 +117,6 @@ class TestIndex(unittest.TestCase):
                 self.indexed(texts)
             self.assertEqual(self.scans, number)
 
-    def test_files_are_found_in_the_order_of_their_names(self) -> None:
-        for name in ("sub0.wav", "sub/b.WAV", "sub/a.wav", "sub/a/z.wav", ".hidden/x.wav", "sub/.x.wav", "sub/a.txt"):
-            path = self.root / "tree" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        (self.root / "tree/gone.wav").symlink_to("nowhere.wav")
-        (self.root / "tree/sub/up").symlink_to("..")
-        (self.root / "tree/two").symlink_to(self.data / "sub1")
-        found = [path.relative_to(self.root / "tree").as_posix() for path in files_under(self.root / "tree", ".wav")]
-        expected = ["sub/a/z.wav", "sub/a.wav", "sub/b.WAV", "sub0.wav", "two/é 1.wav", "two/é 3.wav"]
-        self.assertEqual(found, expected)
-
     def test_transcripts_have_a_limit(self) -> None:
         texts = self.data.parent / "texts"
         texts.mkdir()
@@ -139,19 +127,6 @@ class TestIndex(unittest.TestCase):
         with mock.patch("hw_asr.datasets.folder.MAX_TRANSCRIPT_BYTES", 5):
             known = {utterance.audio_path: utterance.text for utterance in list_folder(self.data, texts).utterances}
         self.assertIsNone(known[str(recording)])
-
-    def test_a_directory_that_cannot_be_opened_is_skipped(self) -> None:
-        closed, opened = self.data / "sub0", os.open
-
-        def refusing(path: Path, *args: int) -> int:
-            if path == closed / "":  # what root would be let into
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            return opened(path, *args)
-
-        logging.disable(logging.NOTSET)
-        with mock.patch.object(os, "open", refusing), self.assertLogs("hw_asr", "WARNING") as log:
-            self.assertEqual(len(files_under(self.data, ".wav")), 2)
-        self.assertIn(f"{closed}: skipped, it cannot be opened: Permission denied", log.output[0])
 
     def test_index_and_data_can_be_moved(self) -> None:
         before = self.indexed()
@@ -196,10 +171,39 @@ class TestIndex(unittest.TestCase):
 
     def test_an_unwritable_index_is_rebuilt_each_time(self) -> None:
         refused = mock.patch.object(module, "write_and_rename", side_effect=PermissionError(13, "Permission denied"))
-        with refused, mock.patch.object(module.os, "access", return_value=False):
+        with refused:
             self.indexed()
             self.indexed()
         self.assertEqual(self.scans, 2)
+
+    def test_a_lock_that_cannot_be_opened_is_gone_without(self) -> None:
+        """As that of another user in a directory of both."""
+        (self.index_path.parent / f".{self.index_path.name}.lock").mkdir(parents=True)
+        self.assertEqual(self.indexed(), self.indexed())
+        self.assertEqual(self.scans, 1)
+
+    def test_an_index_that_is_up_to_date_needs_no_lock(self) -> None:
+        self.indexed()
+        with mock.patch.object(module, "waiting_lock", side_effect=AssertionError):
+            self.indexed()
+        self.assertEqual(self.scans, 1)
+
+    def test_a_directory_with_a_long_name(self) -> None:
+        self.data = self.data.rename(self.root / ("ж" * 120))
+        for index_dir in (None, self.root / "elsewhere"):
+            self.index_path, self.scans = path_of_index(self.data, index_dir, self.data.name), 0
+            self.assertEqual(self.indexed(), self.indexed())
+            self.assertEqual(self.scans, 1)
+
+    def test_corpora_of_one_name_share_a_directory_of_indexes(self) -> None:
+        places = [self.data, self.root / "other" / "data"]
+        noise(places[1] / "a.wav")
+        for _ in range(2):
+            for self.data in places:
+                self.index_path = path_of_index(self.data, self.root / "indexes", "data")
+                self.indexed()
+        self.assertEqual(self.scans, 2)
+        self.assertTrue(all(path.name.startswith(".") for path in self.index_path.parent.iterdir()))
 
     def test_one_of_several_processes_builds_it(self) -> None:
         context, calls = multiprocessing.get_context("fork"), self.root / "calls"
