@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from hw_asr.datasets.audio_file import open_recording
 from hw_asr.datasets.audio_flac import ends_early
 from hw_asr.datasets.audio_mono import check_amplitude
 from hw_asr.datasets.audio_plain import DamagedError, decode_plain, header_duration
-from hw_asr.datasets.audio_structure import examine, is_short
+from hw_asr.datasets.audio_structure import Structure, examine, is_short
 from hw_asr.datasets.recording import (
     MAX_AUDIO_HOURS,
     AudioError,
@@ -41,6 +42,9 @@ EXTENSIONS = frozenset(
 """Extensions that a folder is searched for; decoding depends on the content only."""
 
 _RATE_TO_MEASURE = 8000
+_MAX_STRUCTURES = 10_000
+_structures: dict[tuple[int, int, int, int], Structure] = {}
+"""Of recordings of which pieces were read, by device, inode, size and time of modification."""
 
 
 def read_recording(
@@ -118,9 +122,20 @@ def _errors_of(path: Path) -> Iterator[None]:
         raise AudioError(f"{path}: cannot be decoded: {type(error).__name__}: {error}") from error
 
 
+def _known_structure(file: BinaryIO) -> Structure:
+    """Examine a file once for all of its pieces: of FLAC and Ogg that reads all of it."""
+    status = os.fstat(file.fileno())
+    key = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    if key not in _structures:
+        if len(_structures) >= _MAX_STRUCTURES:
+            _structures.clear()
+        _structures[key] = examine(file)
+    return _structures[key]
+
+
 def _decode(file: BinaryIO, target: Target) -> Decoded:
     """Decode with libsndfile what it reads whole, with FFmpeg everything else."""
-    structure = examine(file)
+    structure = examine(file) if target.piece is None else _known_structure(file)
     decoded, is_refused = None, False
     if structure.is_plain:
         try:

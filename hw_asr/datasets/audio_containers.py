@@ -34,9 +34,10 @@ _INDIVISIBLE = frozenset(["mov", "tta"])
 _CLOCK_FROM_ZERO = frozenset(["matroska", "mov"])
 CLOCKED = _CLOCK_FROM_ZERO | frozenset(["asf", "flac", "flv", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv"])
 """Formats with real time stamps; elsewhere FFmpeg derives them from sizes or counts."""
-UNCLOCKED_CODECS = frozenset(["adpcm_ms", "adpcm_ima_wav"])
-"""Codecs of wav whose positions after seeking are estimates from the byte rate in the header."""
-SEEKABLE = _CLOCK_FROM_ZERO | COUNTED | frozenset(["aac", "amr", "mp3"])
+_WAV = frozenset(["wav", "w64"])
+_SEEKABLE_IN_WAV = ("pcm_", "mp2", "mp3", "ac3", "gsm_ms", "g726")
+"""How the names of codecs begin whose positions are exact; for others they are guessed from the header's byte rate."""
+_SEEKABLE = _CLOCK_FROM_ZERO | COUNTED | frozenset(["aac", "amr", "mp3"])
 """Formats with reliable time stamps after seeking."""
 
 _UNTIMED = frozenset(["aac", "loas"])
@@ -65,6 +66,11 @@ def open_container(file: BinaryIO) -> Iterator[InputContainer]:
 def has_format(container: InputContainer, names: frozenset[str]) -> bool:
     """Whether a container has one of these formats; FFmpeg has several names for some."""
     return not names.isdisjoint(container.format.name.split(","))
+
+
+def can_seek(container: InputContainer, codec: str) -> bool:
+    """Whether the time stamps of a track are exact after seeking."""
+    return has_format(container, _SEEKABLE) and (not has_format(container, _WAV) or codec.startswith(_SEEKABLE_IN_WAV))
 
 
 def time_origin(container: InputContainer) -> float | None:

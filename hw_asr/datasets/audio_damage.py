@@ -11,7 +11,7 @@ import av
 from av import AudioFrame
 from av.container import InputContainer
 
-from hw_asr.datasets.audio_structure import INAUDIBLE_SECONDS, cut_off, is_short, some_missing
+from hw_asr.datasets.audio_structure import INAUDIBLE_SECONDS, cut_off, end_of_id3, is_short, some_missing
 from hw_asr.datasets.recording import Damage
 
 MAX_EMPTY_PACKETS = 10_000
@@ -20,6 +20,8 @@ MAX_EMPTY_PACKETS = 10_000
 MAX_UNREAD_BYTES, MIN_LOST_SECONDS = 1024, 0.1
 """Where a demuxer skips more between two packets, with at least this gap in the time stamps, the file is damaged."""
 
+_FILLER = b"\xff"
+"""Written behind MP3s by some recorders, as erased memory reads."""
 _TAGS = (b"ID3", b"TAG", b"APE")
 """How tags begin; concatenated files have them in the middle."""
 _MP3_KBITS = {
@@ -112,8 +114,9 @@ class PacketReader:
             self._unread = 0
 
     def _add_bad(self, packet: Any) -> None:
-        """Count a packet unless it is a tag; at the end of a file, it must also begin like a frame."""
-        if bytes(memoryview(packet)[:3]) in _TAGS:
+        """Count a packet unless it is a tag or filler; at the end of a file, it must also begin like a frame."""
+        content = bytes(memoryview(packet))
+        if content[:3] in _TAGS or not content.strip(_FILLER):
             return
         self._num_bad_at_end += 1
         starts_like_a_frame = packet.size > 0 and memoryview(packet)[0] == self._first_byte
@@ -191,11 +194,7 @@ class _Mp3Header(NamedTuple):
 def mp3_tag_seconds(file: BinaryIO) -> float | None:
     """Return the length according to the Xing or Info tag in the first frame; None without one."""
     file.seek(0)
-    head = file.read(10)
-    start = 0
-    if head[:3] == b"ID3" and len(head) == 10:
-        start = 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])  # 7 bits in each byte
-    file.seek(start)
+    file.seek(end_of_id3(file.read(10)))
     frame = file.read(256)
     header, tag = (
         _Mp3Header.parse(frame[:4]),

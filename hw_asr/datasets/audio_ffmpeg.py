@@ -19,8 +19,7 @@ from hw_asr.datasets.audio_containers import (
     MATROSKA,
     MP3,
     PADDED,
-    SEEKABLE,
-    UNCLOCKED_CODECS,
+    can_seek,
     has_format,
     open_container,
     time_origin,
@@ -72,7 +71,7 @@ def _decode_track(container: InputContainer, stream: Any, file: BinaryIO, target
     """Decode one track of an open container; from the start of the file where seeking went wrong."""
     start = target.piece.start - PREROLL_SECONDS if target.piece is not None else 0.0
     codec = "" if stream.codec_context is None else stream.codec_context.name
-    if start > 0 and has_format(container, SEEKABLE) and codec not in UNCLOCKED_CODECS:
+    if start > 0 and can_seek(container, codec):
         origin = time_origin(container) or 0.0
         container.seek(int((start + origin) / stream.time_base), stream=stream)
         decoded = _TrackDecoder(container, stream, file, target).run(seeks=True)

@@ -60,7 +60,7 @@ def header_duration(file: BinaryIO, starts: Sequence[int]) -> float | None:
 
 def _streams(file: BinaryIO, starts: Sequence[int]) -> Iterator[int | io.BytesIO]:
     """Yield what soundfile opens: the descriptor of a file of one stream, or the bytes of each stream."""
-    if len(starts) == 1:
+    if tuple(starts) == (0,):
         file.seek(0)
         yield file.fileno()
         return

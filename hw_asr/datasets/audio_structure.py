@@ -59,7 +59,7 @@ class Structure(NamedTuple):
     declared_share: float = 1.0
     """The bytes of audio that its header declares, divided by those that are there."""
     starts: tuple[int, ...] = (0,)
-    """Where the streams of a plain file begin, in bytes: concatenated FLAC files have several."""
+    """Where the streams of a plain file begin, in bytes: behind a tag, and concatenated FLAC files have several."""
     ends_in_a_page: bool = False
     """Whether an Ogg file ends in the middle of a page."""
 
@@ -85,13 +85,22 @@ def examine(file: BinaryIO) -> Structure:
         return Structure(len(starts) <= MAX_STREAMS and not begins_late(file, 0), starts=starts)
     if head[:4] == b"OggS":
         return Structure(not _occurrences(file, _OGG_BEGINS, 1), ends_in_a_page=_ogg_is_cut_off(file))
-    if head[:4] in _CHUNKED:
-        return _examine_chunks(file, _CHUNKED[head[:4]])
+    begin = end_of_id3(head)
+    kind = _read(file, begin, 4)
+    if kind in _CHUNKED:
+        return _examine_chunks(file, _CHUNKED[kind], begin)
     if head[:4] == b".snd":
         return Structure(
             False, _share(int.from_bytes(head[8:12], "big"), _size(file) - int.from_bytes(head[4:8], "big"))
         )
     return Structure(False)
+
+
+def end_of_id3(head: bytes) -> int:
+    """Return where an ID3v2 tag at the beginning of a file ends; 0 without one."""
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    return 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])  # 7 bits in each byte
 
 
 class _Chunks(NamedTuple):
@@ -118,10 +127,10 @@ _CHUNKED = {
 """By the first bytes; the last one is Sony's Wave64."""
 
 
-def _examine_chunks(file: BinaryIO, layout: _Chunks) -> Structure:
+def _examine_chunks(file: BinaryIO, layout: _Chunks, begin: int) -> Structure:
     end = _size(file)
     is_pcm, size_64 = False, None
-    for identifier, size, start in islice(_chunks(file, layout, end), MAX_CHUNKS):
+    for identifier, size, start in islice(_chunks(file, layout, begin), MAX_CHUNKS):
         if identifier == b"ds64":
             size_64 = int.from_bytes(_read(file, start + 8, 8), "little")
         elif identifier == b"fmt ":
@@ -131,15 +140,15 @@ def _examine_chunks(file: BinaryIO, layout: _Chunks) -> Structure:
         elif identifier == layout.audio:
             is_wav = layout is _CHUNKED[b"RIFF"]
             declared = size_64 if size_64 is not None and size == 0xFFFFFFFF else size
-            return Structure(
-                is_wav and is_pcm, _share(declared, end - start, layout.size_bytes == 4 and size_64 is None)
-            )
+            share = _share(declared, end - start, layout.size_bytes == 4 and size_64 is None)
+            return Structure(is_wav and is_pcm, share, (begin,))
     return Structure(False)
 
 
-def _chunks(file: BinaryIO, layout: _Chunks, end: int) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(file: BinaryIO, layout: _Chunks, begin: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield each chunk's identifier (its first four bytes), the size of its content, and where that begins."""
-    position, header_size = layout.first, layout.id_bytes + layout.size_bytes
+    position, header_size = begin + layout.first, layout.id_bytes + layout.size_bytes
+    end = _size(file)
     while position + header_size <= end:
         header = _read(file, position, header_size)
         size = int.from_bytes(header[layout.id_bytes :], layout.order)

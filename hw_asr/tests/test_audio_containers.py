@@ -5,10 +5,12 @@ import tempfile
 import unittest
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import soundfile
 
+from hw_asr.datasets import audio
 from hw_asr.datasets.audio import duration, read_audio, read_recording
 from hw_asr.datasets.recording import AudioError, Damage, Piece, Recording
 from hw_asr.tests.media import AAC, MP3, OPUS, PCM, RATE, Codec, Part, write
@@ -220,6 +222,24 @@ class TestTracksAndChannels(ContainerCase):
             whole, piece = read_audio(path, RATE), read_recording(path, RATE, Piece(110.0, 1.0)).samples
             with self.subTest(subtype):
                 np.testing.assert_array_equal(whole[110 * RATE : 111 * RATE], piece)
+
+    def test_pieces_of_other_codecs_in_wav_are_where_they_belong(self) -> None:
+        noise = np.random.default_rng(0).normal(0, 0.1, RATE * 20).astype(np.float32)
+        for codec in (Codec("g722"), Codec("adpcm_yamaha"), Codec("pcm_alaw")):
+            path = write(self.path("a.wav"), [[Part(noise)]], codec)
+            whole, piece = read_audio(path, RATE), read_recording(path, RATE, Piece(15.0, 1.0)).samples
+            with self.subTest(codec.name):
+                np.testing.assert_allclose(whole[15 * RATE : 16 * RATE], piece, atol=5e-3)
+
+    def test_the_structure_is_examined_once_for_all_pieces(self) -> None:
+        soundfile.write(self.path("a.flac"), tones(3.0), RATE)
+        with mock.patch.object(audio, "examine", wraps=audio.examine) as examined:
+            pieces = [read_recording(self.path("a.flac"), RATE, Piece(start, 0.5)).samples for start in (0, 1, 2)]
+            self.assertEqual(examined.call_count, 1)
+            soundfile.write(self.path("a.flac"), tones(2.0), RATE)
+            read_recording(self.path("a.flac"), RATE, Piece(1.0, 0.5))
+            self.assertEqual(examined.call_count, 2)
+        np.testing.assert_allclose(np.concatenate(pieces[1:2]), tones(3.0)[RATE : RATE + RATE // 2], atol=1e-3)
 
     def test_a_silent_track_is_skipped(self) -> None:
         for name, codec in (("a.mkv", OPUS), ("a.mp4", AAC)):

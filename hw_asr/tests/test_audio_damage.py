@@ -154,8 +154,19 @@ class TestCut(DamageCase):
         self.assertRegex(half.warning or "", "its last frame is incomplete")
         self.assertAlmostEqual(duration(self.directory / "b.mp3"), len(half.samples) / RATE, delta=0.1)
 
-    def test_tags_behind_the_audio_are_no_damage(self) -> None:
-        tails = {"ID3v1": b"TAG" + bytes(125), "zeros": bytes(1000), "lyrics": b"LYRICSBEGININD00003110LYRICS200"}
+    def test_tags_around_the_audio_are_no_damage(self) -> None:
+        for kind in ("wav", "mp3"):
+            data = self.whole(kind)
+            for tag in (b"ID3\3\0\0\0\0\0\x0b" + bytes(11), b"ID3\3\0\0\0\0\1\0" + bytes(128)):
+                with self.subTest(kind, tag_in_front=len(tag)):
+                    recording = read_recording(self.written("a", tag + data), RATE)
+                    self.assertEqual((recording.warning, recording.damage), (None, Damage.NONE))
+                    self.assertAlmostEqual(duration(self.directory / "a"), 6, delta=0.1)
+            if kind == "wav":
+                cut = read_recording(self.written("a", tag + data[: len(data) // 2]), RATE)
+                self.assertRegex(cut.warning or "", "^cut off: its header declares 6.0 s, 3.0 s could")
+        tails = {"erased": b"\xff" * 5000}
+        tails |= {"ID3v1": b"TAG" + bytes(125), "zeros": bytes(1000), "lyrics": b"LYRICSBEGININD00003110LYRICS200"}
         for kind in ("mp3", "aac", "flac", "opus", "wav", "m4a", "webm"):
             data = self.whole(kind)
             for name, tail in tails.items():
