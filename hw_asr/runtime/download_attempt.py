@@ -75,6 +75,9 @@ def _checked_total(source: Source, start: int, headers: http.client.HTTPMessage)
     """Return the size of the whole file, None if it is not known; raises an error if it is not the expected one."""
     length = whole_number(headers.get("Content-Length", ""))
     total = start + length if length is not None else source.size
+    if start:  # the server may send less than the rest that was asked for
+        whole = whole_number(headers.get("Content-Range", "").rpartition("/")[2])
+        total = total if whole is None else max(whole, total or 0)
     if source.size is not None and total != source.size:
         raise AttemptError(f"the server announces {total} bytes, expected {source.size}")
     if total is not None and total > (source.limit or MAX_BYTES):
@@ -94,6 +97,8 @@ def _remember_version(part: Path, headers: http.client.HTTPMessage) -> None:
 
 
 def _refusal(url: str, error: urllib.error.HTTPError, part: Path) -> Exception:
+    if 300 <= error.code < 400:  # the reason may hold the address, with its secrets
+        return DownloadError(f"{url}: the server answers {error.code}, a redirect that is not followed")
     if error.code not in _WORTH_A_RETRY:
         return DownloadError(f"{url}: the server answers {error.code} {_short(error.reason)}; check the address")
     if error.code == 416:  # the partial file is longer than the whole one

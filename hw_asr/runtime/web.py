@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import urllib.error
 import urllib.request
-from http.client import HTTPMessage, HTTPResponse
+from http.client import HTTPMessage, HTTPResponse, InvalidURL
 from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
 INVALID = "not a valid address"
 """Stands in messages for an address that cannot be parsed."""
+
+_EXPECTED = f"{INVALID}; expected one without blanks, user and password"
 
 
 class RedirectError(urllib.error.URLError):
@@ -26,6 +28,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         """Return the request to follow with; raises RedirectError."""
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         is_same_http = new.scheme == old.scheme == "http" and new.hostname == old.hostname
+        _check_no_user(newurl)
         if new.scheme != "https" and not is_same_http:
             raise RedirectError(f"redirected to {redacted(newurl)}, which is not followed; expected an https address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -36,6 +39,7 @@ def open_url(url: str | urllib.request.Request, timeout: float) -> HTTPResponse:
 
     Raises urllib.error.URLError, of which RedirectError is one.
     """
+    _check_no_user(url if isinstance(url, str) else url.full_url)
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
@@ -45,9 +49,19 @@ def open_url(url: str | urllib.request.Request, timeout: float) -> HTTPResponse:
         opener.add_handler(handler())
     try:
         response: HTTPResponse = opener.open(url, timeout=timeout)
-    except ValueError as error:  # of the address, or of one that the server redirects to
-        raise RedirectError(INVALID) from error
+    except (ValueError, InvalidURL) as error:  # of the address, or of one that the server redirects to
+        raise RedirectError(_EXPECTED) from error
     return response
+
+
+def _check_no_user(url: str) -> None:
+    """Raise RedirectError for an address with a user or a password: http.client takes them for a part of the host."""
+    try:
+        has_user = "@" in urlsplit(url).netloc
+    except ValueError:
+        has_user = True
+    if has_user:
+        raise RedirectError(_EXPECTED)
 
 
 def whole_number(text: str) -> int | None:

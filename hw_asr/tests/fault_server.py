@@ -12,8 +12,8 @@ class FaultServer(ThreadingHTTPServer):
     """Serves `files` (path to content); each request to a path consumes one of its `faults`.
 
     Faults: an int n: close after n bytes; "404", "503", ...: that status; "busy": 503 with Retry-After; "long":
-    announce ten bytes too many; "page": a web page instead; "no range": ignore the range; "wrong range": another one;
-    "chunked": announce no length; "endless": nor end. A path in `redirects` is redirected.
+    announce ten bytes too many; "less": half of the range; "page": a web page instead; "no range": ignore the range;
+    "wrong range": another one; "chunked": announce no length; "endless": nor end. A path in `redirects` is redirected.
     """
 
     daemon_threads = True
@@ -63,8 +63,9 @@ class _Handler(BaseHTTPRequestHandler):
             start = int(match[1]) // 2 if fault == "wrong range" else int(match[1])
             if start >= len(body):
                 return self.answer(416, b"", {"Content-Range": f"bytes */{len(body)}"})
-            tag["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-            return self.answer(206, body[start:], tag, fault)
+            end = (start + len(body)) // 2 if fault == "less" else len(body)
+            tag["Content-Range"] = f"bytes {start}-{end - 1}/{len(body)}"
+            return self.answer(206, body[start:end], tag, fault)
         return self.answer(200, body, tag, fault)
 
     def answer(self, status: int, body: bytes, headers: dict[str, str], fault: str | int | None = None) -> None:

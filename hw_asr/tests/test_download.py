@@ -70,6 +70,13 @@ class TestDownload(DownloadCase):
                          ["", "bytes=1000000-", "bytes=1500000-", "bytes=2200000-"])  # fmt: skip
         self.assertEqual(self.server.num_bytes, len(BODY))
 
+    def test_less_than_the_range_is_not_the_whole(self) -> None:
+        self.server.faults["/f"] = [1_000_000, "less", "less"]
+        download(self.url, self.path)
+        self.assert_whole()
+        self.assertEqual([asked for _, asked in self.server.requests],
+                         ["", "bytes=1000000-", "bytes=2000000-", "bytes=2500000-"])  # fmt: skip
+
     def test_any_number_of_drops_while_bytes_arrive(self) -> None:
         self.server.faults["/f"] = [100_000] * 25
         download(self.url, self.path)
@@ -167,11 +174,13 @@ class TestDownload(DownloadCase):
         download(f"{self.server.url}/moved", self.path, md5=MD5)
         self.assert_whole()
         self.path.unlink()
+        words = "redirected|answers 302|not a valid address"
         secret = "ftp://user:planted@127.0.0.1/f?token=planted"
         for target in (secret, "file:///etc/passwd", "data:text/plain,x", f"http://localhost:{self.server.server_port}/f",
-                       "gopher://x/"):  # fmt: skip
+                       "gopher://user:planted@x/", f"http://user:planted@127.0.0.1:{self.server.server_port}/f",
+                       "https://user:planted@127.0.0.1/f"):  # fmt: skip
             self.server.redirects["/moved"] = target
-            with self.subTest(target), self.assertRaisesRegex(DownloadError, "redirected|answers 302") as caught:
+            with self.subTest(target), self.assertRaisesRegex(DownloadError, words) as caught:
                 download(f"{self.server.url}/moved?sig=planted", self.path)
             self.assertNotIn("planted", str(caught.exception))
             self.assertFalse(self.path.exists())
@@ -194,6 +203,15 @@ class TestDownload(DownloadCase):
             download("http://127.0.0.1:1/f", self.path)
         with self.assertRaisesRegex(DownloadError, "only http"):
             download("file:///etc/passwd", self.path)
+
+    def test_a_password_in_an_address_is_not_shown(self) -> None:
+        """Neither it nor an address with blanks is tried again."""
+        for url in (f"http://user:planted@127.0.0.1:{self.server.server_port}/f", f"{self.url} planted"):
+            with self.assertRaisesRegex(DownloadError, "not a valid address; expected one without") as caught:
+                download(url, self.path)
+            self.assertNotIn("user:", str(caught.exception))
+            self.assertNotIn("times in a row", str(caught.exception))
+        self.assertEqual(self.server.requests, [])
 
     def test_a_server_that_stalls(self) -> None:
         self.server.faults["/f"] = [1000]
