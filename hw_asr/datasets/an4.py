@@ -10,6 +10,7 @@ from typing import Literal
 
 from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.archive import Archive, ArchiveCorpus
+from hw_asr.datasets.corpus import read_lines
 from hw_asr.datasets.directories import files_under
 from hw_asr.datasets.index import indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
@@ -59,7 +60,7 @@ def _scan(split: str, directory: Path) -> Iterator[Utterance]:
     if not path.is_file():
         raise DataError(f"{directory}: not AN4: no etc/{path.name}; check data_dir")
     recordings = {recording.stem: str(recording) for recording in files_under(directory / "wav")}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         match = _LINE.fullmatch(line)
         if match is not None:
             identifier = match["id"]

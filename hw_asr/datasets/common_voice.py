@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,8 @@ _ADVICE = (
     "Common Voice must be downloaded by hand: get an archive from the Mozilla Data Collective "
     "(https://datacollective.mozillafoundation.org) and set data_dir to it, or to the directory it unpacks to"
 )
+
+_SUFFIX = re.compile(r"(\.tar.*|\.zip|\.tgz|\.tbz2?|\.txz)$")
 
 
 @DATASETS.register()
@@ -72,10 +75,11 @@ class CommonVoiceDataset(FilteredCorpus):
     def _unpacked(self) -> Path:
         if not self._data_dir.is_file():
             return self._data_dir
-        directory = self._root_dir / self._data_dir.name.split(".tar")[0].removesuffix(".zip")
-        with waiting_lock(directory):
-            if not is_present(directory):
-                unpack(self._data_dir, directory)
+        directory = self._root_dir / _SUFFIX.sub("", self._data_dir.name)
+        if not is_present(directory):  # the lock needs a directory that can be written
+            with waiting_lock(directory):
+                if not is_present(directory):
+                    unpack(self._data_dir, directory)
         return directory
 
     def _table(self, directory: Path) -> Path:

@@ -79,6 +79,14 @@ def existing_directory(path: Path, what: str, advice: str = "") -> Path:
     raise DataError(f"{path}: {problem}; expected {what}{f'; {advice}' if advice else ''}")
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a file of transcripts; raises DataError when it cannot be read or is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")  # splitlines() would also split at U+2028 and others
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the transcripts cannot be read: {error}; expected a file in UTF-8") from error
+
+
 def _none_can_be_opened(utterances: list[Utterance], source: str) -> str:
     try:
         duration(Path(utterances[0].audio_path))

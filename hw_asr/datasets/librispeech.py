@@ -8,7 +8,7 @@ from typing import Literal
 
 from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.archive import Archive, describe, ensure, is_present
-from hw_asr.datasets.corpus import FilteredCorpus
+from hw_asr.datasets.corpus import FilteredCorpus, read_lines
 from hw_asr.datasets.directories import files_under
 from hw_asr.datasets.index import indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
@@ -113,7 +113,7 @@ def _scan(directory: Path) -> Iterator[Utterance]:
     if not transcripts:
         raise DataError(f"{directory}: not a LibriSpeech part: no .trans.txt; check data_dir")
     for path in transcripts:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in read_lines(path):
             identifier, _, text = line.strip().partition(" ")
             if identifier:
                 speaker = identifier.split("-")[0]

@@ -8,6 +8,7 @@ from typing import Literal
 
 from hw_asr.config.registry import DATASETS
 from hw_asr.datasets.archive import Archive, ArchiveCorpus
+from hw_asr.datasets.corpus import read_lines
 from hw_asr.datasets.index import indexed, path_of_index
 from hw_asr.datasets.manifest import DataError
 from hw_asr.types import Selection, Utterance
@@ -59,7 +60,7 @@ def _scan(directory: Path) -> Iterator[Utterance]:
     path = directory / "metadata.csv"
     if not path.is_file():
         raise DataError(f"{directory}: not LJSpeech: no metadata.csv; check data_dir")
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         identifier, *texts = line.split("|")
         if identifier and texts:
             yield Utterance(identifier, f"{directory}/wavs/{identifier}.wav", texts[-1] or texts[0], 0.0, "LJ")

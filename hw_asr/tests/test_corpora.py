@@ -11,6 +11,7 @@ from unittest import mock
 import hw_asr.datasets  # noqa: F401  # fills the registry
 from hw_asr.config.registry import DATASETS
 from hw_asr.datasets import an4 as an4_module
+from hw_asr.datasets import common_voice as common_voice_module
 from hw_asr.datasets import fsdd as fsdd_module
 from hw_asr.datasets import librispeech as librispeech_module
 from hw_asr.datasets import ljspeech as ljspeech_module
@@ -95,6 +96,40 @@ class TestLocalCorpora(CorpusCase):
         self.assertEqual({part: len(found) for part, found in parts.items()}, {"train": 17, "test": 3, "all": 20})
         self.assertEqual(parts["train"] + parts["test"], parts["all"])
         self.assertEqual(parts["all"][3].text, "in number the doctor said")
+
+    def test_files_of_transcripts_are_utf_8(self) -> None:
+        kinds: list[tuple[str, Path, str, dict[str, str]]] = [
+            ("LJspeechDataset", trees.ljspeech(self.root / "LJSpeech-1.1"), "metadata.csv", {}),
+            ("AN4Dataset", trees.an4(self.root / "an4"), "an4_train.transcription", {"split": "train"}),
+            ("LibrispeechDataset", trees.librispeech(self.root / "librispeech", "dev-clean"), "100-2000.trans.txt",
+             {"part": "dev-clean"}),
+        ]  # fmt: skip
+        for kind, directory, name, args in kinds:
+            with self.subTest(kind):
+                (path,) = directory.rglob(name)
+                expected = self.select(kind, **args).utterances
+                text = path.read_text()
+                changed = text.replace("DOCTOR", "DOC\u2028TOR").replace("Doctor", "Doc\u2028tor").replace("\n", "\r\n")
+                path.write_text(changed, encoding="utf-8-sig", newline="")
+                self.assertEqual(
+                    [each.id for each in self.select(kind, **args).utterances], [each.id for each in expected]
+                )
+                path.write_bytes(text.encode() + b"caf\xe9")
+                with self.assertRaisesRegex(
+                    DataError, f"{name}: the transcripts cannot be read: .*expected a file in UTF-8"
+                ):
+                    self.select(kind, **args)
+
+    def test_an_archive_of_common_voice_that_is_unpacked(self) -> None:
+        tree = trees.common_voice(self.root / "cv-corpus-9")
+        packed = trees.archived(tree, self.root / "x.tar.gz")
+        (self.root / "common_voice").mkdir()
+        packed = packed.rename(self.root / "common_voice" / "cv.tgz")
+        self.assertEqual(len(self.select("CommonVoiceDataset", split="test", data_dir=packed).utterances), 5)
+        with mock.patch.object(
+            common_voice_module, "waiting_lock", side_effect=AssertionError
+        ):  # as on a read-only disk
+            self.assertEqual(len(self.select("CommonVoiceDataset", split="test", data_dir=packed).utterances), 5)
 
     def test_common_voice_in_all_locations(self) -> None:
         tree = trees.common_voice(self.root / "cv-corpus-9")
