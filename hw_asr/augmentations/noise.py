@@ -71,7 +71,7 @@ class RandomNoise:
         if self._recordings is None:
             return white_noise(size, seed, device)
         position, start = torch.rand(2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
-        recording = self._recordings.pick(position)
+        recording = self._recordings.pick(position, start, size)
         if len(recording) >= size:
             start = int(start * (len(recording) - size + 1))
             return send(recording[start : start + size], device)

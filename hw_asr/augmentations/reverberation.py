@@ -69,7 +69,8 @@ class RoomImpulseResponse:
         dry, dry_lengths = samples[picked], lengths[rows]
         wet = convolve(dry, torch.nn.utils.rnn.pad_sequence(responses, batch_first=True).to(samples))
         wet = wet * length_mask(dry_lengths, wet.shape[1], wet.device)
-        wet = wet * ratio_or_zero(rms(dry, dry_lengths), rms(wet, dry_lengths))[:, None]
+        ratio = ratio_or_zero(rms(dry, dry_lengths), rms(wet, dry_lengths))[:, None]
+        wet = torch.where(ratio > 0, wet * ratio, dry)  # a silent response would silence the row
         return samples.index_copy(0, picked, wet), lengths
 
     def _response(self, rt60: float, drr: float, seed: int, device: torch.device) -> Tensor:

@@ -27,7 +27,9 @@ ALLOWED = {
     "loss": "config.registry runtime.transfers",
     "metrics": "config.registry",
     "models": "batch config.registry features runtime",
-    "augmentations": "config.registry datasets.audio datasets.recording features runtime.transfers",
+    "augmentations": (
+        "config.registry datasets.audio datasets.directories datasets.recording features runtime.transfers"
+    ),
     "datasets": "batch config.registry runtime",
     "pretrained": "config.registry features runtime",
     "text": "config.registry",

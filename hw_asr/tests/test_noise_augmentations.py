@@ -5,15 +5,19 @@ from __future__ import annotations
 import tempfile
 import unittest
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import soundfile
 import torch
 from torch import Tensor
 
-from hw_asr.augmentations import Pauses, RandomNoise, RoomImpulseResponse
-from hw_asr.augmentations.recordings import RecordingsError
+from hw_asr.augmentations import Pauses, RandomNoise, RoomImpulseResponse, recordings
+from hw_asr.augmentations.recordings import Recordings, RecordingsError
 from hw_asr.augmentations.reverberation import convolve, synthetic_response
+from hw_asr.datasets.audio import read_recording
+from hw_asr.datasets.recording import Recording
 
 CPU = torch.device("cpu")
 
@@ -134,6 +138,38 @@ class RecordedNoiseTest(unittest.TestCase):
         samples = speech_like(2, 300)
         noisy, _ = RandomNoise(1.0, noise_dir=self.directory)(samples, torch.full((2,), 300), seeded())
         self.assertTrue(torch.equal(noisy, samples))
+
+    def test_linked_directories_are_searched(self) -> None:
+        self.write("noises/a.wav", np.full(100, 0.5, np.float32))
+        (self.directory / "links").mkdir()
+        (self.directory / "links" / "noises").symlink_to(self.directory / "noises")
+        noisy, _ = RandomNoise(1.0, noise_dir=self.directory / "links")(torch.ones(1, 50), torch.tensor([50]), seeded())
+        self.assertFalse(torch.equal(noisy, torch.ones(1, 50)))
+
+    def test_of_a_long_recording_only_a_section_is_decoded(self) -> None:
+        self.write("long.wav", np.arange(50_000, dtype=np.float32) / 100_000)
+        kept, decoded = Recordings("noise_dir", self.directory, 16_000), []
+
+        def counted(*args: Any) -> Recording:
+            decoded.append(read_recording(*args))
+            return decoded[-1]
+
+        for start in (0.0, 0.25, 0.999):
+            whole = kept.pick(0.0, start, 1000)
+            first = round(start * (len(whole) - 1000))
+            with (
+                mock.patch.object(recordings, "MAX_CACHED_SECONDS", 1),
+                mock.patch.object(recordings, "read_recording", counted),
+            ):
+                section = Recordings("noise_dir", self.directory, 16_000).pick(0.0, start, 1000)
+            torch.testing.assert_close(section, whole[first : first + 1000])
+        self.assertEqual([len(recording.samples) for recording in decoded], [1000] * 3)
+
+    def test_a_silent_response_keeps_the_row(self) -> None:
+        self.write("silence.wav", np.zeros(200, np.float32))
+        samples = speech_like(2, 400)
+        wet, _ = RoomImpulseResponse(1.0, ir_dir=self.directory)(samples, torch.full((2,), 400), seeded())
+        torch.testing.assert_close(wet, samples)
 
     def test_recorded_response_is_taken_from_its_peak(self) -> None:
         response = np.zeros(200, np.float32)
