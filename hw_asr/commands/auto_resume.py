@@ -12,12 +12,12 @@ from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
 from hw_asr.checkpoints.writing import link_checkpoint
 from hw_asr.config import ExperimentConfig
 from hw_asr.config.registry import STORAGES
-from hw_asr.storage.external import ExternalStorage, RemoteFile, StorageError, StorageUnavailable
+from hw_asr.storage.external import ExternalStorage, StorageError, StorageUnavailable
 from hw_asr.storage.heartbeat import wait_until_stale
-from hw_asr.storage.run_names import CHECKPOINT_SUFFIX, RunId
-from hw_asr.storage.run_status import RunStatus, read_status
+from hw_asr.storage.run_names import CHECKPOINT_SUFFIX, RunId, checkpoint_file
+from hw_asr.storage.run_status import STATUS_NAME, RunStatus, read_status
 from hw_asr.storage.runs import Run, Runs
-from hw_asr.training.snapshots import BEST, LAST, load_newest_whole
+from hw_asr.training.snapshots import BEST, LAST, load_newest_whole, num_steps
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +34,9 @@ class _Remote(NamedTuple):
 
     storage: ExternalStorage
     id: RunId
-    files: dict[str, RemoteFile]
+    modified: float
+    """When a file of it changed last, in seconds since 1970."""
     status: RunStatus
-
-    @property
-    def modified(self) -> float:
-        return max((file.modified for file in self.files.values()), default=0.0)
 
 
 def find_run(config: ExperimentConfig) -> Continuation:
@@ -73,23 +70,26 @@ def find_run(config: ExperimentConfig) -> Continuation:
 
 def _continue_stored(remote: _Remote, here: Run, config: ExperimentConfig) -> Continuation:
     """Continue a run that the storage has; the state on this machine is used where it is at least as new."""
+    step = _step_here(here)
+    if step is None or not remote.status.host.endswith(f" on {socket.gethostname()}"):
+        # On the machine that trained it, the lock of the run's directory tells whether it is still running.
+        wait_until_stale(remote.storage, remote.id, remote.status)
+        # That machine may have ended meanwhile, with a newer checkpoint.
+        remote = _stored(remote.storage, remote.id) or remote
     status = remote.status
     if status.state == "finished" and config.trainer.epochs <= status.epochs:
-        print(f"auto-resume: run {remote.id} is finished ({status.step} steps); nothing to do")
+        done = "nothing to do"
+        if not here.checkpoint_path(LAST).is_file():
+            _fetch(remote, here)
+            done = f"downloaded to {here.model_dir}; there is nothing to train"
+        print(f"auto-resume: run {remote.id} is finished ({status.step} steps); {done}")
         return Continuation(here, finished=True)
-    step = _step_here(here)
-    if step is None or not status.host.endswith(f" on {socket.gethostname()}"):
-        # On the machine that trained it, the lock of the run's directory tells whether it is still running.
-        wait_until_stale(remote.storage, remote.id, status)
     if step is not None and step >= status.step:
         _need_last(here)
         print(f"auto-resume: continuing run {remote.id} from {here.checkpoint_path(LAST)} (step {step})")
     else:
-        _fetch(remote, here)
-        print(
-            f"auto-resume: continuing run {remote.id} from {status.checkpoint} (step {status.step}) "
-            f"in {remote.storage!r}"
-        )
+        step = _fetch(remote, here)
+        print(f"auto-resume: continuing run {remote.id} from {status.checkpoint} (step {step}) in {remote.storage!r}")
     return Continuation(here)
 
 
@@ -99,23 +99,29 @@ def _need_last(run: Run) -> None:
         link_checkpoint(run.checkpoints()[-1], run.checkpoint_path(LAST))
 
 
-def _fetch(remote: _Remote, here: Run) -> None:
-    """Download what continues a run: its metrics, its best checkpoint, and the newest one, which becomes `last.pth`."""
+def _fetch(remote: _Remote, here: Run) -> int:
+    """Download what continues a run: its metrics, its best checkpoint, and the newest one, which becomes `last.pth`.
+
+    Returns the step of the newest one.
+    """
     status, storage = remote.status, remote.storage
     targets = {here.metrics_path.name: here.metrics_path}
     for name in (here.checkpoint_path(BEST).name, status.checkpoint):
         targets[name] = here.model_dir / name
+    checksums = any(path.is_file() for path in targets.values())  # some storages read every file for them
+    files = {file.name: file for file in storage.files(remote.id, checksums)}
     for name, path in targets.items():
-        if name in remote.files and not remote.files[name].is_copied_to(path):
+        if name in files and not files[name].is_copied_to(path):
             storage.download(remote.id, name, path)
     newest = here.model_dir / status.checkpoint
     try:
-        load_checkpoint(newest)
+        step = num_steps(load_checkpoint(newest))
     except CheckpointError as error:
         newest.unlink()
         raise StorageError(f"run {remote.id} in {storage!r}: {status.checkpoint} is damaged ({error})") from error
     if newest != here.checkpoint_path(LAST):
         link_checkpoint(newest, here.checkpoint_path(LAST))
+    return step
 
 
 def newest_here(runs: Runs, config: ExperimentConfig) -> Run | None:
@@ -129,20 +135,25 @@ def _newest_stored(config: ExperimentConfig) -> _Remote | None:
     if config.trainer.external_storage is None:
         return None
     storage: ExternalStorage = STORAGES.build(config.trainer.external_storage)
-    found = []
-    for run in storage.runs():
-        if not _belongs(run.id, config):
-            continue
-        files = {file.name: file for file in storage.files(run.id)}
-        checkpoints = [file for file in files.values() if file.name.endswith(CHECKPOINT_SUFFIX)]
-        if not checkpoints:
-            continue
-        status = read_status(storage, run.id) or RunStatus(state="stopped")
-        if status.checkpoint not in files:  # of an older program, or half a run
-            newest = max(checkpoints, key=lambda file: file.modified)
-            status = replace(status, checkpoint=newest.name, step=0)
-        found.append(_Remote(storage, run.id, files, status))
-    return max(found, key=lambda remote: remote.modified, default=None)
+    found = [_stored(storage, run.id) for run in storage.runs() if _belongs(run.id, config)]
+    return max(filter(None, found), key=lambda remote: remote.modified, default=None)
+
+
+def _stored(storage: ExternalStorage, run: RunId) -> _Remote | None:
+    """Return the present state of a run in the storage; None without a checkpoint."""
+    files = {file.name: file for file in storage.files(run, checksums=False)}
+    checkpoints = [file for file in files.values() if file.name.endswith(CHECKPOINT_SUFFIX)]
+    if not checkpoints:
+        return None
+    status = read_status(storage, run) or RunStatus(state="stopped")
+    last = files.get(checkpoint_file(LAST))
+    if status.checkpoint not in files:  # of an older program, or half a run
+        newest = max(checkpoints, key=lambda file: file.modified)
+        status = replace(status, checkpoint=newest.name, step=0)
+    elif last is not None and last.modified > files[STATUS_NAME].modified:
+        # Uploaded by a person after its export had failed; how many steps further it is, only the file says.
+        status = replace(status, checkpoint=last.name, step=status.step + 1)
+    return _Remote(storage, run, max(file.modified for file in files.values()), status)
 
 
 def _discard_leftover(runs: Runs, config: ExperimentConfig) -> None:
@@ -174,4 +185,4 @@ def _step_here(run: Run) -> int | None:
         state, _ = load_newest_whole(last if last in checkpoints else checkpoints[-1])
     except CheckpointError:
         return None
-    return int((state.get("progress") or {}).get("step", 0))
+    return num_steps(state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -42,11 +41,14 @@ class Exports:
 
         # The heartbeat has a storage of its own: it must not wait for the upload of a checkpoint.
         beats = STORAGES.build(trainer.external_storage)
-        self._heartbeat = Heartbeat(beats, self._run.id, trainer.heartbeat_seconds, self._lost, self._best, self._step)
+        heartbeat = Heartbeat(beats, self._run.id, trainer.heartbeat_seconds, self._lost, self._best, self._step)
         storage = STORAGES.build(trainer.external_storage)
-        self._exporter = Exporter(storage, self._run, exported=self._heartbeat.exported)
+        self._exporter = Exporter(
+            storage, self._run, exported=heartbeat.exported, is_lost=lambda: heartbeat.is_taken_over(storage)
+        )
+        heartbeat.start()  # before the first export: two threads would make two folders of the run's name on Drive
         self._exporter.export(self._run.config_path)
-        self._heartbeat.start()
+        self._heartbeat = heartbeat
         return self
 
     def __exit__(
@@ -59,7 +61,8 @@ class Exports:
             self._at_end()
         self._exporter.close()
         self.missing = len(self._exporter.missing)
-        self._heartbeat.close("finished" if self.finished else "stopped", self._config.trainer.epochs)
+        is_whole = self.finished and not self.missing  # else what is missing can only come from a continuation
+        self._heartbeat.close("finished" if is_whole else "stopped", self._config.trainer.epochs)
 
     @property
     def is_set_back(self) -> bool:
@@ -79,4 +82,4 @@ class Exports:
         logger.error("run %s is now trained by %s; this process stops and exports nothing more", self._run.id, host)
         if self._exporter is not None:
             self._exporter.stop(f"taken over by {host}")
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # unlike os.kill it reaches the handler on Windows, too

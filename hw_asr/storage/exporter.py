@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hw_asr.storage.backoff import Backoff
 from hw_asr.storage.external import ExternalStorage, StorageError, StorageUnavailable
-from hw_asr.storage.file_versions import Uploads, Version, remove_left_over
+from hw_asr.storage.file_versions import Uploads, Version, remove_left_over, upload_command
 from hw_asr.storage.runs import Run
 
 CLOSE_SECONDS = 120.0
@@ -31,9 +31,9 @@ class Exporter:
     """Uploads files of a run one at a time in a thread; of several versions of a name only the newest.
 
     A failed upload is repeated `attempts` times with waits of `first_wait` seconds, doubled up to `longest_wait`; then
-    it is retried after the next success, and at the end. `exported` is called in the thread after each upload. Making
-    an exporter logs in to the storage: StorageError when uploads are sure to be refused, a warning when the storage
-    cannot be reached now.
+    it is retried after the next success, and at the end. In the thread, `is_lost` is asked before each upload whether
+    another machine has the run, which gets nothing more then, and `exported` is called after each. Making an exporter
+    logs in to the storage: StorageError when uploads are sure to be refused, a warning when it cannot be reached now.
     """
 
     def __init__(
@@ -44,10 +44,11 @@ class Exporter:
         first_wait: float = 5.0,
         longest_wait: float = 120.0,
         exported: Callable[[ExportedFile], None] = lambda file: None,
+        is_lost: Callable[[], bool] = lambda: False,
     ) -> None:
         self._run, self._uploads = run, Uploads(storage, run)
         self._attempts, self._first_wait, self._longest_wait = attempts, first_wait, longest_wait
-        self._on_exported = exported
+        self._on_exported, self._is_lost = exported, is_lost
         self._changed = threading.Condition()
         self._pending: dict[str, Version] = {}
         self._current: Version | None = None
@@ -119,12 +120,9 @@ class Exporter:
             logger.error("NOT EXPORTED: %s of run %s: %s", name, self._run.id, reason)
         if self.missing:
             logger.error(
-                "%d file(s) of run %s exist on this machine only; when the storage is available again: "
-                "python scripts/model_loader/model_loader.py upload --run %s NAME",
-                len(self.missing),
-                self._run.id,
-                self._run.id,
-            )
+                "%d file(s) of run %s exist on this machine only; when the storage is available again: %s",
+                len(self.missing), self._run.id, upload_command(self._run, self.missing),
+            )  # fmt: skip
 
     def stop(self, reason: str) -> None:
         """Upload nothing more, not even at the end."""
@@ -190,6 +188,8 @@ class Exporter:
                 logger.info("%s of run %s was removed before it was exported", name, self._run.id)
                 return None
             try:
+                if self._is_lost():
+                    return "another machine trains the run"
                 md5 = self._uploads.send(version)
                 self._on_exported(ExportedFile(name, version.step, md5))
                 return None

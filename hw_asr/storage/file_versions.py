@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +51,14 @@ def remove_left_over(directory: Path) -> None:
     """Remove the hidden files of a process that was killed."""
     for frozen in directory.glob(".*.export"):
         frozen.unlink()
+
+
+def upload_command(run: Run, names: Iterable[str]) -> str:
+    """Return the command that uploads files of a run by hand; the run's config, which has the storage, goes along."""
+    checkpoints = [name for name in names if name.endswith(CHECKPOINT_SUFFIX)] or ["latest"]
+    models_dir = run.model_dir.absolute().parents[1]
+    options = ["-c", str(run.config_path), "-p", str(models_dir), "--run", str(run.id)]
+    return shlex.join(["python", "-m", "hw_asr", "models", "upload", *options, *checkpoints])
 
 
 class Uploads:

@@ -39,8 +39,8 @@ class Heartbeat:
     """Rewrites the status of a run from a thread of its own, every `interval` seconds and after each export.
 
     `step` is the run's optimiser step; what the storage has of later steps belongs to a continuation that was given up.
-    `lost` is called once, in that thread, when another machine has taken over the run. `best` describes the best value
-    so far. A storage that fails is retried at the next beat.
+    `lost` is called once, in the thread that asked, when another machine has taken over the run. `best` describes the
+    best value so far. A storage that fails is retried at the next beat.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Heartbeat:
 
     @property
     def is_lost(self) -> bool:
-        """Whether another machine trains the run now."""
+        """Whether another machine is known to have taken over the run."""
         return self._is_lost
 
     def start(self) -> None:
@@ -101,6 +101,24 @@ class Heartbeat:
         if self._thread.is_alive():
             self._thread.join(60)
 
+    def is_taken_over(self, storage: ExternalStorage) -> bool:
+        """Ask the storage whether another machine trains the run, or has trained it further; raises StorageError.
+
+        `storage` is the run's, of the thread that asks: not all storages can be used by two threads at once.
+        """
+        if self._is_lost or not self._has_taken_over:
+            return self._is_lost
+        now = read_status(storage, self._run)
+        if now is None or now.owner == self._status.owner:
+            return False
+        if now.state != "running" and now.step <= self._status.step:  # it ended without a checkpoint of its own
+            return False
+        with self._changed:
+            is_first, self._is_lost = not self._is_lost, True
+        if is_first:
+            self._lost(now.host)
+        return True
+
     def _work(self) -> None:
         while True:
             with self._changed:
@@ -112,7 +130,7 @@ class Heartbeat:
             try:
                 if not self._has_taken_over:
                     self._take_over()
-                elif self._is_taken_over():
+                elif self.is_taken_over(self._storage):
                     return
                 else:
                     write_status(self._storage, self._run, status)
@@ -120,11 +138,3 @@ class Heartbeat:
                 logger.debug("the status of run %s was not written: %s", self._run, error)
             if last:
                 return
-
-    def _is_taken_over(self) -> bool:
-        now = read_status(self._storage, self._run)
-        if now is None or now.owner == self._status.owner or now.state != "running":
-            return False
-        self._is_lost = True
-        self._lost(now.host)
-        return True

@@ -114,8 +114,11 @@ class DirectoryTest(AutoResumeCase):
     def test_machines_are_lost_until_the_run_ends(self) -> None:
         self.lose_machines(self.spec)
         self.assertEqual(self.status().state, "finished")
-        output = self.train(self.machine(self.spec), *COMMAND[:-2])
-        self.assertRegex(output, r"\Aauto-resume: run tones:run is finished \(\d+ steps\); nothing to do\n\Z")
+        place = self.machine(self.spec)
+        for rest in ("downloaded to saved/models/tones/run; there is nothing to train", "nothing to do"):
+            output = self.train(place, *COMMAND[:-2])
+            self.assertRegex(output, rf"\Aauto-resume: run tones:run is finished \(\d+ steps\); {rest}\n\Z")
+            self.compare(place)
 
     def test_the_same_machine_goes_on_from_its_own_state(self) -> None:
         place = self.stopped()

@@ -129,7 +129,7 @@ class ExporterTest(unittest.TestCase):
             exporter.close()
         self.assertEqual(storage.calls, 4)  # one last try at the end
         self.assertIn("NOT EXPORTED: best.pth of run exp:one: no connection", logs.output[0])
-        self.assertIn("model_loader.py upload --run exp:one", logs.output[1])
+        self.assertIn("models upload -c ", logs.output[1])
         self.assertGreater(exporter.failures, 0)
         self.assertEqual(exporter.missing, {"best.pth": "no connection"})
 

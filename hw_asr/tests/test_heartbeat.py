@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -135,6 +136,20 @@ class HeartbeatTest(StatusCase):
         heartbeat.close("stopped")
         write_status(self.storage, RUN, other)
         self.assertEqual(self.status().state, "running")
+
+    def test_a_run_that_another_machine_continued_and_stopped_is_left_alone(self) -> None:
+        heartbeat = self.heartbeat(interval=60)
+        heartbeat.start()
+        heartbeat.exported(ExportedFile("last.pth", 100, "a"))
+        wait_until(lambda: self.status().step == 100)
+        other = RunStatus(owner="other", host="process 2 on there", state="stopped", checkpoint="last.pth", step=100)
+        write_status(self.storage, RUN, other)
+        self.assertFalse(heartbeat.is_taken_over(self.storage))  # it ended before a step of its own
+        further = replace(other, step=5000)
+        write_status(self.storage, RUN, further)
+        self.assertTrue(heartbeat.is_taken_over(self.storage))
+        heartbeat.close("stopped")
+        self.assertEqual(([other.host], further), (self.lost, self.status()))
 
 
 if __name__ == "__main__":

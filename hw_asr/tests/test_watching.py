@@ -162,7 +162,9 @@ class WatchingTest(WatchingCase):
         self.assertEqual(143, self.server.wait(process))
         said = (place / "output.txt").read_text(encoding="utf-8")
         self.assertRegex(said, r"error: NOT EXPORTED: model_best.pth of run tones:run: .*no such directory")
-        self.assertIn("model_loader.py upload --run tones:run NAME", said)
+        self.assertRegex(
+            said, r"models upload -c saved/models/tones/run/config.json .*--run tones:run .*model_best.pth"
+        )
         self.assertGreater(self.metrics(place)[-1]["exports missing"], 0)
         shutil.rmtree(place / "unmounted")
 
