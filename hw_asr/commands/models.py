@@ -81,10 +81,11 @@ def download(options: argparse.Namespace) -> None:
     only_latest = options.run is None and len(options.names) == 1 and options.names[0] == LATEST
     run = catalogue.find_run(options.run or (LATEST if only_latest else BEST))
     local = Run.below(options.path, run)
-    config, *checkpoints = catalogue.find_files(run, options.names)
+    # Some storages read every file of the run for its checksum, which only files that are here already need.
+    config, *checkpoints = catalogue.find_files(run, options.names, checksums=local.model_dir.is_dir())
     for file in (config, *checkpoints):
         _fetch(catalogue, run, file, local.model_dir / file.name)
-    metrics = catalogue.files(run).get(METRICS_NAME)
+    metrics = catalogue.files(run, checksums=False).get(METRICS_NAME)
     if metrics is not None and not local.metrics_path.exists():  # so that `train.py -r` continues the record
         _fetch(catalogue, run, metrics, local.metrics_path)
     paths = [str((local.model_dir / file.name).absolute()) for file in checkpoints]

@@ -88,12 +88,15 @@ def open_regular(path: Path, mode: str, encoding: str | None = None, buffering: 
 
 
 def sync_directory(path: Path) -> None:
-    """Make renames inside a directory durable, where the system can (POSIX)."""
+    """Make renames inside a directory durable, where the system (POSIX) and the file system can."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network mounts; the file itself is on the disk
+            raise
     finally:
         os.close(descriptor)
 

@@ -71,22 +71,22 @@ class Catalogue(NamedTuple):
 
     def _modified(self, run: RemoteRun) -> float:
         """Return when a run or one of its files was changed; 0 where the storage gives no dates."""
-        return run.modified or max((file.modified for file in self.storage.files(run.id, checksums=False)), default=0.0)
+        return max([run.modified, *(file.modified for file in self.storage.files(run.id, checksums=False))])
 
-    def files(self, run: RunId) -> dict[str, RemoteFile]:
+    def files(self, run: RunId, checksums: bool = True) -> dict[str, RemoteFile]:
         """The files of a run by name; StorageError that names the nearest runs when there is no such run."""
-        files = {file.name: file for file in self.storage.files(run)}
+        files = {file.name: file for file in self.storage.files(run, checksums)}
         if not files:
             known = [str(run.id) for run in self.storage.runs()]
             raise StorageError(f"run {run}: not on the storage{nearest_of(str(run), known)}")
         return files
 
-    def find_files(self, run: RunId, names: Sequence[str]) -> list[RemoteFile]:
+    def find_files(self, run: RunId, names: Sequence[str], checksums: bool = True) -> list[RemoteFile]:
         """Return the run's config and the checkpoints of these names, `latest` or `best`; without names the best.
 
         Raises StorageError that names the nearest when one is missing.
         """
-        files = self.files(run)
+        files = self.files(run, checksums)
         checkpoints = {name: file.modified for name, file in files.items() if name.endswith(CHECKPOINT_SUFFIX)}
         best = self.best_checkpoint if run == self.best_run else BEST_CHECKPOINT
         wanted = dict.fromkeys([CONFIG_NAME, *(choose(name, checkpoints, best) for name in names or [BEST])])
@@ -120,6 +120,8 @@ def nearest_of(name: str, known: Collection[str]) -> str:
 def _best_faults(best: object) -> list[str]:
     if best is None:
         return []
-    if not isinstance(best, dict) or not isinstance(best.get("run"), str):
+    if not isinstance(best, dict) or not all(
+        isinstance(value, str) for value in (best.get("run"), best.get("checkpoint", BEST_CHECKPOINT))
+    ):
         return [f'best: expected {{"run": "EXPERIMENT:RUN", "checkpoint": "NAME"}}, got {best!r}']
     return [f"best.{key}: unknown key; known: checkpoint, run" for key in best if key not in ("run", "checkpoint")]

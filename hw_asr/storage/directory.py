@@ -26,10 +26,10 @@ from hw_asr.storage.run_names import RunId, is_safe_name
 
 @STORAGES.register()
 class DirectoryStorage(ExternalStorage):
-    """Keeps PATH/EXPERIMENT/RUN/files."""
+    """Keeps PATH/EXPERIMENT/RUN/files; a PATH that begins with ~ lies in the home directory."""
 
     def __init__(self, path: Path) -> None:
-        self._root = path
+        self._root = path.expanduser()
 
     def __repr__(self) -> str:
         return f"DirectoryStorage({str(self._root)!r})"

@@ -83,16 +83,16 @@ class FsspecStorage(ExternalStorage):
         """The files of a run."""
         place = f"/{run.experiment}/{run.name}"
         return [
-            RemoteFile(name, info["size"], self._stored_md5(f"{place}/{name}"), _modified(info))
+            RemoteFile(name, info["size"], self._stored_md5(f"{place}/{name}") if checksums else None, _modified(info))
             for name, info in self._list(place, "file")
         ]
 
     def download(self, run: RunId, name: str, path: Path, progress: Progress | None = None) -> None:
         """Stream a file to `path`; starts over when broken."""
-        fs, root = self._open()
-        place = f"{root}/{run.experiment}/{run.name}/{name}"
 
         def attempt() -> None:
+            fs, root = self._open()
+            place = f"{root}/{run.experiment}/{run.name}/{name}"
             with self._errors(f"read {name}"), write_and_rename(path) as target, fs.open(place, "rb") as source:
                 size = fs.size(place)
                 md5 = copy_stream(source, target, size, progress)
@@ -102,11 +102,11 @@ class FsspecStorage(ExternalStorage):
 
     def upload(self, path: Path, run: RunId, name: str, progress: Progress | None = None) -> None:
         """Stream a file to a hidden name, read it back, and rename it; starts over when broken."""
-        fs, root = self._open()
-        directory = f"{root}/{run.experiment}/{run.name}"
-        part = f"{directory}/.{name}.{uuid.uuid4().hex}.part"
 
         def attempt() -> None:
+            fs, root = self._open()
+            directory = f"{root}/{run.experiment}/{run.name}"
+            part = f"{directory}/.{name}.{uuid.uuid4().hex}.part"
             try:
                 with self._errors(f"write {name}"), path.open("rb") as source:
                     size = os.fstat(source.fileno()).st_size
@@ -132,16 +132,25 @@ class FsspecStorage(ExternalStorage):
             return False
         part = f"{directory}/.{target}.{uuid.uuid4().hex}.part"
         with self._errors(f"copy {source} to {target}"):
-            fs.cp_file(f"{directory}/{source}", part)
+            try:
+                fs.cp_file(f"{directory}/{source}", part)
+            except NotImplementedError:  # sftp
+                return False
             self._replace(fs, part, f"{directory}/{target}", md5)
         return True
 
     def _replace(self, fs: AbstractFileSystem, part: str, place: str, md5: str) -> None:
+        from fsspec import AbstractFileSystem
+
         # Without an MD5 beside it a file is checked by size alone, so none must outlive the content it is for.
         stored = _md5_place(place)
         if fs.exists(stored):
             fs.rm_file(stored)
-        fs.mv(part, place)
+        if type(fs).mv is AbstractFileSystem.mv:  # takes * ? [ in names for patterns
+            fs.cp_file(part, place)
+            fs.rm_file(part)
+        else:
+            fs.mv(part, place)
         fs.pipe_file(stored, md5.encode())
 
     def _stored_md5(self, place: str) -> str | None:
@@ -171,7 +180,8 @@ class FsspecStorage(ExternalStorage):
             options = {key: from_environment(value) for key, value in self._options.items()}
             with self._errors("open it"):
                 try:
-                    fs, root = url_to_fs(self._url, **options)
+                    # fsspec's cache would share one connection with other threads, and return it when it is dead.
+                    fs, root = url_to_fs(self._url, skip_instance_cache=True, **options)
                 except (ImportError, ValueError, TypeError) as error:  # no such protocol, package or option
                     raise StorageError(f"external storage {self._url}: {error}") from None
             self._opened = fs, root.rstrip("/")
@@ -187,6 +197,7 @@ class FsspecStorage(ExternalStorage):
             raise StorageError(f"external storage {self._url}: cannot {what}: {type(error).__name__}") from None
         # Every protocol brings exceptions of its own; their texts may quote requests, and those credentials.
         except Exception as error:
+            self._opened = None  # a connection that broke does not come back
             raise StorageUnavailable(f"external storage {self._url}: cannot {what}: {type(error).__name__}") from None
 
 

@@ -24,7 +24,7 @@ from hw_asr.storage.external import (
 from hw_asr.storage.gdrive_auth import Login
 from hw_asr.storage.gdrive_errors import Gone
 from hw_asr.storage.gdrive_public import PublicFolder
-from hw_asr.storage.gdrive_session import ENDPOINT, FOLDER, IS_FOLDER, Item, Session, described, modified, quote
+from hw_asr.storage.gdrive_session import ENDPOINT, FOLDER, IS_FILE, IS_FOLDER, Item, Session, described, modified
 from hw_asr.storage.gdrive_transfer import download_content, upload_content
 from hw_asr.storage.run_names import RunId, is_safe_name
 from hw_asr.storage.secrets import require_encrypted
@@ -165,8 +165,8 @@ class GDriveStorage(ExternalStorage):
         for title in run:
             folder = session.first_folder(title, folder) or session.make_folder(title, folder)
         hidden = f".{name}.part"
-        titles = f"(title = {quote(name)} or title = {quote(hidden)})"
-        present = sorted(session.children([folder], titles), key=lambda item: (item["title"] == name, modified(item)))
+        present = session.named([folder], [name, hidden], IS_FILE)
+        present.sort(key=lambda item: (item["title"] == name, modified(item)))
         target = present.pop() if present else None
 
         def make_request(media: MediaUpload) -> HttpRequest:
@@ -194,8 +194,8 @@ class GDriveStorage(ExternalStorage):
     def _items(self, session: Session, run: RunId) -> dict[str, Item]:
         folders = [self._folder]
         for title in run:
-            folders = [item["id"] for item in session.children(folders, f"{IS_FOLDER} and title = {quote(title)}")]
-        items = session.children(folders, f"mimeType != {quote(FOLDER)}")
+            folders = [item["id"] for item in session.named(folders, [title], IS_FOLDER)]
+        items = session.children(folders, IS_FILE)
         whole = [item for item in items if is_safe_name(item["title"]) and "fileSize" in item]
         return {item["title"]: item for item in sorted(whole, key=modified)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # they are imported only for Google Drive, and have no annota
 ENDPOINT = "https://www.googleapis.com/"
 FOLDER = "application/vnd.google-apps.folder"
 IS_FOLDER = f"mimeType = '{FOLDER}'"
+IS_FILE = f"mimeType != '{FOLDER}'"
 _ITEM_FIELDS = "id,title,mimeType,fileSize,md5Checksum,createdDate,modifiedDate,parents(id)"
 _MAX_PARENTS = 40  # in one query, whose length is limited
 
@@ -118,6 +119,11 @@ class Session:
                 if not page_token:
                     break
 
+    def named(self, parents: list[str], titles: Sequence[str], condition: str) -> list[Item]:
+        """What lies in folders, has one of these titles and meets a condition; Drive's own `=` may ignore case."""
+        titled = " or ".join(f"title = {quote(title)}" for title in titles)
+        return [item for item in self.children(parents, f"({titled}) and {condition}") if item["title"] in titles]
+
     def account(self) -> Any:
         """Who is logged in, and the account's quota."""
         fields = "user(emailAddress),quotaType,quotaBytesTotal,quotaBytesUsedAggregate"
@@ -130,7 +136,7 @@ class Session:
 
     def first_folder(self, title: str, parent: str) -> str | None:
         """Return the id of the folder of this name, the oldest where there are several; None where there is none."""
-        found = self.children([parent], f"{IS_FOLDER} and title = {quote(title)}")
+        found = self.named([parent], [title], IS_FOLDER)
         return min(((item["createdDate"], item["id"]) for item in found), default=("", None))[1]
 
     def media_uri(self, file_id: str) -> str:

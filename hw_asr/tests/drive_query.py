@@ -61,7 +61,12 @@ def _term(tokens: list[str]) -> Predicate:
     if first not in ("title", "mimeType", "trashed") or operator not in ("=", "!="):
         raise ValueError(f"cannot compare {first} {operator} {second}")
     value = _value(second)
-    return lambda item: (item[first] == value) == (operator == "=")
+    return lambda item: (_folded(item[first]) == _folded(value)) == (operator == "=")
+
+
+def _folded(value: str | bool) -> str | bool:
+    """Drive may ignore the case of titles; mimeType has none."""
+    return value.casefold() if isinstance(value, str) else value
 
 
 def _value(token: str) -> str | bool:

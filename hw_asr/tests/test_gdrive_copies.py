@@ -5,6 +5,7 @@ from __future__ import annotations
 import unittest
 
 from hw_asr.storage.external import StorageError, md5_of
+from hw_asr.storage.run_names import RunId
 from hw_asr.tests.drive_case import RUN, DriveCase
 from hw_asr.tests.test_gdrive import MEDIA
 
@@ -38,6 +39,16 @@ class GDriveTest(DriveCase):
             storage.copy(RUN, "model_best.pth", "checkpoint-epoch1.pth")
         )  # it would be a second of the name
         self.assertFalse(storage.copy(RUN, "absent.pth", "other.pth"))
+
+    def test_names_that_differ_in_case_are_two_files_and_two_runs(self) -> None:
+        storage, path = self.storage(), self.file(7)
+        upper = RunId("experiment", "ONE")
+        storage.upload(path, RUN, "last.pth")
+        for run, name in ((RUN, "LAST.pth"), (upper, "last.pth")):
+            storage.upload(self.file(9, seed=1), run, name)
+        self.assertEqual(["LAST.pth", "last.pth"], [file.name for file in storage.files(RUN)])
+        self.assertEqual(["last.pth"], [file.name for file in storage.files(upper)])
+        self.assertEqual(md5_of(path), self.drive.tree()["experiment/one/last.pth"])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import unittest
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hw_asr.cli.main import main
 from hw_asr.storage.catalogue import Catalogue
@@ -108,6 +109,8 @@ class DirectoryCase(unittest.TestCase):
         os.utime(self.remote / "exp" / "two", (3_000_000_000, 3_000_000_000))
         for arguments in (("latest",), ("--run", "latest", "latest")):
             self.assertTrue(self.loader("download", *arguments)[1].strip().endswith("exp/two/b.pth"))
+        os.utime(self.remote / "exp" / "one" / "a.pth", (4_000_000_000, 4_000_000_000))  # the directory keeps its date
+        self.assertTrue(self.loader("download", "latest")[1].strip().endswith("exp/one/a.pth"))
         several = json.loads(self.loader("download", "--json", "--run", "exp:two", "a", "latest", "b")[1])
         self.assertEqual([Path(path).name for path in several["checkpoints"]], ["a.pth", "b.pth"])
         self.assertTrue(several["config"].endswith("config.json"))
@@ -120,6 +123,13 @@ class DirectoryCase(unittest.TestCase):
         (row,) = [row for row in json.loads(self.loader("list", "--json")[1]) if row["run"] == "exp:two"]
         self.assertEqual((row["step"], row["state"], row["metric"]), (70, "running", "dev_loss 0.5"))
         self.assertEqual(row["size"], sum(file.size for file in storage.files(RunId("exp", "two"))))
+
+    def test_a_download_to_an_empty_place_asks_for_no_checksums(self) -> None:
+        with mock.patch("hw_asr.storage.directory.md5_of", wraps=md5_of) as md5_of_file:
+            self.loader("download", "--run", "exp:two", "a")
+        self.assertEqual(
+            [], [call.args[0] for call in md5_of_file.call_args_list if self.remote in call.args[0].parents]
+        )
 
     def test_a_path_is_no_name_of_a_checkpoint(self) -> None:
         path = self.models / "exp" / "up" / "last.pth"
@@ -194,6 +204,11 @@ class DirectoryCase(unittest.TestCase):
         ):
             self.write_config(spec)
             self.assertRegex(self.loader("list")[2], message)
+        for checkpoint in (5, None):
+            best = {"run": BEST_RUN, "checkpoint": checkpoint}
+            storage = {"type": "DirectoryStorage", "args": {"path": str(self.remote)}}
+            self.config.write_text(json.dumps({**storage, "best": best}))
+            self.assertRegex(self.loader("list")[2], "best: expected .*, got ")
         self.config.write_text("{")
         self.assertRegex(self.loader("list")[2], "not JSON")
         storage = {"type": "DirectoryStorage", "args": {"path": str(self.remote)}}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 import tempfile
 import unittest
 import uuid
 from pathlib import Path
+from typing import Any, ClassVar
 from unittest import mock
 
 import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
 
 from hw_asr.config.registry import STORAGES
 from hw_asr.storage.directory import DirectoryStorage
@@ -90,7 +94,7 @@ class InterfaceTest(unittest.TestCase):
 
     def test_a_passing_failure_is_tried_again(self) -> None:
         storage = FsspecStorage(f"memory:/{self.memory_root}", attempts=3, first_wait=0.0)
-        real = fsspec.filesystem("memory").open
+        real = MemoryFileSystem.open
         failures = [ConnectionError("planted"), TimeoutError("planted")]
 
         def flaky(*args: object, **kwargs: object) -> object:
@@ -98,10 +102,75 @@ class InterfaceTest(unittest.TestCase):
                 raise failures.pop()
             return real(*args, **kwargs)
 
-        with mock.patch.object(fsspec.filesystem("memory"), "open", flaky):
+        with mock.patch.object(MemoryFileSystem, "open", flaky):
             storage.upload(self.file(), RUN, "best.pth")
         self.assertEqual(failures, [])
         self.assertEqual(len(storage.files(RUN)), 1)
+
+    def test_names_with_the_signs_of_patterns(self) -> None:
+        for storage in self.storages:
+            for name in ("a*b", "what?", "x [v2]", "[1]"):
+                with self.subTest(storage, name=name):
+                    run = RunId(name, name)
+                    storage.upload(self.file(b"one"), run, "last.pth")
+                    storage.upload(self.file(b"other"), run, "last.pth")
+                    storage.copy(run, "last.pth", "best.pth")
+                    self.assertEqual([5, 5], [file.size for file in storage.files(run)])
+                    storage.download(run, "best.pth", self.directory / "down.pth")
+
+    def test_a_connection_that_died_is_replaced(self) -> None:
+        class Mortal(MemoryFileSystem):
+            """Every instance is one connection."""
+
+            protocol = "mortal"
+            alive: ClassVar[list[int]] = []
+
+            def __init__(self, *args: object, **kwargs: object) -> None:
+                super().__init__(*args, **kwargs)
+                self.alive.append(id(self))
+
+            def open(self, *args: Any, **kwargs: Any) -> Any:
+                if id(self) not in self.alive:
+                    raise OSError("Socket is closed")
+                return super().open(*args, **kwargs)
+
+        fsspec.register_implementation("mortal", Mortal, clobber=True)
+        storage = FsspecStorage(f"mortal:/{self.memory_root}", attempts=2, first_wait=0.0)
+        storage.upload(self.file(), RUN, "best.pth")
+        Mortal.alive.clear()
+        storage.upload(self.file(b"new"), RUN, "best.pth")
+        Mortal.alive.clear()
+        storage.download(RUN, "best.pth", self.directory / "down.pth")
+        self.assertEqual(b"new", (self.directory / "down.pth").read_bytes())
+
+    def test_what_a_storage_cannot_copy_has_to_be_uploaded(self) -> None:
+        storage = FsspecStorage(f"memory:/{self.memory_root}", attempts=1)
+        storage.upload(self.file(), RUN, "best.pth")
+        with mock.patch.object(MemoryFileSystem, "cp_file", fsspec.AbstractFileSystem.cp_file):  # as sftp
+            self.assertFalse(storage.copy(RUN, "best.pth", "last.pth"))
+
+    def test_checksums_are_read_when_they_are_asked_for(self) -> None:
+        for storage in self.storages:
+            storage.upload(self.file(), RUN, "best.pth")
+            for checksums in (True, False):
+                self.assertEqual([checksums], [bool(file.md5) for file in storage.files(RUN, checksums)], storage)
+
+    def test_a_directory_in_the_home(self) -> None:
+        with mock.patch.dict(os.environ, {"HOME": str(self.directory), "USERPROFILE": str(self.directory)}):
+            storage = STORAGES.build({"type": "DirectoryStorage", "args": {"path": "~/plain"}})
+        storage.check_writable()
+
+    def test_a_file_system_that_cannot_sync_directories(self) -> None:
+        fsync = os.fsync
+
+        def refuse(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "Invalid argument")
+            fsync(descriptor)
+
+        with mock.patch("os.fsync", refuse):
+            self.storages[0].upload(self.file(), RUN, "best.pth")
+        self.assertEqual(1, len(self.storages[0].files(RUN)))
 
     def test_read_only_or_missing_directory(self) -> None:
         with self.assertRaisesRegex(StorageError, "no such directory; create it, or mount"):
@@ -109,7 +178,7 @@ class InterfaceTest(unittest.TestCase):
         with mock.patch("os.access", return_value=False), self.assertRaisesRegex(StorageError, "is read-only"):
             self.storages[0].check_writable()
         with (
-            mock.patch.object(fsspec.filesystem("memory"), "pipe_file", side_effect=PermissionError("planted")),
+            mock.patch.object(MemoryFileSystem, "pipe_file", side_effect=PermissionError("planted")),
             self.assertRaisesRegex(StorageError, "cannot write to it: PermissionError$"),
         ):
             self.storages[1].check_writable()
