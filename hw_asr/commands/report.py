@@ -12,6 +12,7 @@ from pathlib import Path
 from hw_asr.report.comparison import summary
 from hw_asr.report.page import write_comparison, write_report, write_training_report
 from hw_asr.report.results import ReportError, read_results
+from hw_asr.storage.external import StorageError
 from hw_asr.storage.run_names import METRICS_NAME, RunId
 from hw_asr.storage.runs import Run
 
@@ -31,21 +32,24 @@ def compare(first: Path, second: Path, output: Path, decoders: tuple[str, str] |
     elif names[0] == names[1] and (decoders is None or decoders[0] == decoders[1]):
         names = ("first", "second")
     data = write_comparison(
-        read_results(first), read_results(second), output, names=names, decoders=decoders, audio_limit_mb=audio_mb
-    )
+        read_results(first), read_results(second), output,
+        names=names, decoders=decoders, audio_limit_mb=audio_mb, audio_dir=first.parent,
+    )  # fmt: skip
     return summary(data)
 
 
 def show_results(path: Path, output: Path, audio_mb: float) -> None:
     """Write the page of the results in `path`, with up to `audio_mb` megabytes of recordings."""
-    write_report(read_results(path), output, title=path.stem, totals={}, audio_limit_mb=audio_mb)
+    results = read_results(path)
+    write_report(results, output, title=path.stem, totals={}, audio_limit_mb=audio_mb, audio_dir=path.parent)
 
 
 def show_training(target: str, output: Path | None, storage_config: Path, watch: float | None = None) -> Path:
     """Write the curves of a run and return the page's path.
 
     `target` is a log directory, a model directory, a checkpoint, or EXPERIMENT:RUN in the storage that `storage_config`
-    describes. With `watch`, the page is updated every so many seconds until KeyboardInterrupt.
+    describes. With `watch`, the page is updated every so many seconds until KeyboardInterrupt, as soon and as often as
+    the storage has metrics.
 
     Raises ReportError when the run has no metrics, StorageError when the storage fails.
     """
@@ -54,10 +58,16 @@ def show_training(target: str, output: Path | None, storage_config: Path, watch:
     page = output or source.default_output
     refresh = None if watch is None else max(1, round(watch))
     while True:
-        write_training_report(source.metrics(), page, title=source.title, refresh=refresh)
+        try:
+            write_training_report(source.metrics(), page, title=source.title, refresh=refresh)
+            result = f"written: {page}"
+        except (StorageError, ReportError) as error:
+            if watch is None:
+                raise
+            result = f"not updated: {error}"
         if watch is None:
             return page
-        print(f"written: {page}; press Ctrl-C to stop", flush=True)
+        print(f"{result}; press Ctrl-C to stop", flush=True)
         time.sleep(watch)
 
 
@@ -98,7 +108,9 @@ class _StoredRun:
         self._path = Path(directory, METRICS_NAME)
 
     def metrics(self) -> Path:
-        if METRICS_NAME not in self._catalogue.files(self._run):
-            raise ReportError(f"run {self._run}: no {METRICS_NAME} in the storage; its training exports none")
+        if METRICS_NAME not in self._catalogue.files(self._run, checksums=False):
+            raise ReportError(
+                f"run {self._run}: no {METRICS_NAME} in the storage yet; it comes with the first checkpoint"
+            )
         self._catalogue.storage.download(self._run, METRICS_NAME, self._path)
         return self._path

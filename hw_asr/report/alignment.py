@@ -67,19 +67,18 @@ def tokens(text: str, by_word: bool) -> Sequence[str]:
     return text.split() if by_word else text
 
 
-def spaces_words(texts: Iterable[str]) -> bool:
-    """Whether at least one text has two words separated by white space."""
-    return any(len(text.split()) > 1 for text in texts)
-
-
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 
 
-def is_unspaced(text: str) -> bool:
-    """Whether a text is in a script that puts no spaces between words: Thai, Lao, Burmese, Khmer, kana, Han."""
-    return _UNSPACED.search(text) is not None
+def spaces_words(texts: Sequence[str]) -> bool:
+    """Whether texts have spaces between words: at most half are without any and in a script that puts none there.
+
+    These scripts are Thai, Lao, Burmese, Khmer, kana and Han.
+    """
+    unspaced = sum(_UNSPACED.search(text) is not None and len(text.split()) == 1 for text in texts)
+    return 2 * unspaced <= len(texts)
 
 
 def count_confusions(alignments: Iterable[Alignment], most: int) -> dict[str, list[tuple[str, str, int]]]:

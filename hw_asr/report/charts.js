@@ -26,13 +26,13 @@ function ticks(low, high, wanted) {
 }
 
 // Axes of a plot of the given ranges; returns the picture and the maps from values to its coordinates.
-function plot(xRange, yRange, { width = 460, height = 250, showX = number, showY = number, logarithmic = false } = {}) {
+function plot(title, xRange, yRange, { width = 460, height = 250, showX = number, showY = number, logarithmic = false } = {}) {
   const left = 52, right = 22, top = 10, bottom = 26;
   const warp = logarithmic ? Math.log10 : (value) => value;
   const [low, high] = yRange.map(warp);
   const x = (value) => left + ((value - xRange[0]) / (xRange[1] - xRange[0] || 1)) * (width - left - right);
   const y = (value) => height - bottom - ((warp(value) - low) / (high - low || 1)) * (height - top - bottom);
-  const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+  const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
   const yTicks = logarithmic ? ticks(low, high, 4).map((power) => 10 ** power) : ticks(low, high, 5);
   for (const value of yTicks) {
     svg.append(shape("line", { class: "axis", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
@@ -42,9 +42,9 @@ function plot(xRange, yRange, { width = 460, height = 250, showX = number, showY
   return { svg, x, y, left, right: width - right, top, bottom: height - bottom };
 }
 
-function reliability(calibration) {
+function reliability(title, calibration) {
   const show = (value) => `${Math.round(100 * value)} %`;
-  const { svg, x, y } = plot([0, 1], [0, 1], { showX: show, showY: show });
+  const { svg, x, y } = plot(title, [0, 1], [0, 1], { showX: show, showY: show });
   svg.append(shape("line", { class: "diagonal", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
   const most = Math.max(...calibration.bins.map((bin) => bin.count));
   for (const bin of calibration.bins) {
@@ -65,7 +65,7 @@ function curves(chart, logarithmic) {
   const xRange = [steps.reduce((a, b) => Math.min(a, b)), steps.reduce((a, b) => Math.max(a, b))];
   const rate = /ER\b/.test(chart.title);
   const show = rate ? (value) => percent(value, 1) : number;
-  const area = plot(xRange, [low, largest > low ? largest : low + 1], { showY: rate ? (value) => percent(value, 0) : number, logarithmic });
+  const area = plot(chart.title, xRange, [low, largest > low ? largest : low + 1], { showY: rate ? (value) => percent(value, 0) : number, logarithmic });
   chart.series.forEach((line, index) => {
     let path = "", pen = "M";
     for (const [step, value] of line.points) {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hw_asr.metrics import ErrorRate, text_errors
-from hw_asr.report.alignment import Alignment, align, count_confusions, is_unspaced, spaces_words, tokens
+from hw_asr.report.alignment import Alignment, align, count_confusions, spaces_words, tokens
 from hw_asr.report.calibration import calibration
 from hw_asr.report.page_data import Confusions, Group, Headline, Hypothesis, PageData, Rate, Row, Unit
 from hw_asr.report.results import LABELS, Result, best_text, decoders_of
@@ -21,8 +21,7 @@ MOST_CONFUSIONS = 50
 def evaluation_data(results: Sequence[Result], decoders: Sequence[str] | None = None) -> PageData:
     """Return everything the page shows of an evaluation, as plain data; without `decoders`, of all of them."""
     decoders = decoders_of(results) if decoders is None else decoders
-    by_word = spaces_words(result["ground_truth"] for result in results if result.get("ground_truth"))
-    by_word = by_word or not any(is_unspaced(result.get("ground_truth") or "") for result in results)
+    by_word = spaces_words([result["ground_truth"] for result in results if result.get("ground_truth")])
     rows = [_utterance(result, decoders, by_word) for result in results]
     scored = [row for row in rows if row["reference"] is not None and all(row["hypotheses"])]
     return {

@@ -38,9 +38,14 @@ function confusionTable(title, entries, list, clickable) {
       line.className = "confusion";
       line.title = "show these utterances";
       line.tabIndex = 0;
+      line.setAttribute("role", "button");
       const show = () => { list.set({ confusion: [clickable, wanted, got] }); document.getElementById("search").scrollIntoView({ behavior: "smooth" }); };
       line.addEventListener("click", show);
-      line.addEventListener("keydown", (event) => { if (event.key === "Enter") show(); });
+      line.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault(); // Space scrolls
+        show();
+      });
     }
     return line;
   });
@@ -58,7 +63,8 @@ function analysis(list) {
     if (report.speakers[decoder].length) figure("By speaker", barTable(report.speakers[decoder], "speaker"));
     if (report.calibration) {
       const { error, words, right } = report.calibration;
-      figure("Confidence of words against how often they are right", reliability(report.calibration));
+      const title = "Confidence of words against how often they are right";
+      figure(title, reliability(title, report.calibration));
       last(Array.from(figures.children)).append(element("p", { class: "note" },
         `${number(words)} words, ${percent(right, 1)} right; expected calibration error ${percent(error, 1)}. On the dashed line confidence means what it says.`));
     }

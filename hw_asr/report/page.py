@@ -31,18 +31,20 @@ def write_report(
     totals: Mapping[str, object],
     metrics_path: Path | None = None,
     audio_limit_mb: float = AUDIO_LIMIT_MB,
+    audio_dir: Path = Path(),
 ) -> None:
     """Write the page of an evaluation.
 
     `results` is the list in output.json; `totals` are further facts to show at the top, in order;
     `metrics_path`, a metrics.jsonl, adds the training curves. Recordings are embedded, those with the most errors
-    first, until they take `audio_limit_mb`; the players of the others open the files themselves.
+    first, until they take `audio_limit_mb`; the players of the others open the files themselves. Relative paths are
+    those of the current directory or of `audio_dir`.
     """
     data = evaluation_data(results)
     data["totals"] = [*_counts(results), *totals.items()]
     if metrics_path is not None and metrics_path.exists():
         data["training"] = curves_data(read_metrics(metrics_path))
-    _write(path, title, data, _add_audio(data, path, audio_limit_mb))
+    _write(path, title, data, _add_audio(data, path, audio_limit_mb, audio_dir))
 
 
 def write_comparison(
@@ -53,11 +55,12 @@ def write_comparison(
     names: tuple[str, str],
     decoders: tuple[str, str] | None = None,
     audio_limit_mb: float = AUDIO_LIMIT_MB,
+    audio_dir: Path = Path(),
 ) -> PageData:
     """Write the page that compares two outputs over the same recordings, and return its data."""
     data = comparison_data(first, second, names, decoders)
     data["totals"] = [("recordings", len(data["utterances"])), ("with a reference", data["num_scored"])]
-    _write(path, " against ".join(data["decoders"]), data, _add_audio(data, path, audio_limit_mb))
+    _write(path, " against ".join(data["decoders"]), data, _add_audio(data, path, audio_limit_mb, audio_dir))
     return data
 
 
@@ -82,20 +85,27 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def _add_audio(data: PageData, page: Path, limit_mb: float) -> dict[str, Clip]:
+def _add_audio(data: PageData, page: Path, limit_mb: float, folder: Path) -> dict[str, Clip]:
     """Give every row a link to its recording, or a clip; return the clips by the id of their element."""
     rows = data["utterances"]
     ranked = sorted(range(len(rows)), key=lambda index: (-_importance(rows[index]), index))
-    present = [index for index in ranked if not rows[index]["error"] and Path(rows[index]["path"]).is_file()]
-    sources = [Source(Path(rows[i]["path"]), rows[i]["duration"], rows[i]["offset"]) for i in present]
+    wanted = [index for index in ranked if not rows[index]["error"]]
+    paths = {index: _recording(rows[index]["path"], folder) for index in wanted}
+    present = [index for index in wanted if paths[index].is_file()]
+    sources = [Source(paths[i], rows[i]["duration"], rows[i]["offset"]) for i in present]
     clips = embed(sources, limit_mb)
     embedded: dict[str, Clip] = {}
     for index, clip in zip(present, clips, strict=True):
-        rows[index]["href"] = link(Path(rows[index]["path"]), page)
+        rows[index]["href"] = link(paths[index], page)
         if clip is not None:
             rows[index]["clip"] = f"clip-{index}"
             embedded[f"clip-{index}"] = clip
-    if present and not embedded:
+    if wanted and not present:
+        data["audio_note"] = (
+            "The recordings were not found, so there are no players: write the page in the directory that their paths "
+            "start from."
+        )
+    elif present and not embedded:
         data["audio_note"] = "No recordings are in this file; the players need them where they were."
     elif len(embedded) < len(present):
         data["audio_note"] = (
@@ -103,6 +113,10 @@ def _add_audio(data: PageData, page: Path, limit_mb: float) -> dict[str, Clip]:
             "players of the others need the recordings where they were."
         )
     return embedded
+
+
+def _recording(path: str, folder: Path) -> Path:
+    return Path(path) if Path(path).is_file() else folder / path
 
 
 def _importance(row: Row) -> float:

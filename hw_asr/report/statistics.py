@@ -14,6 +14,9 @@ MIN_UTTERANCES = 5
 MIN_COMPARED = 20
 """Below this neither the bootstrap nor the normal approximation can tell two systems apart."""
 
+DRAWN_AT_ONCE = 100_000
+"""Utterances: bounds the memory, and spares small sets a call for every resample."""
+
 
 def resampled_rates(errors: Array, lengths: Array, resamples: int, seed: int = 0) -> Array:
     """Return corpus rates (R, K) of R sets of utterances drawn with replacement (Bisani and Ney 2004).
@@ -23,8 +26,10 @@ def resampled_rates(errors: Array, lengths: Array, resamples: int, seed: int = 0
     generator = np.random.default_rng(seed)
     stacked = np.concatenate([errors, lengths], axis=1)
     sums = np.empty((resamples, stacked.shape[1]))
-    for index in range(resamples):
-        sums[index] = stacked[generator.integers(0, len(stacked), len(stacked))].sum(axis=0)
+    at_once = max(1, DRAWN_AT_ONCE // len(stacked))
+    for start in range(0, resamples, at_once):
+        some = sums[start : start + at_once]
+        some[:] = stacked[generator.integers(0, len(stacked), (len(some), len(stacked)))].sum(axis=1)
     total_errors, total_lengths = np.split(sums, 2, axis=1)
     return np.divide(total_errors, total_lengths, out=np.ones_like(total_errors), where=total_lengths > 0)
 

@@ -31,10 +31,10 @@ function coloured(reference, hypothesis, unit) {
   for (const [kind, wanted, got] of stretches(reference, hypothesis, unit)) {
     if (kind === "equal") { line.append(wanted.join(gap), gap); continue; }
     for (let index = 0; index < Math.max(wanted.length, got.length); index++) {
-      const mark = element("span", { class: kind });
-      if (kind === "replace") mark.append(element("s", {}, wanted[index]), got[index]);
-      else mark.append(kind === "delete" ? wanted[index] : got[index]);
-      line.append(mark, gap);
+      // Copied and read aloud, a substitution is two words.
+      if (kind === "replace") line.append(element("span", { class: kind }, element("del", {}, wanted[index]), " ", element("ins", {}, got[index])), gap);
+      else if (kind === "delete") line.append(element("del", { class: kind }, wanted[index]), gap);
+      else line.append(element("ins", { class: kind }, got[index]), gap);
     }
   }
   if (!line.textContent.trim()) line.append(element("span", { class: "muted" }, "(nothing)"));

@@ -66,7 +66,7 @@ class UtteranceList {
   }
 
   controls() {
-    const search = element("input", { type: "search", id: "search", placeholder: "file, speaker or text", oninput: (event) => this.set({ search: event.target.value }) });
+    const search = element("input", { type: "search", id: "search", "aria-label": "search", placeholder: "file, speaker or text", oninput: (event) => this.set({ search: event.target.value }) });
     const named = (entries) => Object.entries(entries).map(([key, [label]]) => [key, label]);
     const filter = choice("filter", named(this.filters), this.state.filter, (value) => this.set({ filter: value }));
     const order = choice("order", named(this.orders), this.state.order, (value) => this.set({ order: value }));

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import unittest
 from statistics import NormalDist
+from unittest import mock
 
 import numpy as np
 
 from hw_asr.report.comparison import comparison_data, summary
 from hw_asr.report.results import ReportError
-from hw_asr.report.statistics import compare, interval
+from hw_asr.report.statistics import compare, interval, resampled_rates
 from hw_asr.tests.report_case import result
 
 
@@ -25,6 +26,13 @@ class StatisticsTest(unittest.TestCase):
         centre = float(errors.mean()) / 10
         self.assertAlmostEqual(centre - half, found[0], delta=half / 10)
         self.assertAlmostEqual(centre + half, found[1], delta=half / 10)
+
+    def test_what_is_drawn_at_once_changes_nothing(self) -> None:
+        errors = np.random.default_rng(1).integers(0, 4, (50, 2)).astype(float)
+        expected = resampled_rates(errors, np.full((50, 2), 5.0), 30)
+        for utterances in (1, 120):
+            with mock.patch("hw_asr.report.statistics.DRAWN_AT_ONCE", utterances):
+                np.testing.assert_array_equal(expected, resampled_rates(errors, np.full((50, 2), 5.0), 30))
 
     def test_a_handful_of_utterances_has_no_interval(self) -> None:
         self.assertEqual([None], interval(np.ones((4, 1)), np.ones((4, 1))))

@@ -51,6 +51,14 @@ class AlignmentTest(unittest.TestCase):
         self.assertEqual("character", data["unit"])
         self.assertEqual(2, data["utterances"][0]["hypotheses"][0]["errors"])
 
+    def test_one_space_does_not_make_words(self) -> None:
+        chinese, spaced, english = (result("1", text, text) for text in ("今天天气很好", "我 喜欢", "a cat"))
+        for results, unit in (
+            ([chinese, chinese, spaced], "character"), ([chinese, spaced, spaced], "word"),
+            ([chinese, english, english], "word"), ([result("1", "seven", "seven")], "word"), ([], "word"),
+        ):  # fmt: skip
+            self.assertEqual(unit, evaluation_data(results)["unit"], results)
+
 
 class EvaluationTest(unittest.TestCase):
     def test_rates_are_those_of_the_counts(self) -> None:
@@ -205,6 +213,32 @@ class ScriptTest(unittest.TestCase):
         code, printed = self.run_script("exp:two", "-c", config)
         self.assertEqual(code, 1)
         self.assertIn("run exp:two: not on the storage; there are: exp:one", printed)
+
+    def test_watching_outlives_failures_of_the_storage(self) -> None:
+        storage, gone = self.folder / "storage", self.folder / "gone"
+        stored = storage / "exp" / "one"
+        stored.mkdir(parents=True)
+        (stored / "config.json").write_text("{}")
+        config = self.folder / "storage.json"
+        config.write_text(json.dumps({"type": "DirectoryStorage", "args": {"path": str(storage)}}))
+        metrics = '{"step": 1, "time": 1.0, "train_loss": 2.5}\n'
+        changes = [
+            lambda: (stored / "metrics.jsonl").write_text(metrics), lambda: storage.rename(gone),
+            lambda: gone.rename(storage), mock.Mock(side_effect=KeyboardInterrupt),
+        ]  # fmt: skip
+        printed = io.StringIO()
+        with (
+            mock.patch("hw_asr.commands.report.time.sleep", lambda _: changes.pop(0)()),
+            contextlib.redirect_stdout(printed),
+            self.assertRaises(KeyboardInterrupt),
+        ):
+            main(["exp:one", "-c", str(config), "--watch", "5", "-o", str(self.folder / "page.html")])
+        lines = printed.getvalue().splitlines()
+        for line, begin in zip(lines, ("not updated: run exp:one: no metrics.jsonl in the storage yet", "written: ",
+                                       "not updated: external storage", "written: "), strict=True):  # fmt: skip
+            self.assertTrue(line.startswith(begin), line)
+        code, message = self.run_script("exp:one", "-c", config, "-o", self.folder / "page.html")
+        self.assertEqual(0, code, message)
 
     def test_outputs(self) -> None:
         a, b = self.folder / "a.json", self.folder / "b.json"

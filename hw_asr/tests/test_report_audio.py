@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import unittest
 from pathlib import Path
@@ -12,6 +13,7 @@ from unittest import mock
 import numpy as np
 import soundfile
 
+from hw_asr.commands.report import show_results
 from hw_asr.report.clips import MOST_MISFITS, Clip, Source, clip_of, embed
 from hw_asr.tests.report_case import PageCase, results
 
@@ -57,6 +59,18 @@ class AudioTest(PageCase):
     def test_a_recording_that_is_gone_has_no_player(self) -> None:
         row = self.data(self.write(results(self.folder, 1)))["utterances"][0]
         self.assertFalse({"href", "clip"} & set(row))
+
+    def test_relative_paths_are_also_those_of_the_results(self) -> None:
+        (entry,) = results(self.folder, 1, 1)
+        entry["audio_path"] = Path(entry["audio_path"]).name
+        output = self.folder / "output.json"
+        output.write_text(json.dumps([entry]))
+        show_results(output, self.page, 20)
+        data = self.data(self.page.read_text(encoding="utf-8"))
+        self.assertEqual(
+            ("clip-0", "../utterance_0000.wav"), tuple(data["utterances"][0][key] for key in ("clip", "href"))
+        )
+        self.assertIn("The recordings were not found", self.data(self.write([entry]))["audio_note"])
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ class BrowserTest(PageCase):
         self.open()
         self.settle()
         text = "return document.querySelector('.utterance .transcript:nth-of-type(4)').textContent"
-        self.assertEqual("thewrong quickwrong brownwrong foxwrong jumps over a lazy dog ", self.browser.run(text))
+        self.assertEqual("the wrong quick wrong brown wrong fox wrong jumps over a lazy dog ", self.browser.run(text))
         self.assertEqual(
             4,
             self.browser.run("return document.querySelectorAll('.utterance')[0].querySelectorAll('.replace').length")
