@@ -9,9 +9,10 @@
 # %% [markdown]
 # ## Install
 #
-# In a clone nothing is installed. Elsewhere `ADDRESS` is cloned and `pip install .` keeps the torch that the machine brings.
+# In a clone nothing is installed. Elsewhere `ADDRESS` is cloned and `pip install .` keeps the torch that the machine brings; a clone of an earlier session is used again.
 
 # %%
+import importlib.util
 import json
 import os
 import subprocess
@@ -20,12 +21,13 @@ from pathlib import Path
 
 ADDRESS = os.environ.get("HW_ASR_ADDRESS", "ADDRESS-OF-THIS-REPOSITORY")
 here = Path.cwd().resolve()
-candidates = (here, *here.parents, here / "hw_asr_clone")
-ROOT = next((folder for folder in candidates if (folder / "demo" / "corpus").is_dir()), None)
-if ROOT is None:
-    subprocess.run(["git", "clone", "--depth", "1", ADDRESS, "hw_asr_clone"], check=True)
-    ROOT = here / "hw_asr_clone"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", f"{ROOT}[gdrive,plots]"], check=True)
+CLONE = here / "hw_asr_clone"
+ROOT = next((folder for folder in (here, *here.parents) if (folder / "demo" / "corpus").is_dir()), CLONE)
+if ROOT == CLONE:
+    if not CLONE.is_dir():
+        subprocess.run(["git", "clone", "--depth", "1", ADDRESS, CLONE.name], check=True)
+    if not all(map(importlib.util.find_spec, ("hw_asr", "pydrive2", "matplotlib"))):  # the clone may be older than this machine
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", f"{ROOT}[gdrive,plots]"], check=True)
 sys.path.insert(0, str(ROOT))
 WORK = Path(os.environ.get("HW_ASR_WORK", here / "hw_asr_work"))
 WORK.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
+import sys
 import tempfile
 import unittest
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -60,6 +63,27 @@ class NotebookTest(unittest.TestCase):
             settings = {"HW_ASR_NOTEBOOK_SMALL": "1", "HW_ASR_WORK": place, "OMP_NUM_THREADS": "1"}
             with mock.patch.dict(os.environ, settings):
                 self.assert_runs(cells_of("train_anywhere"))
+                shutil.rmtree(Path(place, "saved"))  # a new machine, after the end of the run
+                self.assert_runs(cells_of("train_anywhere"))
+
+    def test_what_the_machine_lacks_is_installed(self) -> None:
+        cells = [cell for cell in cells_of("train_anywhere") if cell["cell_type"] == "code"][:1]
+        for has_clone, has_packages, expected in (
+            (False, False, ["git", "pip"]), (True, False, ["pip"]), (True, True, []),
+        ):  # fmt: skip
+            with (
+                self.subTest(has_clone=has_clone, has_packages=has_packages),
+                tempfile.TemporaryDirectory() as place,
+                mock.patch("subprocess.run") as run,
+                mock.patch("importlib.util.find_spec", return_value=has_packages or None),
+                mock.patch.object(Path, "cwd", return_value=Path(place)),
+                mock.patch.object(sys, "path", sys.path.copy()),
+            ):
+                if has_clone:
+                    (Path(place) / "hw_asr_clone" / "demo" / "corpus").mkdir(parents=True)
+                make.execute(cells)
+                called = [call.args[0] for call in run.call_args_list]
+                self.assertEqual(expected, ["git" if command[0] == "git" else command[2] for command in called])
 
 
 if __name__ == "__main__":

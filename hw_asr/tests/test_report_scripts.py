@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import unittest
@@ -79,6 +80,29 @@ class ScriptsTest(unittest.TestCase):
         report = "{decoders: ['argmax'], utterances: [], num_scored: 0}"
         script = f"return new UtteranceList({report}).controls().find('input')[0].attributes;"
         self.assertEqual("search", self.run_script(script)["aria-label"])
+
+
+class ColoursTest(unittest.TestCase):
+    def test_small_texts_stand_out_from_their_grounds(self) -> None:
+        style = resources.files("hw_asr.report").joinpath("page.css").read_text(encoding="utf-8")
+        for scheme in re.findall(r"^:root[^{]*{(.*?)}", style, re.DOTALL | re.MULTILINE)[:2]:
+            colours = dict(re.findall(r"--([\w-]+): (#\w{6})", scheme))
+            pairs = [("muted", "ground"), ("muted", "panel"), ("muted", "delete")]
+            for text, ground in [*pairs, *((f"{kind}-text", kind) for kind in ("replace", "delete", "insert"))]:
+                self.assertGreaterEqual(contrast(colours[text], colours[ground]), 4.5, f"{text} on {ground}")
+        self.assertNotRegex(style, r"[^-]opacity:")
+
+
+def contrast(first: str, second: str) -> float:
+    """Return the contrast of two colours (WCAG 2.2)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
 
 
 if __name__ == "__main__":
