@@ -141,11 +141,11 @@ def _newest_stored(config: ExperimentConfig) -> _Remote | None:
 
 def _stored(storage: ExternalStorage, run: RunId) -> _Remote | None:
     """Return the present state of a run in the storage; None without a checkpoint."""
+    status = read_status(storage, run) or RunStatus(state="stopped")
     files = {file.name: file for file in storage.files(run, checksums=False)}
     checkpoints = [file for file in files.values() if file.name.endswith(CHECKPOINT_SUFFIX)]
     if not checkpoints:
         return None
-    status = read_status(storage, run) or RunStatus(state="stopped")
     last = files.get(checkpoint_file(LAST))
     if status.checkpoint not in files:  # of an older program, or half a run
         newest = max(checkpoints, key=lambda file: file.modified)

@@ -88,9 +88,9 @@ class Heartbeat:
             return
         with self._changed:
             if file.step >= self._status.step:
-                self._status = replace(self._status, checkpoint=file.name, step=file.step, md5=file.md5).next_beat()
-                self._news = True
-                self._changed.notify_all()
+                self._status = replace(self._status, checkpoint=file.name, step=file.step, md5=file.md5)
+            self._news = True  # for an older one, too: a `last.pth` newer than the status counts as uploaded by hand
+            self._changed.notify_all()
 
     def close(self, state: State, epochs: int = 0) -> None:
         """Write the last status: `stopped` for a run that can be continued, else `finished` after `epochs`."""

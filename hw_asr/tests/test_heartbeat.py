@@ -137,6 +137,16 @@ class HeartbeatTest(StatusCase):
         write_status(self.storage, RUN, other)
         self.assertEqual(self.status().state, "running")
 
+    def test_the_status_is_newer_than_every_export(self) -> None:
+        heartbeat = self.heartbeat(interval=60)
+        heartbeat.start()
+        for step in (9, 4):
+            before = self.status().beat
+            heartbeat.exported(ExportedFile("last.pth", step, "a"))
+            wait_until(lambda before=before: self.status().beat > before)
+        heartbeat.close("stopped")
+        self.assertEqual(9, self.status().step)
+
     def test_a_run_that_another_machine_continued_and_stopped_is_left_alone(self) -> None:
         heartbeat = self.heartbeat(interval=60)
         heartbeat.start()
