@@ -13,7 +13,7 @@ import numpy as np
 from hw_asr.commands.audit_run import Auditor, SpelledText, audit
 from hw_asr.commands.output_files import check_file, relative_path, write_lines, writing
 from hw_asr.commands.partial_results import PartialResults, key_of
-from hw_asr.commands.sources import given_utterances
+from hw_asr.commands.sources import given_utterances, warn_of_dropped
 from hw_asr.config import ConfigError, ExperimentConfig
 from hw_asr.errors import UserError, nearest
 from hw_asr.experiment import components
@@ -116,8 +116,7 @@ def _utterances(options: argparse.Namespace, config: ExperimentConfig, encoder: 
             raise ConfigError([f"data: no split {options.split!r}{nearest(options.split, config.data)}"], "--split")
         corpora = components.build_corpora(config, options.split)
         utterances, dropped = components.select_utterances(corpora, spelled)
-        for reason, count in dropped.items():
-            logger.warning("%s: %d left out: %s", options.split, count, reason)
+        warn_of_dropped(options.split, dropped)
     else:
         utterances = given_utterances(options.data, spelled)
     scored = [each._replace(text=spelled(each.text)) for each in utterances if each.text is not None]

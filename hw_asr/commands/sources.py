@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,13 +36,14 @@ def find_sources(
     sizes = [split.batch_size for split in config.data.values() if split.batch_size]
     if options.folder is not None:
         batch_size = options.batch_size or next(iter(sizes), 8)
-        yield Source(options.folder.name, given_utterances(options.folder, normalize), batch_size)
+        yield Source(_name(options.folder), given_utterances(options.folder, normalize), batch_size)
         return
     if not splits:
         raise ConfigError(["data: no split other than train; give a folder with -t, or an overlay with -c"])
     for name, split in splits.items():
         corpora = components.build_corpora(config, name)
-        utterances, _ = components.select_utterances(corpora, normalize)
+        utterances, dropped = components.select_utterances(corpora, normalize)
+        warn_of_dropped(name, dropped)
         yield Source(name, utterances, options.batch_size or split.batch_size or next(iter(sizes), 8))
 
 
@@ -51,8 +52,17 @@ def given_utterances(path: Path, normalize: Callable[[str], str]) -> list[Uttera
     if path.suffix.lower() not in MANIFESTS or not path.is_file():
         return find_recordings(path).utterances
     selection = CustomAudioDataset(path).select(normalize)
-    for reason, count in selection.dropped.items():
-        logger.warning("%s: %d left out: %s", path, count, reason)
+    warn_of_dropped(str(path), selection.dropped)
     if not selection.utterances:
         raise UserError(f"{path}: no recordings in this manifest")
     return selection.utterances
+
+
+def warn_of_dropped(name: str, dropped: Mapping[str, int]) -> None:
+    """Log how many utterances of a split or manifest are left out, for each reason."""
+    for reason, count in dropped.items():
+        logger.warning("%s: %d left out: %s", name, count, reason)
+
+
+def _name(path: Path) -> str:
+    return path.name if path.name not in ("", "..") else path.resolve().name or str(path)
