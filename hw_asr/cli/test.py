@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also decode parts that do not rise above the background noise; default: they have no text")  # fmt: skip
     add("--strict", action="store_true",
         help="refuse damaged recordings; default: transcribe as far as possible, with a warning")  # fmt: skip
-    add("--overwrite", action="store_true", help="ignore the results of an interrupted run instead of continuing it")
+    add("--overwrite", action="store_true",
+        help="ignore the results of an interrupted run instead of continuing it; replace any subtitles")  # fmt: skip
     add("--srt", type=Path, metavar="DIR", help="also write subtitles, as .srt files")
     add("--vtt", type=Path, metavar="DIR", help="the same as .vtt")
     add("--report", type=Path, metavar="PATH", help="also write an HTML page of the results")

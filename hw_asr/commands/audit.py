@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hw_asr.commands.audit_run import Auditor, SpelledText, audit
-from hw_asr.commands.output_files import check_file, relative_path, write_lines, writing
+from hw_asr.commands.output_files import check_file, relative_path, reserved, write_lines, writing
 from hw_asr.commands.partial_results import PartialResults, key_of
 from hw_asr.commands.sources import given_utterances, warn_of_dropped
 from hw_asr.config import ConfigError, ExperimentConfig
@@ -42,7 +42,16 @@ def run(options: argparse.Namespace) -> int:
     """Score, write, print; return 0. Raises UserError for everything the user can correct."""
     set_up_logging(1)
     _check_options(options)
-    entries = _read(options.results) if options.results is not None else _audit(options)
+    if options.results is not None:
+        _write(options, _read(options.results))
+        return 0
+    with reserved(options.output):
+        _audit(options)
+    return 0
+
+
+def _write(options: argparse.Namespace, entries: Sequence[Entry]) -> None:
+    """Print the summary; write the page and the manifest, if requested."""
     print(_summary(entries))
     if options.results is None:
         print(f"results: {options.output}")
@@ -56,7 +65,6 @@ def run(options: argparse.Namespace) -> int:
         kept = _kept(entries, options.max_loss, options.drop_share)
         write_lines([_row(entry, options.keep.parent) for entry in kept], options.keep, "--keep")
         print(f"kept: {options.keep}: {len(kept)} of {len(entries)} utterances")
-    return 0
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -79,8 +87,8 @@ def _check_options(options: argparse.Namespace) -> None:
             check_file(path, option, inputs, begins)
 
 
-def _audit(options: argparse.Namespace) -> list[Entry]:
-    """Score all utterances, saving each result at once; write and return the entries, the worst first."""
+def _audit(options: argparse.Namespace) -> None:
+    """Score all utterances, saving each result at once; write the entries, the worst first, and what is requested."""
     checkpoint = loading.read_checkpoint(options.resume)
     named = Named(
         options.config, options.assignments, trust=Trust(frozenset(options.allowed_modules), options.trust_config)
@@ -91,18 +99,21 @@ def _audit(options: argparse.Namespace) -> list[Entry]:
     decoders = loading.make_decoders({"argmax": {"type": "argmax"}}, model.text_encoder)
     recogniser = Recogniser(model, decoders, Settings(max_audio_hours=config.preprocessing.max_audio_hours))
     utterances = _utterances(options, config, model.text_encoder)
-    key = key_of(
-        {"command": "audit", "config": {name: part for name, part in config.raw.items() if name != "trainer"}},
-        {"checkpoint": options.resume},
-    )
+    parts = {
+        "command": "audit",
+        "recordings": options.split if options.data is None else str(options.data.resolve()),
+        "config": {name: part for name, part in config.raw.items() if name != "trainer"},
+    }
+    key = key_of(parts, {"checkpoint": options.resume})
     auditor = Auditor(recogniser, decoders["argmax"], config.preprocessing.max_audio_hours)
     with (
         PartialResults(options.output, key, options.overwrite) as partial,
         explain_out_of_memory("use a smaller batch (-b), or --device cpu"),
     ):
         entries = sorted(audit(utterances, auditor, partial, options.batch_size, options.jobs), key=_rank)
-    partial.finish(entries)
-    return list(entries)
+    partial.write(entries)
+    _write(options, entries)
+    partial.delete()
 
 
 def _utterances(options: argparse.Namespace, config: ExperimentConfig, encoder: TextEncoder) -> list[Utterance]:

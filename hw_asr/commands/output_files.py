@@ -8,13 +8,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hw_asr.errors import UserError
-from hw_asr.report.results import Result
 from hw_asr.runtime.atomic_files import check_replaceable, write_and_rename
-from hw_asr.types import Word
+from hw_asr.runtime.file_lock import hold
 
 PROBE_BYTES = 64 * 1024
 """What must fit on the disk before recognition starts."""
@@ -70,6 +69,19 @@ def check_directory(path: Path, option: str) -> None:
         _probe(path)
 
 
+@contextmanager
+def reserved(output: Path) -> Iterator[None]:
+    """Keep other runs from writing the same output meanwhile. Raises OutputError when one does already."""
+    path = output.with_name(f".{output.name}.lock")
+    with ExitStack() as stack:
+        with writing(path, "--output"):
+            try:
+                stack.enter_context(hold(path))
+            except BlockingIOError as error:
+                raise OutputError(f"--output: {error.strerror} is writing {output}; give another --output") from None
+        yield
+
+
 def _probe(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory) as file:
@@ -116,32 +128,3 @@ def relative_path(path: Path, directory: Path) -> str:
         return Path(os.path.relpath(path.absolute(), directory.absolute())).as_posix()
     except ValueError:
         return str(path.absolute())
-
-
-def write_all_subtitles(entries: Sequence[Result], directory: Path, suffix: str, separator: str) -> None:
-    """Write the subtitles of every recording under its own stem; recordings of the same stem get a number.
-
-    `separator` is between words: a space, or nothing for an alphabet without one.
-    """
-    from hw_asr.report.subtitles import write_subtitles
-
-    written = [entry for entry in entries if "words" in entry]
-    stems = [Path(entry["audio_path"]).stem for entry in written]
-    for name, entry in zip(_distinct(stems), written, strict=True):
-        path = directory / f"{name}{suffix}"
-        with writing(path, f"--{suffix[1:]}"):
-            write_subtitles([Word(**word) for word in entry["words"]], path, separator)
-
-
-def _distinct(stems: Sequence[str]) -> Iterator[str]:
-    """Yield a name for each stem: itself the first time, then the first number that is no other stem or name."""
-    taken, known = set[str](), set(stems)
-    last: dict[str, int] = {}
-    for stem in stems:
-        name, number = stem, last.get(stem, 1)
-        while name in taken or (number > 1 and name in known):
-            number += 1
-            name = f"{stem}-{number}"
-        last[stem] = number
-        taken.add(name)
-        yield name

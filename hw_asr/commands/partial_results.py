@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,18 +20,21 @@ logger = logging.getLogger(__name__)
 
 SYNC_SECONDS = 1.0
 """Longest time between two writes to the disk, seconds; the operating system gets every entry at once."""
+KEY_DIGITS = 16
+"""So much of a key is in the name of a file."""
 
 
 class PartialResults:
     """Entries in an append-only file beside the output, one JSON line each, below a line with the run's key.
 
-    Entries that an earlier run with the same key has saved are read, unless `overwrite`. Used as a context manager,
-    which closes the file; `finish` writes the output.
+    Its name has the key as well, so that runs with other keys leave it alone; `output_files.reserved` keeps away those
+    with the same. Entries that an earlier run with the same key has saved are read, unless `overwrite`. Used as a
+    context manager, which closes the file; `write` writes the output, `delete` deletes the file.
     """
 
     def __init__(self, output: Path, key: str, overwrite: bool) -> None:
         self._output = output
-        self.path = output.with_name(f".{output.name}.partial")
+        self.path = output.with_name(f".{output.name}.{key[:KEY_DIGITS]}.partial")
         self._entries = {} if overwrite else self._read(key)
         self._last_sync = 0.0
         with writing(self.path, "--output"):
@@ -38,6 +42,8 @@ class PartialResults:
             self._file = open_regular(self.path, "ab" if self._entries else "wb", buffering=0)
             if not self._entries:
                 self._append({"key": key})
+        for path in self._others():
+            logger.warning("%s: kept by a run with other recordings, checkpoint, config or options; not used now", path)
         if self._entries:
             logger.info("%s: continuing after %d results; --overwrite starts over", self.path, len(self))
 
@@ -68,10 +74,18 @@ class PartialResults:
         with writing(self.path, "--output"), self._file:
             os.fsync(self._file.fileno())
 
-    def finish(self, entries: Sequence[dict[str, object]]) -> None:
-        """Write all entries to the output and delete the partial results; raises OutputError if that fails."""
+    def write(self, entries: Sequence[dict[str, object]]) -> None:
+        """Write all entries to the output; raises OutputError if that fails."""
         write_entries(entries, self._output, f"; the results are kept in {self.path}, run the same command again")
+
+    def delete(self) -> None:
+        """Delete the partial results: everything that the run writes is written, and the file is closed."""
         self.path.unlink(missing_ok=True)
+
+    def _others(self) -> list[Path]:
+        """Return the files that interrupted runs with other keys, or of an earlier version, have left."""
+        name = re.compile(rf"\.{re.escape(self._output.name)}(\.[0-9a-f]{{{KEY_DIGITS}}})?\.partial")
+        return sorted(path for path in self.path.parent.iterdir() if name.fullmatch(path.name) and path != self.path)
 
     def _append(self, line: Mapping[str, object]) -> None:
         content = json.dumps(line).encode() + b"\n"
@@ -90,14 +104,11 @@ class PartialResults:
         whole, _, rest = content.rpartition(b"\n")
         try:
             header, *lines = [json.loads(line) for line in whole.split(b"\n")] or [{}]
-            found, entries = header["key"], {line["recording"]: line["entry"] for line in lines}
+            if header["key"] != key:
+                raise ValueError("the key is another one")
+            entries = {line["recording"]: line["entry"] for line in lines}
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             logger.warning("%s: damaged (%s); starting from the beginning", self.path, error)
-            return {}
-        if found != key:
-            logger.warning(
-                "%s: left by a run with another checkpoint, config or options; starting from the beginning", self.path
-            )
             return {}
         if rest and entries:
             with writing(self.path, "--output"), open_regular(self.path, "r+b") as file:

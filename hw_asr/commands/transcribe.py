@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hw_asr.commands import score_table
-from hw_asr.commands.output_files import check_directory, check_file, write_all_subtitles, writing
+from hw_asr.commands.output_files import check_directory, check_file, reserved, writing
 from hw_asr.commands.partial_results import PartialResults, key_of
 from hw_asr.commands.sources import find_sources
+from hw_asr.commands.subtitle_files import SubtitleFiles
 from hw_asr.commands.transcribe_run import Reading, Transcriber
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
 from hw_asr.config.registry import DECODERS
@@ -25,6 +26,7 @@ from hw_asr.types import TextEncoder
 
 SOME_FAILED = 3
 """Exit code when some recordings could not be read."""
+KEPT = "; the results are kept, run the same command again"
 
 
 class NothingRecognisedError(UserError):
@@ -35,6 +37,16 @@ def run(options: argparse.Namespace) -> int:
     """Transcribe, write, print; return the exit code. Raises UserError for everything the user can correct."""
     set_up_logging(1)
     _check_options(options)
+    with reserved(options.output):
+        entries = _transcribe(options)
+    failed = sum("error" in entry for entry in entries)
+    if failed == len(entries):
+        raise NothingRecognisedError(f"none of the {failed} recordings could be read; see {options.output}")
+    return SOME_FAILED if failed else 0
+
+
+def _transcribe(options: argparse.Namespace) -> list[dict[str, object]]:
+    """Transcribe, write everything that is requested, print the tables; return the entries."""
     checkpoint = loading.read_checkpoint(options.resume)
     named = Named(
         options.config, options.assignments, trust=Trust(frozenset(options.allowed_modules), options.trust_config)
@@ -45,6 +57,10 @@ def run(options: argparse.Namespace) -> int:
     model = loading.make_waveform_model(options.resume, checkpoint, config, options.device, num_threads)
     sources = list(find_sources(options, config, model.text_encoder.normalize))
     phrases = [phrase.strip() for phrase in (options.hotwords or "").split(",") if phrase.strip()]
+    subtitles = _subtitles(options, model.text_encoder)
+    recordings = [utterance.audio_path for source in sources for utterance in source.utterances]
+    for files in () if options.overwrite else subtitles:
+        files.check(recordings, options.output)
     specs = loading.decoder_specs(config, model.text_encoder, phrases)
     settings = Settings(
         options.chunk_seconds, not options.keep_silence, max_audio_hours=config.preprocessing.max_audio_hours
@@ -61,27 +77,30 @@ def run(options: argparse.Namespace) -> int:
             new, seconds = transcriber.transcribe(source)
             tables.append(f"{source.name}: {len(new)} recordings\n{score_table.summary(new, seconds)}\n")
             entries += [{**entry, "split": source.name} for entry in new] if len(sources) > 1 else new
-    partial.finish(entries)
-    _finish(options, entries, tables, " " if " " in model.text_encoder.alphabet else "")
-    failed = sum("error" in entry for entry in entries)
-    if failed == len(entries):
-        raise NothingRecognisedError(f"none of the {failed} recordings could be read; see {options.output}")
-    return SOME_FAILED if failed else 0
-
-
-def _finish(options: argparse.Namespace, entries: list[dict[str, object]], tables: list[str], separator: str) -> None:
-    """Print the tables; write the subtitles, with `separator` between words, and the report, if requested."""
+    partial.write(entries)
     print("\n".join(tables))
     print(f"transcripts: {options.output}")
-    for directory, suffix in ((options.srt, ".srt"), (options.vtt, ".vtt")):
-        if directory is not None:
-            write_all_subtitles(entries, directory, suffix, separator)
-            print(f"subtitles: {directory}")
+    for files in subtitles:
+        files.write(entries, KEPT)
+        print(f"subtitles: {files.directory}")
+    _write_report(options, entries)
+    partial.delete()
+    return entries
+
+
+def _subtitles(options: argparse.Namespace, encoder: TextEncoder) -> list[SubtitleFiles]:
+    """Return the subtitles that are requested."""
+    separator = " " if " " in encoder.alphabet else ""
+    directories = ((options.srt, ".srt"), (options.vtt, ".vtt"))
+    return [SubtitleFiles(directory, suffix, separator) for directory, suffix in directories if directory is not None]
+
+
+def _write_report(options: argparse.Namespace, entries: list[dict[str, object]]) -> None:
     if options.report is not None:
         from hw_asr.report.page import write_report
 
         title = f"{options.resume.absolute().parent.name}/{options.resume.name}"
-        with writing(options.report, "--report"):
+        with writing(options.report, "--report", KEPT):
             write_report(entries, options.report, title=title, totals={})
         print(f"report: {options.report}")
 
@@ -118,6 +137,7 @@ def _key(options: argparse.Namespace, config: ExperimentConfig, specs: dict[str,
     if uses_model and hasattr(encoder, "language_model_path"):
         files["text_encoder"] = Path(encoder.language_model_path())
     parts = {
+        "recordings": options.folder and str(options.folder.resolve()),
         "config": {key: value for key, value in config.raw.items() if key != "trainer"},
         "decoders": specs,
         "chunk_seconds": options.chunk_seconds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import unittest
@@ -30,6 +31,8 @@ def counted(self, *arguments):
     if len(self) == count and what == "disk":  # as a full disk: no file may grow beyond what this one has
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.path.stat().st_size + 10,) * 2)
+    elif len(self) == count and what == "page":  # as a full disk: the page cannot be written
+        os.mkdir("page.html")
     elif len(self) == count:
         os.kill(os.getpid(), getattr(signal, what))
 
@@ -41,34 +44,45 @@ test.run_command(test.main)
 
 @unittest.skipUnless(os.name == "posix", "signals and limits of POSIX")
 class InterruptionTest(TranscribeCase):
-    @property
-    def partial(self) -> Path:
-        return self.folder / ".output.json.partial"
+    def setUp(self) -> None:
+        for path in self.partials():
+            path.unlink()
 
-    def stop_after(self, count: int, what: str) -> subprocess.CompletedProcess[str]:
-        """Run test.py until it has `count` results; send it a signal, or let it find the disk full."""
+    def partials(self) -> list[Path]:
+        return sorted(self.folder.glob(".output.json.*partial"))
+
+    def start(self, count: int, what: str, *options: str) -> subprocess.Popen[str]:
+        """Start test.py, which does something when it has `count` results."""
         (self.folder / "output.json").unlink(missing_ok=True)
-        options = ["-r", str(self.checkpoint), "-t", str(self.audio), "-o", str(self.folder / "output.json")]
-        command = [sys.executable, "-c", STOP_AFTER, str(count), what, *options, "-d", "cpu", "-b", "4", "-j", "0"]
+        given = ["-r", str(self.checkpoint), "-t", str(self.audio), "-o", str(self.folder / "output.json"), *options]
+        command = [sys.executable, "-c", STOP_AFTER, str(count), what, *given, "-d", "cpu", "-b", "4", "-j", "0"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def stop_after(self, count: int, what: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run test.py until it has `count` results; send it a signal, or let it find the disk full."""
+        process = self.start(count, what, *options)
+        output, errors = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def continued(self, *options: str, expected: int | None) -> list[dict[str, Any]]:
         """Run test.py to its end; it must say that it continues after `expected` results, or not say so."""
         entries, printed = self.run_test("-t", str(self.audio), "-b", "4", "-j", "0", *options)
         said = re.findall(r"continuing after (\d+) results", printed)
         self.assertEqual(said, [] if expected is None else [str(expected)])
-        self.assertFalse(self.partial.exists())
         return entries
 
     def test_killed_and_continued(self) -> None:
         whole, _ = self.run_test("-t", str(self.audio), "-b", "4", "-j", "0")
         self.assertEqual(-9, self.stop_after(6, "SIGKILL").returncode)
         self.assertFalse((self.folder / "output.json").exists())
-        with self.partial.open("ab") as file:
+        with self.partials()[0].open("ab") as file:
             file.write(b'{"recording": "cut off')
         # Batches are others, so that the last digits of probabilities differ.
         continued = self.continued(expected=6)
+        self.assertEqual([], self.partials())
         for key in ("audio_path", "duration", "pred_text_argmax", "ground_truth", "wer"):
             self.assertEqual([entry.get(key) for entry in continued], [entry.get(key) for entry in whole])
 
@@ -78,7 +92,7 @@ class InterruptionTest(TranscribeCase):
         self.assertEqual(130, done.returncode)
         self.assertIn("interrupted: 6 results are kept; run the same command again to continue", done.stderr)
         self.assertNotIn("Traceback", done.stderr)
-        kept = self.partial.read_bytes()
+        partial, kept = self.partials()[0], self.partials()[0].read_bytes()
         first = json.loads(json.loads(kept.splitlines()[1])["recording"])[1]
         samples, content = read_audio(Path(first), 16_000), Path(first).read_bytes()
         soundfile.write(first, samples[: len(samples) // 2], 16_000, format="WAV")
@@ -86,10 +100,46 @@ class InterruptionTest(TranscribeCase):
         shorter = [entry for entry, other in zip(changed, whole, strict=True) if entry["duration"] < other["duration"]]
         self.assertEqual([entry["audio_path"] for entry in shorter], [first])
         Path(first).write_bytes(content)
-        for options in (["--overwrite"], ["--set", "trainer.beam_size=101"], ["--chunk-seconds", "20"]):
+        for options in (
+            ["--set", "trainer.beam_size=101"], ["--chunk-seconds", "20"], ["-t", str(self.audio / "00.opus")],
+            ["--overwrite"],
+        ):  # fmt: skip
             with self.subTest(options=options):
-                self.partial.write_bytes(kept)
-                self.assertEqual(len(self.continued(*options, expected=None)), len(whole))
+                partial.write_bytes(kept)
+                self.continued(*options, expected=None)
+                self.assertEqual([] if options == ["--overwrite"] else [partial], self.partials())
+
+    def test_another_command_leaves_and_names_what_an_interrupted_one_has_kept(self) -> None:
+        self.stop_after(6, "SIGKILL")
+        earlier_version = self.folder / ".output.json.partial"
+        earlier_version.write_text('{"key": "k"}\n')
+        _, printed = self.run_test("-t", str(self.audio / "00.opus"))
+        for path in self.partials():
+            self.assertIn(f"{path}: kept by a run with other recordings, checkpoint, config or options", printed)
+        self.assertEqual(33, len(self.continued(expected=6)))
+        self.assertEqual([earlier_version], self.partials())
+
+    def test_an_output_is_written_by_one_run_at_a_time(self) -> None:
+        process = self.start(6, "SIGSTOP")
+        os.waitpid(process.pid, os.WUNTRACED)
+        for options in ([], ["--chunk-seconds", "20"]):
+            _, printed = self.run_test("-t", str(self.audio), *options, code=1)
+            expected = rf"--output: process {process.pid} on .* is writing .*output\.json; give another --output"
+            self.assertRegex(printed, expected)
+        process.send_signal(signal.SIGCONT)
+        _, errors = process.communicate(timeout=300)
+        self.assertEqual(0, process.returncode, errors)
+        self.assertEqual(33, len(json.loads((self.folder / "output.json").read_text())))
+
+    def test_results_are_kept_until_everything_is_written(self) -> None:
+        page = self.folder / "page.html"
+        done = self.stop_after(33, "page", "--report", str(page))
+        self.assertEqual(1, done.returncode)
+        self.assertRegex(done.stderr, "--report: cannot write .*; the results are kept, run the same command again")
+        page.rmdir()
+        self.continued("--report", str(page), expected=33)
+        self.assertTrue(page.is_file())
+        self.assertEqual([], self.partials())
 
     def test_a_full_disk(self) -> None:
         done = self.stop_after(6, "disk")
@@ -138,13 +188,14 @@ class OutputsTest(TranscribeCase):
 
     def test_damaged_partial_results_are_not_used(self) -> None:
         output = self.folder / "damaged.json"
+        path = self.folder / ".damaged.json.k.partial"
         for content in (b"", b"\n", b"nonsense\n", b'{"key": "other"}\n', b'{"key": "k"}\n{"entry": {}}\n', b"[1]\n"):
             with self.subTest(content=content), self.assertLogs("hw_asr", "WARNING"):
-                output.with_name(".damaged.json.partial").write_bytes(content)
+                path.write_bytes(content)
                 partial = PartialResults(output, "k", overwrite=False)
                 partial.close()
                 self.assertEqual(0, len(partial))
-                self.assertEqual(b'{"key": "k"}\n', partial.path.read_bytes())
+                self.assertEqual(b'{"key": "k"}\n', path.read_bytes())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import soundfile
 import torch
 
 from hw_asr.commands import transcribe
-from hw_asr.commands.output_files import write_all_subtitles
 from hw_asr.config import parse
 from hw_asr.datasets.audio import read_audio
 from hw_asr.models.forward import run_model
@@ -113,18 +112,11 @@ class TranscribeTest(TranscribeCase):
         self.assertTrue((self.folder / "srt" / os.fsdecode(b"caf\xe9.srt")).is_file())
         self.assertTrue((self.folder / "report").is_file())
 
-    def test_recordings_of_the_same_stem_have_subtitles_of_their_own(self) -> None:
-        words = [{"word": "a", "start": 0.0, "end": 1.0, "confidence": 1.0}]
-        paths = ("b/talk.wav", "talk-2.wav", "a/talk.wav", "c/talk.wav")
-        entries = [{"audio_path": path, "words": [{**words[0], "word": path}]} for path in paths]
-        write_all_subtitles(entries, self.folder / "stems", ".srt", " ")
-        found = {path.stem: path.read_text().splitlines()[2] for path in (self.folder / "stems").iterdir()}
-        expected = {"talk": paths[0], "talk-2": paths[1], "talk-3": paths[2], "talk-4": paths[3]}
-        self.assertEqual(expected, found)
-
     def test_the_language_model_of_an_encoder_belongs_to_the_key(self) -> None:
         model = self.folder / "model.arpa"
-        options = argparse.Namespace(resume=self.checkpoint, chunk_seconds=60.0, keep_silence=False, strict=False)
+        options = argparse.Namespace(
+            resume=self.checkpoint, folder=None, chunk_seconds=60.0, keep_silence=False, strict=False
+        )
         encoder, keys = mock.Mock(language_model_path=lambda: model), set()
         for text in ("one", "another"):
             model.write_text(text)

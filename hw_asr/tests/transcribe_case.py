@@ -69,9 +69,10 @@ class TranscribeCase(unittest.TestCase):
             if number != 32:
                 (cls.texts / f"{number:02d}.txt").write_text(row["text"].upper() + "!\n")
 
-    def run_test(self, *arguments: str, code: int = 0) -> tuple[list[dict[str, Any]], str]:
+    def run_test(self, *arguments: str, code: int = 0, keep_output: bool = False) -> tuple[list[dict[str, Any]], str]:
         output = self.folder / "output.json"
-        output.unlink(missing_ok=True)
+        if not keep_output:
+            output.unlink(missing_ok=True)
         printed, errors = io.StringIO(), io.StringIO()
         command = ["test.py", "-r", str(self.checkpoint), "-o", str(output), "-d", "cpu", *arguments]
         streams = contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors)
