@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
@@ -54,6 +55,7 @@ class BatchSearch:
         self._options, self._fusion = options, fusion
         self._num_threads = num_threads or available_cores()
         self._pool: ThreadPoolExecutor | None = None
+        self._pool_process = 0
         self._free: list[Workspace] = []
         self._space = self.alphabet.index(" ") if " " in self.alphabet else -1
         single = all(len(symbol) == 1 for symbol in alphabet)
@@ -67,8 +69,9 @@ class BatchSearch:
         num_groups = min(most, int(num_frames.sum()) // FRAMES_PER_GROUP)
         if self._num_threads == 1 or num_groups < 2:
             return self._decode(group_frames(values, num_frames, np.arange(len(num_frames))))
-        if self._pool is None:
+        if self._pool is None or self._pool_process != os.getpid():  # threads do not survive a fork
             self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="decoder")
+            self._pool_process = os.getpid()
         longest_first = np.argsort(-num_frames, kind="stable")
         groups = [np.ascontiguousarray(longest_first[first::num_groups]) for first in range(num_groups)]
         result: list[list[Hypothesis]] = [[]] * len(num_frames)

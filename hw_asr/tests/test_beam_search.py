@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import multiprocessing
 import subprocess
 import sys
 import unittest
@@ -16,6 +17,7 @@ from hw_asr.decoders import batch_search
 from hw_asr.decoders.argmax import ArgmaxDecoder
 from hw_asr.decoders.base import DecodingError
 from hw_asr.decoders.beam_search import BeamSearchDecoder
+from hw_asr.tests.waiting import DEADLINE
 from hw_asr.text.encoder import CTCCharTextEncoder
 
 
@@ -157,6 +159,20 @@ class LongTest(unittest.TestCase):
         self.assertEqual(alone, reference)
         padded = torch.nn.functional.pad(self.log_probs, (0, 0, 0, 20), value=torch.nan)
         self.assertEqual(threaded(padded, self.lengths), reference)
+
+    @unittest.skipUnless("fork" in multiprocessing.get_all_start_methods(), "fork")
+    @mock.patch.object(batch_search, "FRAMES_PER_GROUP", 1)
+    def test_a_forked_process_has_threads_of_its_own(self) -> None:
+        decoder = BeamSearchDecoder(self.encoder, beam_size=30, num_threads=2)
+        values, lengths = self.log_probs.numpy(), self.lengths.numpy()
+        expected = decoder(values, lengths)
+        child = multiprocessing.get_context("fork").Process(
+            target=lambda: sys.exit(decoder(values, lengths) != expected)
+        )
+        child.start()
+        self.addCleanup(child.kill)
+        child.join(DEADLINE)
+        self.assertEqual(0, child.exitcode)
 
     def test_small_trees_are_cleaned_up_without_a_trace(self) -> None:
         from hw_asr.decoders import prefix_search
