@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from numpy.typing import NDArray
 from hw_asr.datasets.recording import MAX_AUDIO_HOURS, Recording, Samples, as_floats
 from hw_asr.errors import UserError
 
-Audio = str | Path | NDArray[Any]
-"""A path, or samples (N,): floats in [-1, 1] or 16-bit integers."""
+Buffer = NDArray[Any] | memoryview | array.array  # type: ignore[type-arg]
+"""Samples (N,): floats in [-1, 1] or 16-bit integers. Tensors and arrays of other libraries are taken as well."""
+Audio = str | os.PathLike[str] | Buffer
+"""A path or samples."""
 
 
 class SamplesError(UserError):
@@ -33,11 +37,11 @@ def read(
 
     Raises AudioError for a file that cannot be read and SamplesError for samples that are not a mono recording.
     """
-    if isinstance(audio, (str, Path)):
+    if isinstance(audio, (str, os.PathLike)):
         from hw_asr.datasets.audio import read_recording
 
-        return read_recording(Path(audio), sample_rate, None, max_audio_hours, compact_seconds)
-    samples = checked_samples(np.asarray(audio), own_rate)
+        return read_recording(Path(os.fsdecode(audio)), sample_rate, None, max_audio_hours, compact_seconds)
+    samples = checked_samples(as_samples(audio), own_rate)
     if own_rate != sample_rate:
         import soxr
 
@@ -45,9 +49,38 @@ def read(
     return Recording(samples)
 
 
-def are_samples(value: object) -> bool:
-    """Whether a value is an array, of numbers if it is of another library: a tensor is, a series of paths is not."""
-    return isinstance(value, np.ndarray) or (hasattr(value, "__array__") and np.asarray(value).dtype.kind in "iuf")
+def is_one(value: object) -> bool:
+    """Whether a value stands for one recording, be it a wrong one: a tensor does, a series or an array of paths not."""
+    if isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview, array.array)) or hasattr(value, "read"):
+        return True
+    if hasattr(value, "detach"):
+        return True
+    if hasattr(value, "__array__"):
+        values = np.asarray(value)
+        return values.ndim == 0 or values.dtype.kind not in "OSTU"
+    return not hasattr(value, "__iter__") and not hasattr(value, "__getitem__")
+
+
+def as_samples(value: Any) -> NDArray[Any]:
+    """Return an array, a tensor or a list of numbers as an array of this machine's byte order.
+
+    Raises SamplesError for anything else.
+    """
+    if isinstance(value, (bytes, bytearray)) or hasattr(value, "read"):
+        raise SamplesError(
+            f"samples: expected an array of numbers, got {type(value).__name__}; give the path of a file, or samples: "
+            "numpy.frombuffer(data, numpy.int16) of raw audio, soundfile.read(file) of a file in memory"
+        )
+    try:
+        if hasattr(value, "detach"):  # a tensor of torch; numpy has no bfloat16
+            value = value.detach().float() if value.is_floating_point() else value
+            value = value.cpu()
+        samples = np.asarray(value)
+    except (RuntimeError, TypeError, ValueError) as error:  # such as a list of lists of several lengths
+        raise SamplesError(f"samples: expected an array of numbers, got {type(value).__name__}: {error}") from error
+    if samples.dtype.kind not in "biufc":
+        raise SamplesError(f"samples: expected an array of numbers, got {type(value).__name__}")
+    return samples.astype(samples.dtype.newbyteorder("="), copy=False)
 
 
 def is_rate(value: object) -> bool:
@@ -58,11 +91,10 @@ def is_rate(value: object) -> bool:
 def checked_samples(samples: NDArray[Any], sample_rate: int | None) -> Samples:
     """Return mono samples (N,), N > 0, as floats in [-1, 1]; raises SamplesError for others."""
     if sample_rate is None or not is_rate(sample_rate):
-        raise SamplesError(f"sample_rate: samples need their rate in Hz, such as sample_rate=16000; got {sample_rate}")
+        raise SamplesError(f"sample_rate: samples need their rate in Hz, such as 16000; got {sample_rate!r}")
     if samples.ndim != 1 or len(samples) == 0:
-        raise SamplesError(
-            f"samples: expected one channel of shape (N,), got {samples.shape}; average the channels of stereo"
-        )
+        advice = "; average the channels of stereo" if samples.ndim > 1 else ""
+        raise SamplesError(f"samples: expected one channel of shape (N,), got {samples.shape}{advice}")
     if samples.dtype == np.int16:
         return as_floats(samples)
     if not np.issubdtype(samples.dtype, np.floating):

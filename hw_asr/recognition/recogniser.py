@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from hw_asr.datasets.recording import MAX_AUDIO_HOURS, Recording
 from hw_asr.errors import UserError
-from hw_asr.recognition.audio_input import Audio, are_samples, read
+from hw_asr.recognition.audio_input import Audio, is_one, read
 from hw_asr.recognition.piece_decoder import Decode, DecodedPiece, PieceDecoder
 from hw_asr.recognition.recording_model import RecordingModel
 from hw_asr.recognition.results import Result
@@ -69,11 +68,11 @@ class Recogniser:
 
         A recording is a path or an array of mono samples (N,), floats in [-1, 1] or 16-bit integers; samples need
         their `sample_rate` in Hz. In a list, a recording that cannot be read gives a result with `error` set, and the
-        others are transcribed.
+        others are transcribed. What an iterator of recordings raises comes after the results of those before.
 
         Raises hw_asr.Error for a single recording that cannot be read.
         """
-        if isinstance(audio, (str, Path)) or are_samples(audio):
+        if is_one(audio):
             return self.recognise(self.read(audio, sample_rate))
         return self._transcribe_many(iter(audio), sample_rate)
 
@@ -164,7 +163,7 @@ class Recogniser:
         return self._recordings.is_long(recording)
 
     def _transcribe_many(self, recordings: Iterator[Audio], sample_rate: int | None) -> Iterator[Result]:
-        while group := list(islice(recordings, self._settings.batch_size)):
+        for group in _grouped(recordings, self._settings.batch_size):
             results: dict[int, Result] = {}
             short: dict[int, Recording] = {}
             for index, audio in enumerate(group):
@@ -188,3 +187,20 @@ class Recogniser:
         duration = len(recording.samples) / self.sample_rate
         spent.audio += duration
         return self._pieces.joined(parts, duration, recording.warning)
+
+
+def _grouped(recordings: Iterator[Audio], size: int) -> Iterator[list[Audio]]:
+    """Yield lists of up to `size`; what the iterator raises is raised after what it has given before."""
+    failure: Exception | None = None
+    while failure is None:
+        group: list[Audio] = []
+        try:
+            for audio in islice(recordings, size):
+                group.append(audio)
+        except Exception as error:
+            failure = error
+        if group:
+            yield group
+        elif failure is None:
+            return
+    raise failure

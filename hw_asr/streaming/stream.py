@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hw_asr.datasets.recording import Samples
 from hw_asr.errors import UserError
-from hw_asr.recognition.audio_input import checked_samples, is_rate
+from hw_asr.recognition.audio_input import Buffer, as_samples, checked_samples, is_rate
 from hw_asr.recognition.causal_speech import CausalSpeechDetector
 from hw_asr.recognition.piece_decoder import PieceDecoder
 from hw_asr.recognition.results import Result, Segment
@@ -94,7 +94,7 @@ class Stream:
         self._resampler = _resampler(sample_rate, model.sample_rate)
         self._segments = LiveSegments(pieces)
 
-    def accept(self, samples: NDArray[Any]) -> Partial:
+    def accept(self, samples: Buffer) -> Partial:
         """Take the next mono samples (N,), floats in [-1, 1] or 16-bit integers, and return the transcript so far.
 
         Raises hw_asr.Error for samples of another kind.
@@ -107,10 +107,11 @@ class Stream:
         self._is_open = False
         return self._segments.result(self._num_samples / self._rate)
 
-    def _checked(self, samples: NDArray[Any]) -> Samples:
+    def _checked(self, samples: Buffer) -> Samples:
         if not self._is_open:
             raise StreamError("the stream is finished; open another one for another recording")
-        return checked_samples(samples, self.sample_rate) if np.size(samples) else np.empty(0, np.float32)
+        values = as_samples(samples)
+        return checked_samples(values, self.sample_rate) if values.size else np.empty(0, np.float32)
 
     def _advance(self, samples: Samples, is_last: bool) -> Partial:
         if self._resampler is not None:

@@ -166,12 +166,6 @@ class PythonInterfaceTest(unittest.TestCase):
             [self.recogniser.transcribe(path).text for path in self.paths[:2]], [each.text for each in many]
         )
 
-    def test_tensors_are_samples(self) -> None:
-        samples = read_audio(self.paths[0], 16_000)
-        self.assertEqual(
-            self.recogniser.transcribe(samples, 16_000), self.recogniser.transcribe(torch.from_numpy(samples), 16_000)
-        )
-
     def test_threads_share_a_recogniser(self) -> None:
         recogniser = hw_asr.load(self.checkpoint, language_model=self.folder / "lm.arpa", device="cpu")
         self.assertEqual(recogniser.best_decoder, "lm_beam_search")

@@ -240,6 +240,11 @@ class StreamTest(unittest.TestCase):
         network = random_network(np.random.default_rng(7))
         recogniser = recogniser_of(network, self.decoders(network, 0), skip_silence=True)
         stream = recogniser.stream()
+        for samples in ([0.0] * 4, torch.zeros(4, requires_grad=True), memoryview(np.zeros(4, np.int16)), []):
+            stream.accept(samples)  # type: ignore[arg-type]
+        for wrong in (None, b"1234"):
+            with self.assertRaisesRegex(hw_asr.Error, "expected an array of numbers, got (NoneType|bytes)"):
+                stream.accept(wrong)  # type: ignore[arg-type]
         with self.assertRaisesRegex(hw_asr.Error, "one channel of shape"):
             stream.accept(np.zeros((4, 2), np.float32))
         with self.assertRaisesRegex(hw_asr.Error, "floats in"):
