@@ -17,6 +17,7 @@ from hw_asr.alignment.segments import Limits, cut_into_segments
 from hw_asr.alignment.transcript import TranscriptError
 from hw_asr.cli.errors import UsageError
 from hw_asr.commands.output_files import check_file, print_content, relative_path, write_lines, writing
+from hw_asr.commands.recognition_model import make_model
 from hw_asr.config import ConfigError
 from hw_asr.experiment.checkpoint_config import for_evaluation
 from hw_asr.experiment.config_permissions import Named, Trust
@@ -159,7 +160,7 @@ def _recogniser(options: argparse.Namespace) -> Recogniser:
     checkpoint = loading.read_checkpoint(options.resume)
     named = Named(options.config, trust=Trust(frozenset(options.allowed_modules), options.trust_config))
     config = for_evaluation(options.resume, named, lambda split: False, checkpoint).config
-    model = loading.make_waveform_model(options.resume, checkpoint, config, options.device)
+    model = make_model(options, checkpoint, config)
     settings = Settings(
         options.chunk_seconds, not options.keep_silence, max_audio_hours=config.preprocessing.max_audio_hours
     )

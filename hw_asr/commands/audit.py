@@ -13,6 +13,7 @@ import numpy as np
 from hw_asr.commands.audit_run import Auditor, SpelledText, audit
 from hw_asr.commands.output_files import check_file, relative_path, reserved, write_lines, writing
 from hw_asr.commands.partial_results import PartialResults, key_of
+from hw_asr.commands.recognition_model import make_model
 from hw_asr.commands.sources import given_utterances, warn_of_dropped
 from hw_asr.config import ConfigError, ExperimentConfig
 from hw_asr.errors import UserError, nearest
@@ -95,7 +96,7 @@ def _audit(options: argparse.Namespace) -> None:
     )
     reads = options.data is None
     config = for_evaluation(options.resume, named, lambda split: reads and split == options.split, checkpoint).config
-    model = loading.make_waveform_model(options.resume, checkpoint, config, options.device)
+    model = make_model(options, checkpoint, config)
     decoders = loading.make_decoders({"argmax": {"type": "argmax"}}, model.text_encoder)
     recogniser = Recogniser(model, decoders, Settings(max_audio_hours=config.preprocessing.max_audio_hours))
     utterances = _utterances(options, config, model.text_encoder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from hw_asr.commands import score_table
 from hw_asr.commands.output_files import check_directory, check_file, reserved, writing
 from hw_asr.commands.partial_results import PartialResults, key_of
+from hw_asr.commands.recognition_model import make_model
 from hw_asr.commands.sources import find_sources
 from hw_asr.commands.subtitle_files import SubtitleFiles
 from hw_asr.commands.transcribe_run import Reading, Transcriber
@@ -54,7 +55,7 @@ def _transcribe(options: argparse.Namespace) -> list[dict[str, object]]:
     config = for_evaluation(options.resume, named, _reads_split(options), checkpoint).config
     num_readers = _num_readers(options, config)
     num_threads = max(1, available_cores() - num_readers)
-    model = loading.make_waveform_model(options.resume, checkpoint, config, options.device, num_threads)
+    model = make_model(options, checkpoint, config, num_threads)
     sources = list(find_sources(options, config, model.text_encoder.normalize))
     phrases = [phrase.strip() for phrase in (options.hotwords or "").split(",") if phrase.strip()]
     subtitles = _subtitles(options, model.text_encoder)

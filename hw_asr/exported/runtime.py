@@ -69,8 +69,6 @@ class OnnxWaveformModel:
         self.live_obstacle: str | None = (
             "an exported model reads whole recordings; use the checkpoint from which it was exported"
         )
-        front_end = BlockFrontEnd(self._features, metadata.n_fft, metadata.hop_length, metadata.normalizes)
-        self._blocks = BlockModel(front_end, self._log_probs, metadata.stride, metadata.sample_rate)
 
     def batch(self, recordings: Sequence[Samples]) -> list[LogProbs]:
         """Return the log-probabilities of each recording, computed as one padded batch."""
@@ -91,7 +89,10 @@ class OnnxWaveformModel:
         self, recording: Samples | Integers, chunk_seconds: float, speech: NDArray[np.bool_] | None
     ) -> Iterator[LogProbs]:
         """Yield the log-probabilities of a long recording in blocks."""
-        return self._blocks.blocks(recording, chunk_seconds, speech)
+        metadata = self._metadata
+        front_end = BlockFrontEnd(self._features, metadata.n_fft, metadata.hop_length, metadata.normalizes)
+        blocks = BlockModel(front_end, self._log_probs, metadata.stride, metadata.sample_rate)
+        return blocks.blocks(recording, chunk_seconds, speech)
 
     def live(self) -> LiveModel:
         """Not supported; see `live_obstacle`."""

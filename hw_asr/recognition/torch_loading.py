@@ -9,7 +9,7 @@ from typing import Any
 from hw_asr.config import ExperimentConfig
 from hw_asr.experiment.network import load_network
 from hw_asr.recognition.waveform_model import TorchWaveformModel
-from hw_asr.runtime.devices import choose_device, set_numerics, set_threads
+from hw_asr.runtime.devices import choose_device, set_threads
 
 
 def make_torch_model(
@@ -17,7 +17,6 @@ def make_torch_model(
 ) -> TorchWaveformModel:
     """Build the network of a config with a checkpoint's weights; see `loading.make_waveform_model`."""
     chosen = choose_device(device, config.n_gpu)
-    set_numerics(tf32=config.trainer.tf32, deterministic=config.trainer.deterministic)
     if num_threads is not None:
         set_threads(num_threads, 0)
     network = load_network(config, chosen, checkpoint["state_dict"], path)

@@ -107,19 +107,12 @@ class TorchWaveformModel:
         self.is_causal = self.live_obstacle is None
         self.sample_rate = sample_rate
         self.text_encoder = network.text_encoder
-        stride = frame_stride(network.model)
-        self.seconds_per_frame = stride * network.front_end.hop_length / sample_rate
+        self._stride = frame_stride(network.model)
+        self.seconds_per_frame = self._stride * network.front_end.hop_length / sample_rate
         # The normalisation over a recording is computed from all its blocks.
         self._block_front_end = copy.copy(network.front_end)
         if network.front_end.normalize == "utterance":
             self._block_front_end.normalize = "none"
-        front_end = BlockFrontEnd(
-            self._block_features,
-            network.front_end.n_fft,
-            network.front_end.hop_length,
-            network.front_end.normalize == "utterance",
-        )
-        self._blocks = BlockModel(front_end, self._block_log_probs, stride, sample_rate)
 
     def batch(self, recordings: Sequence[Samples]) -> list[LogProbs]:
         """Return the log-probabilities of each recording, computed as one padded batch."""
@@ -141,7 +134,12 @@ class TorchWaveformModel:
     ) -> Iterator[LogProbs]:
         """Yield the log-probabilities of a long recording in blocks; a causal network carries its state on."""
         if not self.is_causal:
-            yield from self._blocks.blocks(recording, chunk_seconds, speech)
+            extractor = self._network.front_end
+            front_end = BlockFrontEnd(
+                self._block_features, extractor.n_fft, extractor.hop_length, extractor.normalize == "utterance"
+            )
+            blocks = BlockModel(front_end, self._block_log_probs, self._stride, self.sample_rate)
+            yield from blocks.blocks(recording, chunk_seconds, speech)
             return
         live, size = self.live(), BLOCK_SECONDS * self.sample_rate
         for start in range(0, len(recording), size):

@@ -13,11 +13,13 @@ from unittest import mock
 import torch
 
 from hw_asr.commands import dev_emissions, train_check_batch
+from hw_asr.commands.recognition_model import make_model
 from hw_asr.config import parse
 from hw_asr.experiment.network import make_network
 from hw_asr.experiment.training_data import BatchedSplit, TrainingData
 from hw_asr.experiment.training_run import Experiment
 from hw_asr.recognition import torch_loading
+from hw_asr.runtime import devices
 from hw_asr.runtime.memory import MemoryExhaustedError
 from hw_asr.runtime.processes import Processes
 from hw_asr.tests.test_devices import ACCELERATOR_ERROR
@@ -64,7 +66,7 @@ class DeviceChangesTest(unittest.TestCase):
             log_probs=None,
         )  # fmt: skip
         for module, run in (
-            (torch_loading, lambda: torch_loading.make_torch_model(path, state, config, "cpu", None)),
+            (torch_loading, lambda: make_model(options, state, config)),
             (dev_emissions, lambda: dev_emissions.load_or_compute(options)),
         ):
             with (
@@ -72,7 +74,8 @@ class DeviceChangesTest(unittest.TestCase):
                 mock.patch.object(dev_emissions, "load_checkpoint", return_value=state),
                 mock.patch.object(dev_emissions, "for_evaluation", return_value=mock.Mock(config=config)),
                 mock.patch.object(module, "load_network", side_effect=StopError),
-                mock.patch.object(module, "set_numerics") as set_numerics,
+                mock.patch.object(dev_emissions, "set_numerics") as set_numerics,
+                mock.patch.object(devices, "set_numerics", set_numerics),
             ):
                 self.assertRaises(StopError, run)
                 set_numerics.assert_called_once_with(tf32=False, deterministic=False)

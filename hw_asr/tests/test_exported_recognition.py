@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import unittest
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,15 @@ class SameResultsTest(ExportedModelCase):
         ]
         self.assertGreater(results[0].duration, 26)
         self.assert_close(results[0].to_dict(), results[1].to_dict())
+
+    def test_a_dropped_recogniser_is_freed_at_once(self) -> None:
+        recogniser = hw_asr.load(self.model, chunk_seconds=13)
+        recogniser.transcribe(np.zeros(20 * 16_000, np.float32), 16_000)
+        model = weakref.ref(recogniser._model)
+        gc.disable()
+        self.addCleanup(gc.enable)
+        del recogniser
+        self.assertIsNone(model())
 
     def test_a_causal_model(self) -> None:
         arch = {

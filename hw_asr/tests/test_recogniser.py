@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import doctest
+import gc
 import io
 import json
 import math
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,32 @@ class PythonInterfaceTest(unittest.TestCase):
         self.assertEqual(
             [self.recogniser.transcribe(path).text for path in self.paths[:2]], [each.text for each in many]
         )
+
+    def test_the_settings_of_the_program_stay_as_they_are(self) -> None:
+        def settings() -> list[object]:
+            return [
+                torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32,
+                torch.get_float32_matmul_precision(), torch.get_num_threads(),
+            ]  # fmt: skip
+
+        before = settings()
+        self.addCleanup(torch.set_float32_matmul_precision, before[2])
+        for name, value in (("deterministic", True), ("allow_tf32", False)):
+            self.addCleanup(setattr, torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+            setattr(torch.backends.cudnn, name, value)
+        torch.set_float32_matmul_precision("medium")
+        chosen = settings()
+        hw_asr.load(self.checkpoint, device="cpu").transcribe(self.paths[0])
+        self.assertEqual(chosen, settings())
+
+    def test_a_dropped_recogniser_is_freed_at_once(self) -> None:
+        recogniser = hw_asr.load(self.checkpoint, device="cpu", language_model=self.folder / "lm.arpa")
+        self.assertTrue(recogniser.transcribe(np.tile(read_audio(self.paths[0], 16_000), 50), 16_000).text)
+        network = weakref.ref(recogniser._model._network.model)  # type: ignore[attr-defined]
+        gc.disable()
+        self.addCleanup(gc.enable)
+        del recogniser
+        self.assertIsNone(network())
 
     def test_threads_share_a_recogniser(self) -> None:
         recogniser = hw_asr.load(self.checkpoint, language_model=self.folder / "lm.arpa", device="cpu")
