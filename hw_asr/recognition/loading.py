@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw_asr.checkpoints.errors import CheckpointError
 from hw_asr.config import ConfigError, ExperimentConfig, Spec
@@ -20,6 +20,9 @@ from hw_asr.recognition.waveform_model import WaveformModel
 from hw_asr.runtime.optional import MissingPackageError
 from hw_asr.types import TextEncoder
 
+if TYPE_CHECKING:
+    import torch
+
 HOTWORD_DECODERS = ("beam_search", "lm_beam_search")
 
 
@@ -28,8 +31,8 @@ def load(
     *,
     decoder: str | None = None,
     language_model: str | Path | None = None,
-    hotwords: Sequence[str] | Mapping[str, float] = (),
-    device: str = "auto",
+    hotwords: Iterable[str] | Mapping[str, float] = (),
+    device: str | int | torch.device = "auto",
     chunk_seconds: float = 60.0,
     skip_silence: bool = True,
     allow_modules: Sequence[str] = (),
@@ -43,7 +46,7 @@ def load(
             `language_model`, else the best one of the config.
         language_model: an ARPA file (.gz too) or a KenLM binary for lm_beam_search.
         hotwords: words or phrases that the beam searches favour, or a mapping of them to boosts in nats.
-        device: `auto` (a GPU where there is one), `cpu`, or the index of a GPU.
+        device: `auto` (a GPU where there is one), `cpu`, or the index of a GPU; or a `torch.device`.
         chunk_seconds: longer recordings go through the network in overlapping chunks.
         skip_silence: take no text from parts that do not rise above the recording's background noise.
         allow_modules: modules that the checkpoint's config may import, which runs their code.
@@ -56,9 +59,10 @@ def load(
     config = for_evaluation(path, named, lambda split: False, state).config
     if not chunk_seconds > MIN_CHUNK_SECONDS:
         raise ConfigError([f"chunk_seconds: expected more than {MIN_CHUNK_SECONDS}, got {chunk_seconds}"], "load")
-    model = make_waveform_model(path, state, config, None if device == "auto" else device)
+    model = make_waveform_model(path, state, config, _device_name(device))
     specs = _chosen(decoder_specs(config, model.text_encoder), decoder, language_model)
-    specs = {name: _with_hotwords(name, spec, hotwords) for name, spec in specs.items()} if hotwords else specs
+    if phrases := _phrases(hotwords):
+        specs = {name: _with_hotwords(name, spec, phrases) for name, spec in specs.items()}
     settings = Settings(chunk_seconds, skip_silence, max_audio_hours=config.preprocessing.max_audio_hours)
     return Recogniser(model, make_decoders(specs, model.text_encoder), settings)
 
@@ -150,20 +154,42 @@ def _chosen(specs: dict[str, Spec], name: str | None, language_model: str | Path
         raise ConfigError([f"decoder {name!r}: {advice}"], "load")
     if language_model is not None:
         if not Path(language_model).is_file():
-            raise ConfigError([f"language_model: {language_model}: no such file"], "load")
+            reason = "is not a file" if Path(language_model).exists() else "no such file"
+            raise ConfigError(
+                [f"language_model: {language_model}: {reason}; give an ARPA file or a KenLM binary"], "load"
+            )
         if not DECODERS.accepts(specs[name], "language_model"):
             raise ConfigError([f"language_model: decoder {name!r} uses none; use lm_beam_search"], "load")
         specs[name] = _with_args(specs[name], language_model=str(language_model))
     return {name: specs[name]}
 
 
+def _device_name(device: object) -> str | None:
+    """Return a device as `choose_device` takes it; None is a GPU where there is one."""
+    name = str(device)
+    if device is None or name == "auto":
+        return None
+    return (name.removeprefix("cuda").removeprefix(":") or "0") if name.startswith("cuda") else name
+
+
+def _phrases(hotwords: Any) -> list[str] | dict[str, float]:
+    """Return hotwords as a list or a dictionary. Raises ConfigError for something else than words."""
+    if hotwords is None:
+        return []
+    if isinstance(hotwords, str) or not isinstance(hotwords, Iterable):
+        raise ConfigError([f"hotwords: expected a list of words or a mapping, got {hotwords!r}"], "load")
+    phrases = dict(hotwords) if isinstance(hotwords, Mapping) else list(hotwords)
+    for phrase in phrases:
+        if not isinstance(phrase, str):
+            raise ConfigError([f"hotwords: expected words, got {phrase!r}"], "load")
+    return phrases
+
+
 def _with_hotwords(name: str, spec: Spec, hotwords: Sequence[str] | Mapping[str, float]) -> Spec:
     """Return the spec of a decoder with hotwords added; raises ConfigError for a decoder that uses none."""
-    if isinstance(hotwords, str):
-        raise ConfigError([f"hotwords: expected a list of words or a mapping, got the text {hotwords!r}"], "load")
     if not DECODERS.accepts(spec, "hotwords"):
         raise ConfigError([f"hotwords: decoder {name!r} uses none; use beam_search or lm_beam_search"], "load")
-    return _with_args(spec, hotwords=dict(hotwords) if isinstance(hotwords, Mapping) else list(hotwords))
+    return _with_args(spec, hotwords=hotwords)
 
 
 def _with_args(spec: Spec, **args: object) -> Spec:

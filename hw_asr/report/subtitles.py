@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, groupby
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from hw_asr.report.results import ReportError
 from hw_asr.runtime.atomic_files import write_and_rename
+from hw_asr.runtime.printable import columns
 from hw_asr.text.characters import characters_of, continues
 from hw_asr.types import Word
 
@@ -78,16 +78,6 @@ def write_subtitles(words: Sequence[Word], path: Path, separator: str = " ") -> 
         raise ReportError(f"{path}: subtitles are written as .srt or .vtt")
     with write_and_rename(path, "w") as file:
         file.write(convert(words, separator))
-
-
-def columns(text: str) -> int:
-    """Return the width of a text on the screen: wide characters, as of Chinese, have two columns, and marks none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.category(character) in ("Mn", "Me") else 1 + (unicodedata.east_asian_width(character) in "WF")
-        for character in text
-    )
 
 
 def _units(words: Sequence[Word], separator: str) -> list[Word]:

@@ -7,6 +7,7 @@ them), marks that change the direction of text, line separators, and surrogates,
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any, TextIO
 
 _CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
@@ -29,6 +30,16 @@ def printable_line(text: str) -> str:
 def has_control_characters(text: str) -> bool:
     """Whether a text holds anything that `printable_line` would escape."""
     return _IN_LINE.search(text) is not None
+
+
+def columns(text: str) -> int:
+    """Return the width of a text on the screen: wide characters, as of Chinese, have two columns, and marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(character) in ("Mn", "Me") else 1 + (unicodedata.east_asian_width(character) in "WF")
+        for character in text
+    )
 
 
 class PrintableStream:

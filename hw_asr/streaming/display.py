@@ -7,7 +7,7 @@ import shutil
 from typing import Protocol, TextIO
 
 from hw_asr.recognition.results import Result
-from hw_asr.runtime.printable import printable_line
+from hw_asr.runtime.printable import columns, printable_line
 from hw_asr.streaming.stream import Partial
 
 
@@ -49,11 +49,14 @@ class Lines:
         """Replace the text at the end of the terminal, of which the last part is shown if it is too long."""
         if self._status is None or not (text or self._width):
             return
-        columns = shutil.get_terminal_size().columns - 1
-        shown = printable_line(text)[-columns:]
-        self._status.write("\r" + shown.ljust(self._width) + "\r" + shown)
+        room = shutil.get_terminal_size().columns - 1
+        shown = printable_line(text)[-room:]
+        while columns(shown) > room:
+            shown = shown[1:]
+        width = columns(shown)
+        self._status.write("\r" + shown + " " * (self._width - width) + "\r" + shown)
         self._status.flush()
-        self._width = len(shown)
+        self._width = width
 
 
 class JsonLines:

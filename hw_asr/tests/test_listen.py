@@ -26,6 +26,8 @@ from hw_asr.checkpoints.writing import save_checkpoint
 from hw_asr.cli.errors import UsageError
 from hw_asr.cli.main import run
 from hw_asr.commands import listen
+from hw_asr.streaming.display import Lines
+from hw_asr.streaming.stream import Partial
 from hw_asr.tests.missing_packages import missing
 from hw_asr.tests.streaming_case import make_random, random_config
 from hw_asr.tests.test_streaming import RATE, sounds
@@ -118,6 +120,15 @@ class ListenTest(ListenCase):
         self.assertGreater(len(painted), 6)
         self.assertTrue(all(len(text) < 12 and "\n" not in text for text in painted))
         self.assertEqual(painted[-1].strip(), "")
+
+    def test_wide_characters_take_two_columns_of_a_terminal(self) -> None:
+        status = Terminal()
+        lines = Lines(io.StringIO(), status)
+        with mock.patch("shutil.get_terminal_size", return_value=os.terminal_size((12, 5))):
+            for text in ("語" * 20, "ab"):
+                lines.show(Partial(text, "", (), 1.0))
+        painted = status.getvalue().split("\r")
+        self.assertEqual(painted[1:], ["語" * 5, "語" * 5, "ab" + " " * 8, "ab"])
 
     def test_an_interrupted_pipe_gives_what_was_said(self) -> None:
         process = self.start("-", "--json")

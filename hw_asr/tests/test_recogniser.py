@@ -129,11 +129,16 @@ class PythonInterfaceTest(unittest.TestCase):
             ({"decoder": "beam_serch"}, "unknown decoder; did you mean 'beam_search'"),
             ({"decoder": "lm_beam_search"}, "give language_model"),
             ({"language_model": "no.arpa"}, "no.arpa: no such file"),
+            ({"language_model": self.folder}, "language_model: .*: is not a file; give an ARPA file or a KenLM"),
             ({"device": "tpu"}, "device 'tpu'"),
             ({"chunk_seconds": 5}, "expected more than 12"),
             ({"decoder": "argmax", "language_model": self.folder / "lm.arpa"}, "language_model: decoder 'argmax' uses"),
             ({"decoder": "argmax", "hotwords": ["milk"]}, "hotwords: decoder 'argmax' uses none"),
             ({"hotwords": "milk"}, "hotwords: expected a list of words"),
+            ({"hotwords": 3}, "hotwords: expected a list of words or a mapping, got 3"),
+            ({"hotwords": ["milk", 3]}, "hotwords: expected words, got 3"),
+            ({"device": 99}, "GPU 99 does not exist"),
+            ({"device": torch.device("cuda", 99)}, "GPU 99 does not exist"),
             ({"hotwords": {"milk": None}}, "expected a boost between -200 and 200 for 'milk', got None"),
         ):
             with self.subTest(message), self.assertRaisesRegex(hw_asr.Error, message):
@@ -152,6 +157,12 @@ class PythonInterfaceTest(unittest.TestCase):
             words = {plain.split()[0]: -200.0}
             recogniser = hw_asr.load(self.checkpoint, device="cpu", hotwords=words, **options)  # type: ignore[arg-type]
             self.assertNotIn(plain.split()[0], recogniser.transcribe(self.paths[0]).text.split())
+
+    def test_arguments_of_other_libraries(self) -> None:
+        words = np.array(["green", "light"])
+        for options in ({"device": torch.device("cpu")}, {"hotwords": words}, {"hotwords": iter(words)}):
+            recogniser = hw_asr.load(self.checkpoint, **{"device": "cpu", **options})
+            self.assertTrue(recogniser.transcribe(self.paths[0]).text)
 
     def test_a_chunk_that_is_hardly_longer_than_its_overlaps(self) -> None:
         samples = np.tile(read_audio(self.paths[0], 16_000), 20)

@@ -17,12 +17,12 @@ from hw_asr.report.subtitles import (
     MAX_LINES,
     MAX_SECONDS,
     Cue,
-    columns,
     cues,
     to_srt,
     to_vtt,
     write_subtitles,
 )
+from hw_asr.runtime.printable import columns
 from hw_asr.text.characters import characters_of
 from hw_asr.types import Word
 
