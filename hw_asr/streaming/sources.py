@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import time
@@ -18,6 +19,9 @@ Pieces = Iterator[NDArray[Any]]
 """Mono samples (N,), floats in [-1, 1] or 16-bit integers."""
 PIECE_SECONDS = 0.1
 READ_BYTES = 1 << 16
+SILENT_SECONDS = 1.0
+"""A microphone that has given nothing for so long may have been unplugged."""
+logger = logging.getLogger(__name__)
 
 
 class SourceError(UserError):
@@ -101,6 +105,11 @@ def of_microphone(sample_rate: int) -> Source:
     def pieces() -> Pieces:
         with stream:
             while True:
-                yield recorded.get()
+                try:
+                    yield recorded.get(timeout=SILENT_SECONDS)
+                except queue.Empty:
+                    if not stream.active:
+                        logger.warning("the microphone has stopped; the recording ends here")
+                        return
 
     return Source(pieces(), sample_rate)

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ class InterruptedQueue(deque[Any]):
 
     put = deque.append
 
-    def get(self) -> Any:
+    def get(self, timeout: float) -> Any:
         if not self:
             signal.raise_signal(signal.SIGINT)
         return self.popleft()
@@ -182,6 +183,8 @@ class MicrophoneTest(ListenCase):
             pass
 
         class InputStream:
+            active = False  # after the last sample, as if it was unplugged
+
             def __init__(self, samplerate: int, blocksize: int, callback: Any, **_: Any) -> None:
                 if samplerate not in rates:
                     raise PortAudioError(f"Invalid sample rate {samplerate}")
@@ -207,7 +210,7 @@ class MicrophoneTest(ListenCase):
         for rate in (RATE, 2 * RATE):
             samples = np.repeat(self.samples, rate // RATE)
             double = self.sounddevice({rate}, samples)
-            queues = types.SimpleNamespace(SimpleQueue=InterruptedQueue)
+            queues = types.SimpleNamespace(SimpleQueue=InterruptedQueue, Empty=queue.Empty)
             with (
                 mock.patch.dict(sys.modules, sounddevice=double),
                 mock.patch("hw_asr.streaming.sources.queue", queues),
@@ -219,6 +222,15 @@ class MicrophoneTest(ListenCase):
             self.assertAlmostEqual(final["duration"], len(self.samples) / RATE, places=2)
             if rate == RATE:
                 self.assertEqual(final["text"], self.expected.text)
+
+    def test_an_unplugged_microphone_ends_the_recording(self) -> None:
+        with (
+            mock.patch.dict(sys.modules, sounddevice=self.sounddevice({RATE}, self.samples)),
+            mock.patch("hw_asr.streaming.sources.SILENT_SECONDS", 0.01),
+        ):
+            output, errors = self.listen("--microphone", "--json")
+        self.assertEqual(json.loads(output.splitlines()[-1])["text"], self.expected.text)
+        self.assertIn("the microphone has stopped; the recording ends here", errors)
 
     def test_what_is_missing_is_said(self) -> None:
         with mock.patch.dict(sys.modules, sounddevice=self.sounddevice(set(), self.samples)):
