@@ -67,7 +67,7 @@ class DeviceChangesTest(unittest.TestCase):
         )  # fmt: skip
         for module, run in (
             (torch_loading, lambda: make_model(options, state, config)),
-            (dev_emissions, lambda: dev_emissions.load_or_compute(options)),
+            (dev_emissions, lambda: dev_emissions.load_or_compute(options, mock.Mock())),
         ):
             with (
                 self.subTest(module.__name__),
