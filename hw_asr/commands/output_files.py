@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from hw_asr.errors import UserError
@@ -79,7 +79,11 @@ def reserved(output: Path) -> Iterator[None]:
                 stack.enter_context(hold(path))
             except BlockingIOError as error:
                 raise OutputError(f"--output: {error.strerror} is writing {output}; give another --output") from None
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes no file that is open
+                path.unlink()
 
 
 def _probe(directory: Path) -> None:

@@ -118,6 +118,7 @@ class InterruptionTest(TranscribeCase):
             self.assertIn(f"{path}: kept by a run with other recordings, checkpoint, config or options", printed)
         self.assertEqual(33, len(self.continued(expected=6)))
         self.assertEqual([earlier_version], self.partials())
+        self.assertFalse((self.folder / ".output.json.lock").exists())
 
     def test_an_output_is_written_by_one_run_at_a_time(self) -> None:
         process = self.start(6, "SIGSTOP")
