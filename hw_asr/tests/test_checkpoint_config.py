@@ -97,9 +97,11 @@ class ModuleTest(ReceivedCase):
         self.assertNotIn("planted_module", sys.modules)
 
     def test_tuning_refuses(self) -> None:
-        output = io.StringIO()
+        output, checkpoint = io.StringIO(), self.checkpoint(self.letters)
+        model = checkpoint.with_name("lm.arpa")
+        model.touch()
         with contextlib.redirect_stderr(output):
-            code = tune_command.main(["-r", str(self.checkpoint(self.letters)), "--lm", "lm.arpa", "-o", "o.json"])
+            code = tune_command.main(["-r", str(checkpoint), "--lm", str(model), "-o", "o.json"])
         self.assertEqual(2, code)
         self.assertIn("--allow-module planted_module", output.getvalue())
 
