@@ -23,7 +23,7 @@ from hw_asr.config.registry import (
     TEXT_ENCODERS,
     WAVE_AUGMENTATIONS,
 )
-from hw_asr.experiment.schedule_length import resolved
+from hw_asr.experiment.schedule_length import given_length, resolved
 from hw_asr.types import (
     Corpus,
     CTCDecoder,
@@ -131,7 +131,7 @@ def build_scheduler(config: ExperimentConfig, optimizer: Optimizer, num_steps: i
     """Return the learning-rate schedule of a run of `num_steps` steps (or epochs, if it counts them), or None."""
     if config.lr_scheduler is None:
         return None
-    spec = resolved(config.lr_scheduler, num_steps)
+    spec = _usable(resolved(config.lr_scheduler, num_steps), config.trainer.monitor)
     scales = [group.get("lr_scale", 1.0) for group in optimizer.param_groups]
     if any(scale != 1.0 for scale in scales):  # schedules that set the rate instead of scaling the optimizer's
         args = {
@@ -141,6 +141,18 @@ def build_scheduler(config: ExperimentConfig, optimizer: Optimizer, num_steps: i
         }  # fmt: skip
         spec = {**spec, "args": args}
     return SCHEDULERS.build(spec, optimizer=optimizer)
+
+
+def _usable(spec: Spec, monitor: str) -> Spec:
+    """Return the spec of a schedule with the direction of `monitor`, and without a first phase of exactly one step."""
+    args, kind = spec.get("args", {}), spec["type"] if spec.get("module") is None else None
+    if kind == "ReduceLROnPlateau" and monitor.startswith("max "):
+        args = {"mode": "max", **args}
+    if kind == "OneCycleLR" and (length := given_length(spec)) is not None:
+        share = args.get("pct_start", 0.3)
+        if share * length[1] == 1:  # torch divides by the length of the phase less one step
+            args = {**args, "pct_start": share * (1 - 1e-9)}
+    return {**spec, "args": args}
 
 
 def decoder_specs(config: ExperimentConfig, text_encoder: TextEncoder, beam_size: int) -> dict[str, Spec]:

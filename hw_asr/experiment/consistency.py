@@ -67,6 +67,19 @@ def monitor_faults(config: ExperimentConfig, metric_names: list[str]) -> list[st
     return []
 
 
+def plateau_faults(config: ExperimentConfig) -> list[str]:
+    """Return how ReduceLROnPlateau disagrees with the trainer, whose monitored value it watches."""
+    monitor, faults = config.trainer.monitor, []
+    mode, other = (config.lr_scheduler or {}).get("args", {}).get("mode"), {"min": "max", "max": "min"}
+    if monitor == "off":
+        faults.append("lr_scheduler.type: ReduceLROnPlateau needs trainer.monitor, which is off")
+    elif mode is not None and monitor.startswith(f"{other[mode]} "):
+        faults.append(f"lr_scheduler.args.mode: {mode!r}, but trainer.monitor is {monitor!r}; remove this key")
+    if config.trainer.scheduler_step == "step":
+        faults.append("trainer.scheduler_step: ReduceLROnPlateau advances per epoch; remove this key")
+    return faults
+
+
 def decoder_faults(config: ExperimentConfig, encoder: TextEncoder, metrics: list[Metric]) -> list[str]:
     """Return which decoders the metrics name but the config lacks, and which language models are missing."""
     specs = components.decoder_specs(config, encoder, config.trainer.beam_size)

@@ -21,7 +21,14 @@ from hw_asr.config.registry import (
 )
 from hw_asr.errors import UserError
 from hw_asr.experiment import components
-from hw_asr.experiment.consistency import decoder_faults, freeze_faults, monitor_faults, rate_faults, size_faults
+from hw_asr.experiment.consistency import (
+    decoder_faults,
+    freeze_faults,
+    monitor_faults,
+    plateau_faults,
+    rate_faults,
+    size_faults,
+)
 from hw_asr.types import TextEncoder
 
 if TYPE_CHECKING:  # torch is imported where a network or an optimizer is built
@@ -161,10 +168,7 @@ def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: nn.Mod
     # The real length depends on the data; any length shows whether the other arguments are accepted.
     scheduler = attempts.make("lr_scheduler", lambda: _stepped(components.build_scheduler(config, optimizer, 1000)))
     plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-    if plateau and config.trainer.monitor == "off":
-        attempts.faults.append("lr_scheduler.type: ReduceLROnPlateau needs trainer.monitor, which is off")
-    if plateau and config.trainer.scheduler_step == "step":
-        attempts.faults.append("trainer.scheduler_step: ReduceLROnPlateau advances per epoch; remove this key")
+    attempts.faults += plateau_faults(config) if plateau else []
 
 
 def _stepped(scheduler: LRScheduler | None) -> LRScheduler | None:

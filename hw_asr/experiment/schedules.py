@@ -18,8 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 def build_schedule(config: ExperimentConfig, optimizer: torch.optim.Optimizer, settings: TrainerSettings) -> Schedule:
-    """Return the schedule of a run of this length, at step 0."""
-    scheduler = components.build_scheduler(config, optimizer, _length(config, settings))
+    """Return the schedule of a run of this length, at step 0; raises ConfigError where this length is impossible."""
+    length = _length(config, settings)
+    try:
+        scheduler = components.build_scheduler(config, optimizer, length)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError([f"lr_scheduler.args: {error}, in a run of {length} steps or epochs"]) from error
     return Schedule(scheduler, per_epoch=_is_per_epoch(config))
 
 
