@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hw_asr.config import ExperimentConfig
+from hw_asr.config import ExperimentConfig, Spec
 from hw_asr.errors import nearest
 from hw_asr.experiment import components
 from hw_asr.metrics import SplitMetric
@@ -15,6 +17,12 @@ from hw_asr.types import Metric, TextEncoder
 
 if TYPE_CHECKING:
     from torch import nn
+
+_UNUSABLE_OPTIMIZERS = {
+    "LBFGS": "computes the loss several times in a step, which training does not support",
+    "SparseAdam": "needs sparse gradients, which no model has",
+}
+"""Optimisers of torch that can be made, but not used."""
 
 
 def freeze_faults(config: ExperimentConfig, model: nn.Module | None) -> list[str]:
@@ -54,6 +62,12 @@ def rate_faults(config: ExperimentConfig, model: nn.Module | None) -> list[str]:
     return [f"preprocessing.sr: {given} Hz, but {config.arch['type']} needs {rate} Hz; recordings are resampled to it"]
 
 
+def metric_faults(metric_names: Sequence[str]) -> list[str]:
+    """Return which values would overwrite each other, given the names of the values of all metrics."""
+    counts = Counter(("loss", *metric_names))
+    return [f"metrics: two are named {name!r}; set args.name" for name, count in counts.items() if count > 1]
+
+
 def monitor_faults(config: ExperimentConfig, metric_names: list[str]) -> list[str]:
     """Return what is wrong with `trainer.monitor`, given the names of the values of all metrics."""
     try:
@@ -61,10 +75,27 @@ def monitor_faults(config: ExperimentConfig, metric_names: list[str]) -> list[st
     except MonitorError as error:
         return [f"trainer.monitor: {error}"]
     splits = [name for name in config.data if name != "train"]
+    if monitor is None and config.trainer.early_stop is not None:
+        return ["trainer.early_stop: needs trainer.monitor, which is off; remove one of them"]
     known = [SplitMetric(split, name).key for split in splits for name in ("loss", *metric_names)]
     if monitor is not None and monitor.key not in known:
         return [f"trainer.monitor: {monitor.key!r} is not a metric this config produces{nearest(monitor.key, known)}"]
     return []
+
+
+def optimizer_faults(spec: Spec) -> list[str]:
+    """Return why an optimiser that can be made cannot be used."""
+    kind, args = spec["type"], spec.get("args", {})
+    faults = [
+        f"optimizer.args.{name}: expected a finite number, got {value}"
+        for name, value in args.items()
+        if name in ("lr", "weight_decay", "eps") and value == math.inf
+    ]
+    if kind in _UNUSABLE_OPTIMIZERS:
+        faults.append(f"optimizer.type: {kind} {_UNUSABLE_OPTIMIZERS[kind]}; use another, such as AdamW")
+    if args.get("differentiable") and "module" not in spec:
+        faults.append("optimizer.args.differentiable: is for gradients of a step, which cannot train; remove this key")
+    return faults
 
 
 def plateau_faults(config: ExperimentConfig) -> list[str]:
@@ -81,13 +112,15 @@ def plateau_faults(config: ExperimentConfig) -> list[str]:
 
 
 def decoder_faults(config: ExperimentConfig, encoder: TextEncoder, metrics: list[Metric]) -> list[str]:
-    """Return which decoders the metrics name but the config lacks, and which language models are missing."""
+    """Return which decoders the metrics name but the config lacks or repeats, and which language models are missing."""
     specs = components.decoder_specs(config, encoder, config.trainer.beam_size)
     faults = [
         f"metrics: {metric.name!r} scores decoder {metric.decoder!r}, not in `decoders`{nearest(metric.decoder, specs)}"
         for metric in metrics
         if metric.decoder not in specs
     ]
+    counts = Counter(spec["type"] for spec in config.decoders or [])
+    faults += [f"decoders: two have the type {name!r}; remove one" for name, count in counts.items() if count > 1]
     for index, spec in enumerate(config.decoders or []):
         path = spec.get("args", {}).get("language_model")
         if isinstance(path, str) and not Path(path).is_file():

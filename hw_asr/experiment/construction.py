@@ -24,7 +24,9 @@ from hw_asr.experiment import components
 from hw_asr.experiment.consistency import (
     decoder_faults,
     freeze_faults,
+    metric_faults,
     monitor_faults,
+    optimizer_faults,
     plateau_faults,
     rate_faults,
     size_faults,
@@ -36,11 +38,6 @@ if TYPE_CHECKING:  # torch is imported where a network or an optimizer is built
     from torch.optim.lr_scheduler import LRScheduler
 
 T = TypeVar("T")
-_UNUSABLE_OPTIMIZERS = {
-    "LBFGS": "computes the loss several times in a step, which training does not support",
-    "SparseAdam": "needs sparse gradients, which no model has",
-}
-"""Optimisers of torch that can be made, but not used."""
 
 
 class _Attempts:
@@ -91,8 +88,10 @@ def construction_faults(config: ExperimentConfig, known: Sequence[str], *, train
         if storage is not None:  # making one connects to nothing
             attempts.make("trainer.external_storage", partial(STORAGES.build, storage))
         _make_optimizer(attempts, config, model)
-        if len(made) == len(metrics) and all(is_sound(path, known) for path in ("trainer.monitor", "metrics")):
-            attempts.faults += monitor_faults(config, [name for metric in made for name in metric.names()])
+        if len(made) == len(metrics) and is_sound("metrics", known):
+            names = [name for metric in made for name in metric.names()]
+            attempts.faults += metric_faults(names)
+            attempts.faults += monitor_faults(config, names) if is_sound("trainer.monitor", known) else []
     if encoder is not None and is_sound("decoders", known):
         attempts.faults += decoder_faults(config, encoder, made if training else [])
         _make_decoders(attempts, config, encoder)
@@ -158,12 +157,15 @@ def _make_optimizer(attempts: _Attempts, config: ExperimentConfig, model: nn.Mod
     from hw_asr.experiment.optimizer import build_optimizer
 
     if model is None:
-        model, config = torch.nn.Linear(1, 1), replace(config, optimizer={**config.optimizer, "groups": []})
+        model, config = (
+            torch.nn.Linear(1, 1, device="meta"),
+            replace(config, optimizer={**config.optimizer, "groups": []}),
+        )
     trained = model
     any_optimizer = replace(config, optimizer={"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9}})
-    if is_sound("optimizer", attempts.known) and (kind := config.optimizer["type"]) in _UNUSABLE_OPTIMIZERS:
-        attempts.faults.append(f"optimizer.type: {kind} {_UNUSABLE_OPTIMIZERS[kind]}; use another, such as AdamW")
-    made = attempts.make("optimizer", lambda: build_optimizer(config, trained))
+    unusable = optimizer_faults(config.optimizer) if is_sound("optimizer", attempts.known) else []
+    attempts.faults += unusable
+    made = None if unusable else attempts.make("optimizer", lambda: build_optimizer(config, trained))
     optimizer = made or build_optimizer(any_optimizer, trained)  # to try the schedule with
     # The real length depends on the data; any length shows whether the other arguments are accepted.
     scheduler = attempts.make("lr_scheduler", lambda: _stepped(components.build_scheduler(config, optimizer, 1000)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch.optim import Optimizer
 
-from hw_asr.config import ExperimentConfig
+from hw_asr.config import ConfigError, ExperimentConfig
 from hw_asr.config.registry import OPTIMIZERS
 from hw_asr.experiment.optimizer_groups import parameter_groups
 
@@ -23,7 +23,8 @@ _FUSED = ("Adam", "AdamW", "SGD")
 def build_optimizer(config: ExperimentConfig, model: nn.Module) -> Optimizer:
     """Return the optimiser for the model's trainable parameters.
 
-    The fused implementation is the default where it exists for the device.
+    The fused implementation is the default where it exists for the device. Raises ConfigError for a form that the
+    device does not have.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     provided: dict[str, object] = {"params": trained}
@@ -36,6 +37,8 @@ def build_optimizer(config: ExperimentConfig, model: nn.Module) -> Optimizer:
         provided["fused"] = True
     with _without_compiler():
         optimizer: Optimizer = OPTIMIZERS.build(config.optimizer, **provided)
+    if "cpu" in devices and any(group.get("capturable") and not group.get("fused") for group in optimizer.param_groups):
+        raise ConfigError(["optimizer.args.capturable: needs a GPU, and this run is on the CPU; remove this key"])
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * group.get("lr_scale", 1.0)
     return optimizer

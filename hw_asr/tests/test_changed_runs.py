@@ -66,7 +66,7 @@ class ContinuedTest(TrainingCase):
             compare(parse(changed), raw, Path("last.pth"), 0)
 
     def test_a_damaged_checkpoint_does_not_replace_the_one_before(self) -> None:
-        place = self.place(self.config(epochs=2, keep_last=None, save_period=100, monitor="off"))
+        place = self.place(self.config(epochs=2, keep_last=None, save_period=100, monitor="off", early_stop=None))
         self.train(place, "-c", "config.json")
         last, previous = run_dir(place) / "last.pth", run_dir(place) / "previous.pth"
         intact = previous.read_bytes()
