@@ -11,14 +11,17 @@ from hw_asr.checkpoints.restoring import check_format
 from hw_asr.commands.auto_resume import newest_here
 from hw_asr.commands.run_directory import save_dir_of_copy
 from hw_asr.commands.train import Start, check_exports_writable, read_start
+from hw_asr.commands.train_check_lines import network_lines, training_line
 from hw_asr.commands.train_request import Request, rate_assignments, read_request
 from hw_asr.config import ConfigError, ExperimentConfig, override, read_json
 from hw_asr.config.partial import is_sound
 from hw_asr.errors import UserError
 from hw_asr.experiment import components
 from hw_asr.experiment.network import Network, check_fit, make_network
+from hw_asr.experiment.optimizer import build_optimizer
 from hw_asr.experiment.resume_rules import compare
 from hw_asr.experiment.run_copy import place_of_copy
+from hw_asr.experiment.schedules import build_schedule, check_schedule, run_settings
 from hw_asr.experiment.split_data import load_split
 from hw_asr.experiment.training_data import BatchedSplit, TrainingData, load_train_split
 from hw_asr.experiment.training_run import Experiment
@@ -28,7 +31,6 @@ from hw_asr.runtime.devices import check_precision, choose_device
 from hw_asr.runtime.processes import Processes
 from hw_asr.runtime.writable import is_writable
 from hw_asr.storage.runs import Run, Runs
-from hw_asr.streaming.network import look_ahead_seconds
 from hw_asr.training.snapshots import LAST, load_newest_whole, num_steps
 from hw_asr.types import TextEncoder
 
@@ -69,11 +71,13 @@ class _Check:
                     self._lines.append(f"weights     {line}")
             train = self._data(config, network)
             self._places(config)
-            if network is not None and train is not None and not self._faults:
+            if network is not None:
+                self._decoders(config, network.text_encoder)
+            if network is not None and not self._faults:
                 with self._noted():
                     self._assemble(config, network, train)
             if not self._faults:
-                self._lines.append(_training_line(config, train))
+                self._lines.append(training_line(config, train))
         if self._faults:
             raise ConfigError(dict.fromkeys(self._faults), self._source)
         return self._lines
@@ -121,17 +125,7 @@ class _Check:
                 check_format(self._start.state, self._start.source)
                 check_fit(config, self._start.state["state_dict"], self._start.source)
             network = make_network(config, self._device)
-            num_parameters = sum(parameter.numel() for parameter in network.model.parameters())
-            frame_rate = config.preprocessing.sr / network.front_end.hop_length
-            alphabet = network.text_encoder.alphabet
-            self._lines += [
-                f"experiment  {config.name}",
-                f"model       {config.arch['type']}, {num_parameters:,} parameters",
-                f"features    {config.preprocessing.spectrogram['type']}, {network.front_end.n_feats} values, "
-                f"{frame_rate:g} frames/s",
-                *_live_lines(network, config.preprocessing.sr),
-                f"text        {len(alphabet)} classes: blank and {''.join(alphabet[1:])!r}",
-            ]
+            self._lines += network_lines(config, network)
             return network
         return None
 
@@ -175,11 +169,30 @@ class _Check:
         with self._noted("trainer.external_storage"):
             check_exports_writable(config, Processes())
 
-    def _assemble(self, config: ExperimentConfig, network: Network, train: BatchedSplit) -> None:
-        """Make the objects of the run, with the real length of its schedule and the real weights."""
+    def _decoders(self, config: ExperimentConfig, encoder: TextEncoder) -> None:
+        """Load what training decodes with, unless the text encoder's language model has to be downloaded."""
+        if not all(is_sound(path, self._faults) for path in ("decoders", "metrics", "text_encoder", "trainer")):
+            return
+        if not getattr(encoder, "needs_download", hasattr(encoder, "language_model_path")):
+            with self._noted("decoders" if config.decoders else "text_encoder"):
+                metrics = components.build_metrics(config)
+                components.build_decoders(components.training_decoder_specs(config, encoder, metrics), encoder)
+
+    def _assemble(self, config: ExperimentConfig, network: Network, train: BatchedSplit | None) -> None:
+        """Make the objects of the run, with the real length of its schedule and the real weights.
+
+        Without the train split, only the optimiser, and the schedule if its length is known.
+        """
         state = self._start.state
         if state is not None:
             compare(config, state.get("config"), self._start.source, num_steps(state))
+        if train is None:
+            optimizer = build_optimizer(config, network.model)
+            if config.trainer.len_epoch is not None:
+                settings = run_settings(config.trainer, config.trainer.len_epoch)
+                check_schedule(config, settings)
+                build_schedule(config, optimizer, settings)
+            return
         processes = Processes(device=self._device)
         experiment = Experiment(config, network, TrainingData(train, {}), processes)
         if state is not None:
@@ -188,21 +201,3 @@ class _Check:
         freezing.begin_epoch(experiment.learner.progress.epoch)
         if freezing.describe():
             self._lines.append(f"not trained {freezing.describe()}")
-
-
-def _live_lines(network: Network, sample_rate: int) -> list[str]:
-    """Return the look-ahead of a network that can recognise live audio."""
-    seconds = look_ahead_seconds(network.front_end, network.model, sample_rate)
-    return [] if seconds is None else [f"live        yes, with a look-ahead of {seconds:.3f} s"]
-
-
-def _training_line(config: ExperimentConfig, train: BatchedSplit | None) -> str:
-    trainer = config.trainer
-    num_batches = trainer.len_epoch or (len(train.sampler) if train is not None else None)
-    steps = "one pass over the training data"
-    if num_batches is not None:
-        steps = f"{-(-num_batches // trainer.accumulate_grad_steps)} steps"
-    return (
-        f"training    {trainer.epochs} epochs of {steps}, {config.optimizer['type']}, {trainer.precision}\n"
-        f"writes      {trainer.save_dir / 'models' / config.name}, {trainer.save_dir / 'log' / config.name}"
-    )

@@ -173,19 +173,28 @@ def decoder_specs(config: ExperimentConfig, text_encoder: TextEncoder, beam_size
     return specs
 
 
-def build_decoders(
-    specs: dict[str, Spec], text_encoder: TextEncoder, names: Iterable[str] | None = None
-) -> dict[str, CTCDecoder]:
-    """Make the named decoders, all by default; language models are downloaded and loaded here.
+def training_decoder_specs(
+    config: ExperimentConfig, text_encoder: TextEncoder, metrics: Iterable[Metric]
+) -> dict[str, Spec]:
+    """Return the specs of the decoders that training uses: for its log, for `metrics`, for what writers show."""
+    specs = decoder_specs(config, text_encoder, config.trainer.beam_size)
+    specs.setdefault("argmax", {"type": "argmax"})  # the log needs it, whatever the config decodes with
+    shown = [] if config.trainer.visualize in ("none", [], ["none"]) else ["beam_search"]
+    names = {"argmax", *shown, *(metric.decoder for metric in metrics)}
+    return {name: specs[name] for name in sorted(names & specs.keys())}
+
+
+def build_decoders(specs: dict[str, Spec], text_encoder: TextEncoder) -> dict[str, CTCDecoder]:
+    """Make decoders; language models are downloaded and loaded here.
 
     Raises ValueError for arguments a decoder refuses, UserError for a language model that cannot be used.
     """
     decoders = {}
-    for name in specs if names is None else names:
+    for name, spec in specs.items():
         provided: dict[str, object] = {"text_encoder": text_encoder}
-        if hasattr(text_encoder, "language_model_path") and DECODERS.accepts(specs[name], "language_model"):
+        if hasattr(text_encoder, "language_model_path") and DECODERS.accepts(spec, "language_model"):
             provided["language_model"] = Path(text_encoder.language_model_path())
-        decoder = DECODERS.build(specs[name], **provided)
+        decoder = DECODERS.build(spec, **provided)
         if hasattr(decoder, "prepare"):
             decoder.prepare()
         decoders[name] = decoder

@@ -31,7 +31,7 @@ from hw_asr.experiment.consistency import (
     rate_faults,
     size_faults,
 )
-from hw_asr.types import TextEncoder
+from hw_asr.types import Metric, TextEncoder
 
 if TYPE_CHECKING:  # torch is imported where a network or an optimizer is built
     from torch import nn
@@ -94,7 +94,7 @@ def construction_faults(config: ExperimentConfig, known: Sequence[str], *, train
             attempts.faults += monitor_faults(config, names) if is_sound("trainer.monitor", known) else []
     if encoder is not None and is_sound("decoders", known):
         attempts.faults += decoder_faults(config, encoder, made if training else [])
-        _make_decoders(attempts, config, encoder)
+        _make_decoders(attempts, config, encoder, made if training else [])
     return attempts.faults
 
 
@@ -118,13 +118,18 @@ def _make_model(
         return attempts.make("arch", lambda: components.build_model(config, n_feats, len(alphabet)))
 
 
-def _make_decoders(attempts: _Attempts, config: ExperimentConfig, encoder: TextEncoder) -> None:
+def _make_decoders(
+    attempts: _Attempts, config: ExperimentConfig, encoder: TextEncoder, metrics: Sequence[Metric]
+) -> None:
     """Try the constructors of our own decoders, which read nothing; others may be expensive."""
     provided = {"text_encoder": encoder, "language_model": Path()}
     for index, spec in enumerate(config.decoders or []):
         if "module" not in spec:
             build = partial(DECODERS.build, spec, **provided)
             attempts.make(f"decoders[{index}]", build, ["text_encoder"])
+    used = components.training_decoder_specs(config, encoder, metrics)
+    if config.decoders is None and "lm_beam_search" in used:
+        attempts.make("text_encoder", partial(DECODERS.build, used["lm_beam_search"], **provided))
 
 
 def _make_augmentations(attempts: _Attempts, config: ExperimentConfig, n_feats: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The learning-rate schedule of a config, made for the length of the run."""
+"""The length of a run, and the learning-rate schedule of a config made for it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,27 @@ import logging
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from hw_asr.config import ConfigError, ExperimentConfig
+from hw_asr.config import ConfigError, ExperimentConfig, TrainerConfig
 from hw_asr.config.registry import SCHEDULERS
 from hw_asr.experiment import components
 from hw_asr.experiment.schedule_length import given_length
+from hw_asr.training.monitor import Monitor
 from hw_asr.training.schedule import Schedule
 from hw_asr.training.trainer import TrainerSettings
 
 logger = logging.getLogger(__name__)
+
+
+def run_settings(trainer: TrainerConfig, batches_per_epoch: int) -> TrainerSettings:
+    """Return how long a run takes and what ends it."""
+    return TrainerSettings(
+        epochs=trainer.epochs,
+        batches_per_epoch=batches_per_epoch,
+        accumulate_grad_steps=trainer.accumulate_grad_steps,
+        monitor=Monitor.parse(trainer.monitor),
+        early_stop=trainer.early_stop,
+        max_bad_steps=trainer.max_bad_steps,
+    )
 
 
 def build_schedule(config: ExperimentConfig, optimizer: torch.optim.Optimizer, settings: TrainerSettings) -> Schedule:

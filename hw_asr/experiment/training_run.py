@@ -21,7 +21,7 @@ from hw_asr.experiment.resume_rules import (
     group_options,
     schedule_changed,
 )
-from hw_asr.experiment.schedules import build_schedule, check_schedule
+from hw_asr.experiment.schedules import build_schedule, check_schedule, run_settings
 from hw_asr.experiment.training_data import TrainingData
 from hw_asr.experiment.transfer import Weights, load_initial_weights
 from hw_asr.experiment.writers import WRITER_STATE, make_writer
@@ -30,14 +30,13 @@ from hw_asr.storage.runs import Run
 from hw_asr.training.average import WeightAverage
 from hw_asr.training.evaluation import Evaluator, Scoring
 from hw_asr.training.learner import Learner
-from hw_asr.training.monitor import Monitor
 from hw_asr.training.prediction_log import NoPredictions, PredictionLogger
 from hw_asr.training.progress import Progress
 from hw_asr.training.snapshots import SavePolicy, Snapshots, num_steps
 from hw_asr.training.step import Augmentations, StepSettings, TrainingStep
 from hw_asr.training.step_log import StepLog, StepLogSettings
 from hw_asr.training.stream import BatchStream
-from hw_asr.training.trainer import Output, Trainer, TrainerSettings
+from hw_asr.training.trainer import Output, Trainer
 from hw_asr.types import CTCDecoder
 from hw_asr.writers.base import Writer
 from hw_asr.writers.null import NullWriter
@@ -60,14 +59,7 @@ class Experiment:
         trainer, model = config.trainer, network.model
         if weights is not None:
             logger.info(load_initial_weights(config, network, weights))
-        self.settings = TrainerSettings(
-            epochs=trainer.epochs,
-            batches_per_epoch=trainer.len_epoch or len(data.train.sampler),
-            accumulate_grad_steps=trainer.accumulate_grad_steps,
-            monitor=Monitor.parse(trainer.monitor),
-            early_stop=trainer.early_stop,
-            max_bad_steps=trainer.max_bad_steps,
-        )
+        self.settings = run_settings(trainer, trainer.len_epoch or len(data.train.sampler))
         step = _make_step(config, network, processes)
         optimizer = step.optimizer
         if step.freezing.describe():
@@ -196,13 +188,9 @@ class Experiment:
     def _decoders(self, writer: Writer) -> tuple[dict[str, CTCDecoder], PredictionLogger | NoPredictions]:
         """Return the decoders that metrics and logs need, and the log of predictions where a writer shows it."""
         config, trainer, encoder = self._config, self._config.trainer, self._network.text_encoder
-        specs = components.decoder_specs(config, encoder, trainer.beam_size)
-        shown = trainer.visualize not in ("none", [], ["none"]) and "beam_search" in specs
-        metrics = components.build_metrics(config)
-        specs.setdefault("argmax", {"type": "argmax"})  # the log needs it, whatever the config decodes with
-        names = {"argmax", *(["beam_search"] if shown else []), *(metric.decoder for metric in metrics)}
-        decoders = components.build_decoders(specs, encoder, sorted(names))
-        if not shown:
+        specs = components.training_decoder_specs(config, encoder, components.build_metrics(config))
+        decoders = components.build_decoders(specs, encoder)
+        if trainer.visualize in ("none", [], ["none"]) or "beam_search" not in decoders:
             return decoders, NoPredictions()
         return decoders, PredictionLogger(writer, encoder, decoders, trainer.log_predictions, config.preprocessing.sr)
 

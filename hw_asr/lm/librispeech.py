@@ -37,9 +37,9 @@ def resolve(name_or_path: str, directory: Path, base_url: str = BASE_URL) -> Pat
     The file of a name is downloaded to `directory` once, unpacked, and lower-cased if the name has that prefix; the
     download is kept beside it. Raises LanguageModelFileError when there is no such file or it cannot be unpacked.
     """
-    for path in (Path(name_or_path), directory / name_or_path):
-        if path.is_file():
-            return path
+    existing = _existing(name_or_path, directory)
+    if existing is not None:
+        return existing
     if name_or_path not in KNOWN_NAMES:
         raise LanguageModelFileError(
             f"language model {name_or_path!r}: no such file, also not in {directory}; give the path of an ARPA file, "
@@ -55,6 +55,11 @@ def resolve(name_or_path: str, directory: Path, base_url: str = BASE_URL) -> Pat
     if target != source:
         _unpack(source, target, lowercase=name_or_path.startswith(LOWERCASE))
     return target
+
+
+def _existing(name_or_path: str, directory: Path) -> Path | None:
+    """Return the file of a language model that is here."""
+    return next((path for path in (Path(name_or_path), directory / name_or_path) if path.is_file()), None)
 
 
 def _unpack(source: Path, target: Path, lowercase: bool) -> None:
@@ -116,6 +121,11 @@ class LibrispeechKenLMCTCCharTextEncoder(CTCCharTextEncoder):
         self.beta = beta
         self.beam_width = beam_width
         self.base_url = base_url
+
+    @property
+    def needs_download(self) -> bool:
+        """Whether the model has a name and is not here, so that `language_model_path` downloads or unpacks it."""
+        return self.model in KNOWN_NAMES and _existing(self.model, self.models_dirpath) is None
 
     def language_model_path(self) -> Path:
         """Return the model's file, downloaded and lower-cased if it is a name and not there yet."""

@@ -38,6 +38,19 @@ class NamesTest(FaultCase):
         )
 
 
+class DecodersTest(FaultCase):
+    ENCODER = ("text_encoder.type=LibrispeechKenLMCTCCharTextEncoder", 'text_encoder.args={"beam_width": 1000000}')
+
+    def test_widths_of_decoders_that_the_config_does_not_list(self) -> None:
+        self.assert_faults(["trainer.beam_size: expected at most 10000, got 100000"], "trainer.beam_size=100000")
+        metrics = [{"type": "BeamSearchWERMetric", "args": {"decoder": "lm_beam_search"}}]
+        self.assert_faults(
+            ["text_encoder.args: beam_size: expected a number between 1 and 10000, got 1000000"],
+            *self.ENCODER, f"metrics={json.dumps(metrics)}", "trainer.monitor=min val_loss",
+        )  # fmt: skip
+        self.assert_faults([], *self.ENCODER)  # training does not use it
+
+
 class MonitorTest(FaultCase):
     def test_nothing_to_stop_by(self) -> None:
         fault = "trainer.early_stop: needs trainer.monitor, which is off; remove one of them"

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from hw_asr.metrics import SplitMetric, is_error_rate
 from hw_asr.runtime.console import aligned
 
+_MOST_SECONDS = 1e13
+"""About what a timedelta holds."""
+
 
 class Position(NamedTuple):
     """The current epoch, the share of it that is done, and the seconds that the rest of the run will take."""
@@ -22,11 +25,12 @@ class Position(NamedTuple):
 def step_line(position: Position, step: int, values: Mapping[str, float]) -> str:
     """Return one aligned line: position in the run, the numbers, the time left."""
     epoch, epochs, done, left = position
+    seconds = round(min(left, _MOST_SECONDS))
     rates = " ".join(f"{name.split()[0]} {100 * value:5.1f}%" for name, value in values.items() if "(argmax)" in name)
     return (
         f"epoch {epoch:>{len(str(epochs))}}/{epochs} {100 * done:3.0f}%  step {step:6d}  loss {values['loss']:7.4f}  "
         f"{rates}  grad {values['grad_norm']:8.2f}  lr {values['learning_rate']:.2e}  "
-        f"{values['audio_seconds_per_second']:6.1f}x real time  left {timedelta(seconds=round(left))}"
+        f"{values['audio_seconds_per_second']:6.1f}x real time  left {timedelta(seconds=seconds)}"
     )
 
 
