@@ -44,7 +44,7 @@ def check_range(kind: str, low: float, high: float, lowest: float = -math.inf, h
         raise ValueError(f"min_{kind}: expected at most max_{kind}, {high}, got {low}")
 
 
-def check_at_least(name: str, value: float, lowest: float) -> None:
-    """Raise ValueError unless `value` is `lowest` or more."""
-    if not value >= lowest:
-        raise ValueError(f"{name}: expected at least {lowest}, got {value}")
+def check_count(name: str, value: int, highest: int) -> None:
+    """Raise ValueError unless `value` is between 0 and `highest`."""
+    if not 0 <= value <= highest:
+        raise ValueError(f"{name}: expected 0 to {highest}, got {value}")

@@ -9,13 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hw_asr.augmentations.draws import check_at_least, check_probability, draw_rows
+from hw_asr.augmentations.draws import check_count, check_probability, draw_rows
 from hw_asr.config.registry import SPECTROGRAM_AUGMENTATIONS
 from hw_asr.features import length_mask
 from hw_asr.runtime.transfers import send
 
 MAX_MASKED_TIME = 0.5
 """Largest part of an utterance that `TimeMasking` masks."""
+MAX_MASKS, MAX_WIDTH = 1000, 2**31 - 1
+"""Masks of a kind, and bins or frames of a mask, that a config may ask for; all masks of a batch are drawn at once."""
 
 
 @SPECTROGRAM_AUGMENTATIONS.register()
@@ -24,7 +26,7 @@ class FrequencyMasking:
 
     def __init__(self, p: float = 0.5, freq_mask_param: int = 27) -> None:
         check_probability("p", p)
-        check_at_least("freq_mask_param", freq_mask_param, 0)
+        check_count("freq_mask_param", freq_mask_param, MAX_WIDTH)
         self.p = p
         self._max_width = freq_mask_param
 
@@ -41,7 +43,7 @@ class TimeMasking:
 
     def __init__(self, p: float = 0.5, time_mask_param: int = 100) -> None:
         check_probability("p", p)
-        check_at_least("time_mask_param", time_mask_param, 0)
+        check_count("time_mask_param", time_mask_param, MAX_WIDTH)
         self.p = p
         self._max_width = time_mask_param
 
@@ -69,10 +71,10 @@ class SpecAugment:
         time_mask_ratio: float = 0.2,
     ) -> None:
         check_probability("p", p)
-        check_at_least("num_freq_masks", num_freq_masks, 0)
-        check_at_least("freq_mask_param", freq_mask_param, 0)
-        check_at_least("num_time_masks", num_time_masks, 0)
-        check_at_least("time_mask_param", time_mask_param, 0)
+        check_count("num_freq_masks", num_freq_masks, MAX_MASKS)
+        check_count("freq_mask_param", freq_mask_param, MAX_WIDTH)
+        check_count("num_time_masks", num_time_masks, MAX_MASKS)
+        check_count("time_mask_param", time_mask_param, MAX_WIDTH)
         check_probability("time_mask_ratio", time_mask_ratio)
         self.p = p
         self._freq = (num_freq_masks, freq_mask_param)

@@ -109,6 +109,9 @@ class Registry(Generic[T]):
                 module = importlib.import_module(module_name)
             except (ImportError, SyntaxError) as error:
                 raise LookupError(f"module: cannot import {module_name!r}: {error}") from error
+            except (Exception, SystemExit) as error:  # whatever its code does
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                raise LookupError(f"module: importing {module_name!r} failed: {reason}") from error
             factory: Callable[..., T] | None = getattr(module, name, None)
             if not callable(factory):
                 raise LookupError(f"type: module {module_name!r} has no class or function {name!r}")

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from hw_asr.config.registry import SAMPLERS
 from hw_asr.datasets.samplers import Indices, Shard, TrainingBatchSampler, by_duration, cut, positive
 
+MAX_BUCKETS = 100_000
+
 
 @SAMPLERS.register()
 class GroupLengthBatchSampler(TrainingBatchSampler):
@@ -61,8 +63,10 @@ class DurationBatchSampler(TrainingBatchSampler):
         super().__init__(*shard)
         if not max_seconds > 0:
             raise ValueError(f"max_seconds: expected a positive number of seconds, got {max_seconds}")
+        if positive("num_buckets", num_buckets) > MAX_BUCKETS:
+            raise ValueError(f"num_buckets: expected at most {MAX_BUCKETS}, got {num_buckets}")
         order = by_duration(np.arange(len(self.durations)), self.durations)
-        self._buckets = _equal_seconds(order, self.durations, positive("num_buckets", num_buckets))
+        self._buckets = _equal_seconds(order, self.durations, num_buckets)
         most = len(self.durations) if max_batch_size is None else positive("max_batch_size", max_batch_size)
         longest = [max(float(self.durations[bucket[-1]]), 1e-3) for bucket in self._buckets]
         self._batch_sizes = [min(most, max(1, int(max_seconds / seconds))) for seconds in longest]

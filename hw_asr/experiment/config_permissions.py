@@ -67,7 +67,7 @@ def _check_definition(raw: RawConfig, effect: Effect) -> None:
     type_name = next(spec.get("type") for _, spec, path in specs(raw) if f"{path}.module" == effect.path)
     try:
         module = importlib.import_module(effect.value)
-    except ImportError:
+    except (Exception, SystemExit):
         return  # validation reports it
     found = getattr(module, type_name, None) if isinstance(type_name, str) else None
     package = effect.value.partition(".")[0]

@@ -55,7 +55,7 @@ class _Attempts:
             return factory()
         except (
             ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError, AttributeError,
-            MemoryError, UserError,
+            MemoryError, ImportError, OSError, UserError,
         ) as error:  # fmt: skip
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.faults.append(f"{path}{part}: {reason}")

@@ -18,6 +18,9 @@ from hw_asr.models.intermediate import IntermediateHeads
 from hw_asr.models.normalization import FrameBatchNorm
 from hw_asr.models.packing import Packing
 
+MAX_FUTURE_TIME = 10_000
+"""Frames of the lookahead convolution, minutes of audio."""
+
 
 @MODELS.register()
 class DeepSpeech2(nn.Module):
@@ -168,8 +171,8 @@ class Lookahead(nn.Module):
 
     def __init__(self, size: int, future_time: int) -> None:
         super().__init__()
-        if future_time < 1:
-            raise ValueError(f"lookahead_config.future_time: expected a positive integer, got {future_time}")
+        if not 1 <= future_time <= MAX_FUTURE_TIME:
+            raise ValueError(f"lookahead_config.future_time: expected 1 to {MAX_FUTURE_TIME}, got {future_time}")
         self.conv = nn.Conv1d(size, size, future_time, groups=size, bias=False)
 
     def forward(self, rows: Tensor, packing: Packing) -> Tensor:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 import unittest
+from collections import defaultdict
+from pathlib import Path
 
 import torch
 
@@ -11,6 +15,7 @@ from hw_asr.config import ConfigError, parse
 from hw_asr.experiment.optimizer import build_optimizer
 from hw_asr.experiment.validation import examine
 from hw_asr.tests.test_config import changed
+from hw_asr.training.progress_lines import Position, step_line
 
 
 class FaultCase(unittest.TestCase):
@@ -49,6 +54,64 @@ class DecodersTest(FaultCase):
             *self.ENCODER, f"metrics={json.dumps(metrics)}", "trainer.monitor=min val_loss",
         )  # fmt: skip
         self.assert_faults([], *self.ENCODER)  # training does not use it
+
+
+class HugeNumbersTest(FaultCase):
+    def test_lengths_of_a_run(self) -> None:
+        for key in ("epochs", "len_epoch", "keep_last", "accumulate_grad_steps"):
+            fault = f"trainer.{key}: expected at most 9007199254740992, got {10**30}"
+            self.assert_faults([fault], f"trainer.{key}={10**30}")
+        line = step_line(Position(1, 2**53, 0.0, 2.0**106), 1, defaultdict(float))
+        self.assertRegex(line, r"left \d+ days")
+
+    def test_what_would_take_all_memory_or_all_time(self) -> None:
+        masks = [{"type": "SpecAugment", "args": {"num_time_masks": 10**7}}]
+        self.assert_faults(
+            ["augmentations.spectrogram[0].args: num_time_masks: expected 0 to 1000, got 10000000"],
+            f"augmentations.spectrogram={json.dumps(masks)}",
+        )
+        masks = [{"type": "TimeMasking", "args": {"time_mask_param": 10**30}}]
+        self.assert_faults(
+            [f"augmentations.spectrogram[0].args: time_mask_param: expected 0 to 2147483647, got {10**30}"],
+            f"augmentations.spectrogram={json.dumps(masks)}",
+        )
+        self.assert_faults(
+            ["arch.args: lookahead_config.future_time: expected 1 to 10000, got 10000000"],
+            "arch.args.gru_config.bidirectional=false", "arch.args.lookahead_config.future_time=10000000",
+        )  # fmt: skip
+
+
+class ModulesTest(FaultCase):
+    def test_whatever_a_module_raises_is_a_fault_among_others(self) -> None:
+        for code, reason in (
+            ("raise ValueError('no\\nsuch')", "ValueError: no such"),
+            ("open('/nonexistent/table')", "FileNotFoundError: .*/nonexistent/table'"),
+            ("import sys; sys.exit(2)", "SystemExit: 2"),
+            ("1 / 0", "ZeroDivisionError: division by zero"),
+        ):
+            with self.subTest(code):
+                module = self.module(code)
+                assignments = (f"arch.module={module}", "trainer.epochs=0")
+                first, second = examine(changed(*assignments)).faults
+                self.assertRegex(first, f"^arch.module: importing '{module}' failed: {reason}$")
+                self.assertIn("trainer.epochs", second)
+
+    def test_a_constructor_that_reads_a_file(self) -> None:
+        module = self.module("def Table():\n    open('/nonexistent/table')\n")
+        metrics = json.dumps([{"type": "Table", "module": module}])
+        first, second = examine(changed(f"metrics={metrics}", "trainer.epochs=0")).faults
+        self.assertIn("trainer.epochs", first)
+        self.assertRegex(second, r"metrics\[0\].args: .*No such file.*/nonexistent/table")
+
+    def module(self, code: str) -> str:
+        """Write a module and return its name."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        sys.path.insert(0, folder.name)
+        self.addCleanup(sys.path.remove, folder.name)
+        name = f"planted_{Path(folder.name).name}"
+        (Path(folder.name) / f"{name}.py").write_text(code)
+        return name
 
 
 class MonitorTest(FaultCase):

@@ -142,6 +142,7 @@ class TestTrainingSamplers(unittest.TestCase):
             ("max_seconds", lambda: DurationBatchSampler(0.0, shard)),
             ("max_batch_size", lambda: DurationBatchSampler(9.0, shard, max_batch_size=0)),
             ("num_buckets", lambda: DurationBatchSampler(9.0, shard, num_buckets=0)),
+            ("num_buckets", lambda: DurationBatchSampler(9.0, shard, num_buckets=10**9)),
             ("rank", lambda: RandomBatchSampler(1, Shard(DURATIONS, rank=2, world_size=2))),
         ):
             with self.assertRaisesRegex(ValueError, f"^{key}: "):
