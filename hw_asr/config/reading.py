@@ -15,6 +15,10 @@ from hw_asr.errors import ConfigError, nearest
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 100
 """Levels of lists and objects in a config."""
+_MAX_DIGITS = 9
+"""Of the index of an item in a list."""
+_TEXTS = ("name", "trainer.wandb_project", "trainer.wandb_run")
+"""Keys whose values are text, also where an assignment looks like a number."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -82,22 +86,24 @@ def overlay(base: Mapping[str, object], top: Mapping[str, object]) -> dict[str, 
 def override(raw: Mapping[str, object], assignments: Iterable[str]) -> dict[str, Any]:
     """Return `raw` with each `KEY=VALUE` applied: a dotted path, list items by index, values JSON where they parse.
 
-    Raises ConfigError for text that is not KEY=VALUE, and for a path through a value that has no keys.
+    Raises ConfigError for text that is not KEY=VALUE, for a path through a value that has no keys, and for what
+    `read_json` refuses.
     """
     result = copy.deepcopy(dict(raw))
     faults = []
     for assignment in assignments:
         path, separator, text = assignment.partition("=")
+        shown = assignment if len(assignment) <= 100 else f"{assignment[:97]}..."
         if not separator or not path:
-            faults.append(f"--set {assignment}: expected KEY=VALUE, such as trainer.epochs=3")
+            faults.append(f"--set {shown}: expected KEY=VALUE, such as trainer.epochs=3")
             continue
         if not _is_text(assignment):
-            faults.append(f"--set {assignment}: not UTF-8 text; rename what it names")
+            faults.append(f"--set {shown}: not UTF-8 text; rename what it names")
             continue
         try:
-            _assign(result, path.split("."), _json_or_text(text))
-        except LookupError as error:
-            faults.append(f"--set {assignment}: {error.args[0]}")
+            _assign(result, path.split("."), _value(path, text))
+        except (LookupError, ValueError) as error:
+            faults.append(f"--set {shown}: {error}")
     if faults:
         raise ConfigError(faults)
     return result
@@ -108,19 +114,26 @@ def _is_text(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _json_or_text(text: str) -> object:
+def _value(path: str, text: str) -> object:
+    """Return the JSON value of an assignment, or its text; raises ValueError for JSON that no config may contain."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        value: object = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (json.JSONDecodeError, RecursionError):
         return text
+    if _is_deeper(value, MAX_DEPTH - path.count(".") - 1):
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair
+    return text if path in _TEXTS and isinstance(value, (bool, int, float)) else value
 
 
 def _assign(node: object, keys: list[str], value: object) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(node, list):
-            if not key.isdecimal() or int(key) >= len(node):
-                raise LookupError(f"{'.'.join(keys[:depth])} is a list of {len(node)}; {key!r} is not a valid index")
+            if not key.isdecimal() or len(key) > _MAX_DIGITS or int(key) >= len(node):
+                raise LookupError(
+                    f"{'.'.join(keys[:depth])} is a list of {len(node)}; {key[:20]!r} is not a valid index"
+                )
             if last:
                 node[int(key)] = value
             else:
