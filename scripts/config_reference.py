@@ -31,6 +31,7 @@ INTRODUCTION = """# Config
 One JSON file describes one experiment. `python train.py -c config.json --check` lists every fault of a config, or
 prints what would run. `--set KEY=VALUE` overrides any key by its dotted path (list items by index:
 `--set data.train.datasets.0.args.limit=100`). `test.py -c overlay.json` replaces whole top-level sections.
+In paths, a leading `~` is your home directory.
 
 Editors complete and check keys with [config.schema.json](config.schema.json), a JSON Schema: give its path as
 `"$schema"` in the config, or in the editor's settings.

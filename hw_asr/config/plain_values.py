@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,8 +40,10 @@ def check_plain(annotation: object, value: object, path: str) -> list[str]:
 
 
 def convert_plain(annotation: object, value: object) -> object:
-    """Convert a checked value to the annotated type: a string to a path."""
-    return Path(value) if annotation is Path and isinstance(value, str) else value
+    """Convert a checked value to the annotated type: a string to a path, where a leading `~` is the home directory."""
+    if annotation is Path and isinstance(value, str):
+        return Path(os.path.expanduser(value))  # noqa: PTH111 - Path.expanduser raises for a user that does not exist
+    return value
 
 
 def describe_plain(annotation: object) -> str:

@@ -176,7 +176,7 @@ def parse(raw: RawConfig) -> ExperimentConfig:
     sections: _Sections = convert(_Sections, given)
     splits = {name: convert(Split, split) for name, split in sections.data.items() if name != "root_dir"}
     values = {name: getattr(sections, name) for name in _Sections.__dataclass_fields__ if name != "data"}
-    root_dir = Path(sections.data.get("root_dir", "data"))
+    root_dir = convert(Path, sections.data.get("root_dir", "data"))
     return ExperimentConfig(**values, data=splits, root_dir=root_dir, raw=copy.deepcopy(dict(raw)))
 
 

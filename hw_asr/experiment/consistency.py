@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw_asr.config import ExperimentConfig, Spec
+from hw_asr.config.arguments import convert
 from hw_asr.errors import nearest
 from hw_asr.experiment import components
 from hw_asr.metrics import SplitMetric
@@ -123,7 +124,7 @@ def decoder_faults(config: ExperimentConfig, encoder: TextEncoder, metrics: list
     faults += [f"decoders: two have the type {name!r}; remove one" for name, count in counts.items() if count > 1]
     for index, spec in enumerate(config.decoders or []):
         path = spec.get("args", {}).get("language_model")
-        if isinstance(path, str) and not Path(path).is_file():
+        if isinstance(path, str) and not convert(Path, path).is_file():
             faults.append(f"decoders[{index}].args.language_model: {path}: no such file")
         if path is None and spec["type"] == "lm_beam_search" and not hasattr(encoder, "language_model_path"):
             faults.append(f"decoders[{index}].args.language_model: missing; expected a path to an ARPA or KenLM file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,8 @@ def resolve(name_or_path: str, directory: Path, base_url: str = BASE_URL) -> Pat
 
 def _existing(name_or_path: str, directory: Path) -> Path | None:
     """Return the file of a language model that is here."""
-    return next((path for path in (Path(name_or_path), directory / name_or_path) if path.is_file()), None)
+    paths = Path(os.path.expanduser(name_or_path)), directory / name_or_path  # noqa: PTH111
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _unpack(source: Path, target: Path, lowercase: bool) -> None:

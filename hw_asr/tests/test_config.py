@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hw_asr.config import ConfigError, override, parse
+from hw_asr.experiment.components import build_corpora
 from hw_asr.experiment.validation import validate
+from hw_asr.lm.librispeech import LibrispeechKenLMCTCCharTextEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD: dict[str, Any] = {
@@ -56,6 +61,21 @@ class ValidationTest(unittest.TestCase):
         config = parse(GOOD)
         self.assertEqual("CTCCharTextEncoder", config.text_encoder["type"])
         self.assertEqual(Path("saved"), config.trainer.save_dir)
+
+    def test_the_home_directory_in_paths(self) -> None:
+        with tempfile.TemporaryDirectory() as home, mock.patch.dict(os.environ, {"HOME": home, "USERPROFILE": home}):
+            (Path(home) / "lm.arpa").touch()
+            decoders = [{"type": "argmax"}, {"type": "lm_beam_search", "args": {"language_model": "~/lm.arpa"}}]
+            raw = changed("trainer.save_dir=~/runs", "data.root_dir=~/data", f"decoders={json.dumps(decoders)}",
+                          "data.train.datasets.0.args.data=~/train.jsonl")  # fmt: skip
+            config = validate(raw)
+            self.assertEqual((Path(home, "runs"), Path(home, "data")), (config.trainer.save_dir, config.root_dir))
+            self.assertEqual(str(Path(home, "train.jsonl")), build_corpora(config, "train")[0].name)
+            self.assertEqual("~/runs", config.raw["trainer"]["save_dir"])
+            encoder = LibrispeechKenLMCTCCharTextEncoder("~/lm.arpa")
+            self.assertEqual(Path(home, "lm.arpa"), encoder.language_model_path())
+        unknown = validate(changed("trainer.save_dir=~no-such-user/runs"))
+        self.assertEqual(Path("~no-such-user/runs"), unknown.trainer.save_dir)
 
     def test_all_faults_at_once(self) -> None:
         raw = changed(

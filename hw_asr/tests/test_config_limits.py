@@ -14,6 +14,7 @@ import torch
 import hw_asr
 from hw_asr.checkpoints.reading import CheckpointError, load_checkpoint
 from hw_asr.checkpoints.writing import save_checkpoint
+from hw_asr.commands.run_directory import save_dir_of_copy
 from hw_asr.commands.train_check import check
 from hw_asr.commands.train_request import Request
 from hw_asr.config import ConfigError
@@ -23,6 +24,7 @@ from hw_asr.experiment import network, network_limits
 from hw_asr.experiment.checkpoint_config import for_evaluation, for_training
 from hw_asr.experiment.config_permissions import Named
 from hw_asr.experiment.validation import validate
+from hw_asr.storage.runs import Run
 from hw_asr.tests.received_case import ReceivedCase, changed
 from hw_asr.text.encoder import CTCCharTextEncoder
 
@@ -126,6 +128,13 @@ sys.exit("torch._dynamo" in sys.modules)
         self.assertEqual(
             20, for_evaluation(checkpoint, named, lambda split: False).config.preprocessing.max_audio_hours
         )
+
+    def test_a_home_directory_is_outside(self) -> None:
+        checkpoint = self.checkpoint(trainer(save_dir="~/elsewhere"))
+        run, config = Run.of_checkpoint(checkpoint), for_training(checkpoint, Named()).config
+        place = save_dir_of_copy(run, config, Request(None, checkpoint))
+        self.assertEqual(run.model_dir.absolute().parents[2], place)
+        self.refused(changed(data={**changed()["data"], "root_dir": "~"}), 'data.root_dir: path or address "~"')
 
     def test_a_network_other_than_the_weights_is_not_built_to_resume(self) -> None:
         checkpoint = self.checkpoint(changed(arch={"type": "BaselineModel", "args": {"fc_hidden": 30_000}}))
