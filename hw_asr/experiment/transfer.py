@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from hw_asr.checkpoints.tensors import check_tensors
 from hw_asr.checkpoints.weights import belongs_to, check_finite, check_parts
 from hw_asr.config import ConfigError, ExperimentConfig
 from hw_asr.experiment import components
+from hw_asr.experiment.changed_features import changed_features
 from hw_asr.experiment.network import Network
 from hw_asr.text.encoder import BLANK, CTCCharTextEncoder
 
+logger = logging.getLogger(__name__)
 _MAX_SHOWN = 50
 
 
@@ -28,12 +31,14 @@ class Weights(NamedTuple):
     state_dict: Mapping[str, object]
     source: Path
     alphabet: Sequence[str] | None = None
+    config: object = None
+    """The raw config they were trained with."""
 
 
 def read_weights(path: Path) -> Weights:
     """Read the weights of a checkpoint; raises CheckpointError."""
     state = load_checkpoint(path)
-    return Weights(state["state_dict"], path, _alphabet_of(state, path))
+    return Weights(state["state_dict"], path, _alphabet_of(state, path), state.get("config"))
 
 
 def load_initial_weights(config: ExperimentConfig, network: Network, weights: Weights) -> str:
@@ -59,6 +64,9 @@ def load_initial_weights(config: ExperimentConfig, network: Network, weights: We
         raise CheckpointError(_refusal(weights, classes, differences))
     check_finite(values, weights.source)
     network.model.load_state_dict({**own, **values})
+    changed = changed_features(weights.config, config.raw)
+    if changed:
+        logger.warning("%s was trained on other features; these keys differ: %s", weights.source, ", ".join(changed))
     parts = [f"{part} ({sum(belongs_to(name, [part]) for name in own)} tensors)" for part in allow]
     dropped = [name for name in saved if name not in own]
     return "; ".join(
