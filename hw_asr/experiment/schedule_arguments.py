@@ -22,7 +22,7 @@ class _Range(NamedTuple):
 _MAX_STEPS = 2**53
 """Torch computes with floats, which hold no larger integers exactly."""
 _COUNT, _OPTIONAL_COUNT = _Range(int, 1, _MAX_STEPS), _Range(int | None, 1, _MAX_STEPS)
-_NUMBER, _RATES = _Range(float), _Range(float | list[float])
+_NUMBER, _RATES = _Range(float), _Range(float | list[float], most=3.4e38)
 _POSITIVE, _SHARE = _Range(float, excludes_least=True), _Range(float, most=1)
 _POSITIVE_SHARE = _Range(float, most=1, excludes_least=True)
 _ARGUMENTS = {
@@ -90,8 +90,8 @@ def _faults(expected: _Range, value: object, path: str) -> list[str]:
         number for number in numbers
         if not expected.least <= number <= expected.most or (expected.excludes_least and number == expected.least)
     ]  # fmt: skip
-    if outside and outside[0] > _MAX_STEPS:
-        return [f"{path}: expected at most {_MAX_STEPS}, got {outside[0]!r:.60}"]
+    if outside and outside[0] > expected.most >= _MAX_STEPS:
+        return [f"{path}: expected at most {expected.most}, got {outside[0]!r:.60}"]
     return [f"{path}: expected {_described(expected)}, got {number!r:.60}" for number in outside[:1]]
 
 

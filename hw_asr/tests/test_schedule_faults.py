@@ -46,6 +46,11 @@ class FirstPhaseTest(unittest.TestCase):
         cfg = config({"type": "OneCycleLR", "args": {"max_lr": 2.0, "pct_start": 0.001}})
         self.assertEqual(examine(cfg.raw).faults, [])
 
+    def test_an_infinite_rate(self) -> None:
+        for rate in (float("inf"), [float("inf")]):
+            (fault,) = examine(config({"type": "OneCycleLR", "args": {"max_lr": rate}}).raw).faults
+            self.assertEqual(fault, "lr_scheduler.args.max_lr: expected at most 3.4e+38, got inf")
+
     def test_what_the_real_length_makes_impossible(self) -> None:
         cfg = config({"type": "CosineAnnealingWarmRestarts", "args": {"T_0": 0}})
         with self.assertRaisesRegex(ConfigError, "lr_scheduler.args: .*T_0.*, in a run of 12"):
