@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from operator import itemgetter
 
 import numpy as np
@@ -35,10 +36,8 @@ from hw_asr.types import Hypothesis, TensorOrArray
 
 _text = itemgetter(Hypothesis._fields.index("text"))
 _score = itemgetter(Hypothesis._fields.index("score"))
-GROUPS_PER_THREAD = 4
-"""So many groups of utterances does each thread get: few calls, and an even load."""
-FRAMES_PER_GROUP = 2000
-"""Smaller groups are not worth a thread: a frame takes a few microseconds."""
+FRAMES_PER_THREAD = 1200
+"""Fewer are not worth a thread: a frame takes a few microseconds, waking a thread as long as a hundred frames."""
 
 
 class BatchSearch:
@@ -65,17 +64,17 @@ class BatchSearch:
         """Return up to `n_best` texts for each utterance of `log_probs` (B, T, V), highest score first."""
         check_shapes(log_probs, lengths, len(self.alphabet))
         values, num_frames = as_array(log_probs), as_array(lengths).astype(np.int64)
-        most = min(len(num_frames), GROUPS_PER_THREAD * self._num_threads)
-        num_groups = min(most, int(num_frames.sum()) // FRAMES_PER_GROUP)
-        if self._num_threads == 1 or num_groups < 2:
+        num_groups = min(len(num_frames), self._num_threads, int(num_frames.sum()) // FRAMES_PER_THREAD)
+        if num_groups < 2:
             return self._decode(group_frames(values, num_frames, np.arange(len(num_frames))))
         if self._pool is None or self._pool_process != os.getpid():  # threads do not survive a fork
-            self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="decoder")
+            self._pool = ThreadPoolExecutor(self._num_threads - 1, thread_name_prefix="decoder")
             self._pool_process = os.getpid()
         longest_first = np.argsort(-num_frames, kind="stable")
         groups = [np.ascontiguousarray(longest_first[first::num_groups]) for first in range(num_groups)]
         result: list[list[Hypothesis]] = [[]] * len(num_frames)
-        decoded = self._pool.map(lambda group: self._decode(group_frames(values, num_frames, group)), groups)
+        others = self._pool.map(lambda group: self._decode(group_frames(values, num_frames, group)), groups[1:])
+        decoded = chain([self._decode(group_frames(values, num_frames, groups[0]))], others)
         for group, hypotheses in zip(groups, decoded, strict=True):
             for index, texts in zip(group.tolist(), hypotheses, strict=True):
                 result[index] = texts

@@ -148,7 +148,7 @@ class LongTest(unittest.TestCase):
         for log_prob in (banded, slow):
             self.assertAlmostEqual(scale + log_prob, -loss.item(), delta=1e-8 * abs(loss.item()))
 
-    @mock.patch.object(batch_search, "FRAMES_PER_GROUP", 1)  # so that few frames are decoded on threads
+    @mock.patch.object(batch_search, "FRAMES_PER_THREAD", 1)  # so that few frames are decoded on threads
     def test_results_depend_on_nothing_but_the_utterance(self) -> None:
         reference = BeamSearchDecoder(self.encoder, beam_size=30, num_threads=1)(self.log_probs, self.lengths)
         threaded = BeamSearchDecoder(self.encoder, beam_size=30, num_threads=4)
@@ -161,7 +161,7 @@ class LongTest(unittest.TestCase):
         self.assertEqual(threaded(padded, self.lengths), reference)
 
     @unittest.skipUnless("fork" in multiprocessing.get_all_start_methods(), "fork")
-    @mock.patch.object(batch_search, "FRAMES_PER_GROUP", 1)
+    @mock.patch.object(batch_search, "FRAMES_PER_THREAD", 1)
     def test_a_forked_process_has_threads_of_its_own(self) -> None:
         decoder = BeamSearchDecoder(self.encoder, beam_size=30, num_threads=2)
         values, lengths = self.log_probs.numpy(), self.lengths.numpy()
