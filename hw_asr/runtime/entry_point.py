@@ -17,8 +17,6 @@ from hw_asr.runtime.printable import PrintableStream
 INTERRUPTED = 130
 OUTPUT_CLOSED = 141
 """128 plus the number of the signal, as shells report a command ended by SIGINT or SIGPIPE."""
-_OBJECTS_OF_IMPORTS = 300_000
-"""Importing torch and a command creates so many objects that the garbage collector tracks, and no garbage."""
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
@@ -30,7 +28,6 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     Characters that the terminal cannot show, control characters of file names and messages, and bytes of file names
     that are not text, are printed as escapes.
     """
-    end_of_start = _postpone_first_collection()
     streams = sys.stdout, sys.stderr
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -44,7 +41,6 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         try:
             code = main()
         finally:
-            end_of_start()
             if sys.stdout is not None:
                 sys.stdout.flush()
     except KeyboardInterrupt:
@@ -59,23 +55,6 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     sys.stdout, sys.stderr = streams
     gc.freeze()  # otherwise the interpreter searches all objects for garbage on exit, 0.3 s with torch
     sys.exit(code)
-
-
-def _postpone_first_collection() -> Callable[..., None]:
-    """Collect no garbage during the imports of a command, which would otherwise take a tenth longer.
-
-    Returns a function that ends this; the first collection calls it, too.
-    """
-    thresholds = gc.get_threshold()
-
-    def end(*_: object) -> None:
-        if end in gc.callbacks:
-            gc.callbacks.remove(end)
-            gc.set_threshold(*thresholds)
-
-    gc.callbacks.append(end)
-    gc.set_threshold(_OBJECTS_OF_IMPORTS, *thresholds[1:])
-    return end
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -79,24 +78,7 @@ class ClosedOutputTest(unittest.TestCase):
             self.assertEqual(code, caught.exception.code)
 
 
-class GarbageCollectionTest(unittest.TestCase):
-    def test_is_postponed_until_the_imports_are_done(self) -> None:
-        before, callbacks, seen = gc.get_threshold(), list(gc.callbacks), []
-
-        def main() -> int:
-            seen.append(gc.get_threshold())
-            gc.collect()
-            seen.append(gc.get_threshold())
-            return 0
-
-        for _ in range(2):
-            with self.assertRaises(SystemExit):
-                run_command(main)
-            gc.unfreeze()
-            self.assertEqual((before, callbacks), (gc.get_threshold(), gc.callbacks))
-        self.assertEqual([before, before], seen[1::2])
-        self.assertGreater(seen[0][0], before[0])
-
+class ExitTest(unittest.TestCase):
     def test_output_is_written_and_exit_handlers_run(self) -> None:
         program = """
 import atexit, sys
