@@ -103,6 +103,7 @@ def run_rank(rank: int, folder: str, groups: Sequence[Sequence[Sequence[int]]], 
         step = make_step(Processes(rank, 2))
         batches = [[batch_of(indices) for indices in group] for group in groups]
         outcome = run_steps(step, batches, fault if rank == 1 else None)
+    outcome["union"] = Processes(rank, 2).union({f"{rank}.wav": "x" * rank, "both.wav": "broken"})
     torch.save({**outcome, "sent": sent, "buckets": len(step._exchange._buckets)}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -140,6 +141,7 @@ class GradientExchangeTest(unittest.TestCase):
         self.assert_equal_outcomes(two, one)
         for result in two:
             self.assertGreater(result["buckets"], 8)
+            self.assertEqual({"0.wav": "", "1.wav": "x", "both.wav": "broken"}, result["union"])
             # Buckets leave during the backward pass; `finish` finds all of them gone.
             self.assertGreater(len(set(result["sent"])), 4)
             self.assertEqual(result["sent"].count(result["buckets"]), 6)
